@@ -1,0 +1,189 @@
+"""The model bundle: a directory that any machine can serve without Paddle.
+
+Layout: `bundle.json`, `vocab.txt`, `graph/` with a Paddle graph, an ONNX graph, or both. A bundle is immutable; it is
+written under a temporary name and renamed. A directory exported by PaddleNLP is read as a bundle too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SCHEMA_VERSION = 1
+Task = Literal["classify", "fill-mask"]
+
+
+class BundleError(ValueError):
+    """A directory that cannot be served; the message is one sentence that says what and where."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TensorSpec(_Strict):
+    """Name, dtype and shape of a graph's input or output; -1 is a dynamic axis."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class TokenizerSettings(_Strict):
+    """How text becomes pieces; the vocabulary is `vocab.txt` beside the manifest."""
+
+    do_lower_case: bool = True
+
+
+class GraphFile(_Strict):
+    """One static graph of the bundle. Paths are relative to the bundle."""
+
+    path: str
+    params_path: str | None = None
+    sha256: dict[str, str] = {}
+    parity_max_abs_error: float | None = None
+
+
+class Manifest(_Strict):
+    """The content of `bundle.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    version: str
+    task: Task
+    architecture: dict[str, Any] = {}
+    max_length: int
+    labels: list[str] = []
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    graphs: dict[str, GraphFile]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    top_candidates: int | None = None
+    evaluation: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A manifest and the directory it describes."""
+
+    directory: Path
+    manifest: Manifest
+
+    @property
+    def vocab_path(self) -> Path:
+        return self.directory / "vocab.txt"
+
+    def graph(self, graph_format: str) -> tuple[Path, Path | None]:
+        """Model file and parameter file of the `paddle` or `onnx` graph; raises BundleError when there is none."""
+        graph = self.manifest.graphs.get(graph_format)
+        if graph is None:
+            has = " and ".join(sorted(self.manifest.graphs))
+            raise BundleError(f"{self.directory}: the bundle has no {graph_format} graph, only {has}.")
+        return self.directory / graph.path, self.directory / graph.params_path if graph.params_path else None
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Tokens in id order; lines are `token` or `token<TAB>id`, a missing final newline is tolerated."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [line.rstrip("\r").split("\t")[0] for line in lines if line]
+
+
+def _paddlenlp_export(directory: Path) -> Bundle:
+    """Describes PaddleNLP's own `to_static` export: two int64 inputs, logits out, labels where a file gives them."""
+    config: dict[str, Any] = {}
+    for name in ("config.json", "model_config.json"):
+        if (directory / name).is_file():
+            config = json.loads((directory / name).read_text(encoding="utf-8"))
+            break
+    labels = [config["id2label"][key] for key in sorted(config.get("id2label", {}), key=int)]
+    for name in ("labels.txt", "label_list.txt"):
+        if (directory / name).is_file():
+            labels = [line for line in (directory / name).read_text(encoding="utf-8").splitlines() if line]
+    ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]
+    manifest = Manifest(
+        name=directory.resolve().name,
+        version="0",
+        task="classify",
+        architecture=config,
+        max_length=min(int(config.get("max_position_embeddings", 512)), 512),
+        labels=labels,
+        graphs={"paddle": GraphFile(path="model.pdmodel", params_path="model.pdiparams")},
+        inputs=ids,
+        outputs=[TensorSpec(name="logits", dtype="float32", shape=[-1, len(labels) or -1])],
+        provenance={"source": "PaddleNLP export"},
+    )
+    return Bundle(directory, manifest)
+
+
+def open_bundle(directory: Path) -> Bundle:
+    """Reads a bundle, or a directory exported by PaddleNLP; raises BundleError in one sentence."""
+    manifest_path = directory / "bundle.json"
+    if not manifest_path.is_file():
+        needed = ("model.pdmodel", "model.pdiparams", "vocab.txt")
+        if all((directory / name).is_file() for name in needed):
+            return _paddlenlp_export(directory)
+        raise BundleError(
+            f"{directory}: neither a bundle (no bundle.json) nor a PaddleNLP export ({', '.join(needed)})."
+        )
+    try:
+        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BundleError(f"{manifest_path}: {where}: {first['msg']}.") from error
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise BundleError(f"{manifest_path}: schema version {manifest.schema_version} is newer than {SCHEMA_VERSION}.")
+    bundle = Bundle(directory, manifest)
+    for path in [
+        bundle.vocab_path,
+        *(directory / name for graph in manifest.graphs.values() for name in graph.sha256),
+    ]:
+        if not path.is_file():
+            raise BundleError(f"{path} is missing from the bundle.")
+    return bundle
+
+
+def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
+    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in version.replace("-", ".").split("."))
+
+
+def find_bundles(root: Path) -> list[Bundle]:
+    """The newest version of every name in a repository `<name>/<version>/`, or the one bundle that `root` is."""
+    if not root.is_dir():
+        raise BundleError(f"{root} is not a directory; give a model repository, a bundle, or a PaddleNLP export.")
+    if (root / "bundle.json").is_file() or (root / "model.pdmodel").is_file():
+        return [open_bundle(root)]
+    newest: dict[str, Bundle] = {}
+    for path in sorted(root.glob("*/*/bundle.json")) + sorted(root.glob("*/model.pdmodel")):
+        bundle = open_bundle(path.parent)
+        name = bundle.manifest.name
+        if name not in newest or _version_key(bundle.manifest.version) > _version_key(newest[name].manifest.version):
+            newest[name] = bundle
+    if not newest:
+        raise BundleError(f"{root}: no model found; expected <name>/<version>/bundle.json below it.")
+    return list(newest.values())
+
+
+def verify_bundle(bundle: Bundle) -> None:
+    """Hashes every graph file again; raises BundleError naming the first that differs."""
+    for graph in bundle.manifest.graphs.values():
+        for name, expected in graph.sha256.items():
+            if sha256_of(bundle.directory / name) != expected:
+                raise BundleError(
+                    f"{bundle.directory / name} differs from the hash in bundle.json; copy the bundle again."
+                )

@@ -1,0 +1,122 @@
+"""ERNIE's variants as a table of data.
+
+Hyper-parameters follow PaddleNLP's `paddlenlp/transformers/ernie/configuration.py`, which published the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message is one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ErnieConfig:
+    """Shape of one ERNIE encoder. Field names are those of PaddleNLP's `config.json`."""
+
+    vocab_size: int = 18000
+    """Rows of the word-embedding table; may exceed the number of vocabulary entries."""
+    hidden_size: int = 768
+    """Width of every hidden state."""
+    num_hidden_layers: int = 12
+    """Number of encoder layers."""
+    num_attention_heads: int = 12
+    """Attention heads per layer; divides `hidden_size`."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward layer."""
+    hidden_act: str = "relu"
+    """Activation of the feed-forward layer and of the masked-LM head: `relu` or `gelu`."""
+    max_position_embeddings: int = 513
+    """Longest sequence, in tokens."""
+    type_vocab_size: int = 2
+    """Rows of the token-type table."""
+    task_type_vocab_size: int = 3
+    """Rows of the task-type table (ERNIE 2.0 continual learning); used when `use_task_id`."""
+    use_task_id: bool = False
+    """Whether a task-type embedding is added to the input."""
+    task_id: int = 0
+    """Task type used when the caller gives none."""
+    hidden_dropout_prob: float = 0.1
+    """Dropout of embeddings, attention output, feed-forward output and heads."""
+    attention_probs_dropout_prob: float = 0.1
+    """Dropout of the attention probabilities."""
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights."""
+    pad_token_id: int = 0
+    """Id of `[PAD]`; positions holding it are not attended to."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}."
+            )
+        if self.hidden_act not in ("relu", "gelu"):
+            raise ConfigError(f"hidden_act must be 'relu' or 'gelu', not {self.hidden_act!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary, as stored in checkpoints and bundles."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ErnieConfig:
+        """Builds a config from a dictionary; keys that describe other things (as in `config.json`) are left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+    @classmethod
+    def from_json(cls, path: Path) -> ErnieConfig:
+        """Reads PaddleNLP's `config.json` (or `model_config.json` of older releases, where `init_args` nests it)."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        while isinstance(values.get("init_args"), list) and values["init_args"]:
+            values = values["init_args"][0]
+        return cls.from_dict(values)
+
+
+def _v1(**shape: Any) -> ErnieConfig:
+    return ErnieConfig(**shape)
+
+
+def _v3(layers: int, hidden: int, heads: int, ffn: int, *, tasks: int = 16, use_task_id: bool = True) -> ErnieConfig:
+    return ErnieConfig(
+        vocab_size=40000, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=ffn, hidden_act="gelu", max_position_embeddings=2048, type_vocab_size=4,
+        task_type_vocab_size=tasks, use_task_id=use_task_id,
+    )  # fmt: skip
+
+
+VARIANTS: dict[str, ErnieConfig] = {
+    "ernie-1.0-base-zh": _v1(),
+    "ernie-1.0-large-zh-cw": _v1(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, max_position_embeddings=512
+    ),
+    "ernie-2.0-base-zh": _v1(type_vocab_size=4),
+    "ernie-2.0-large-zh": _v1(
+        vocab_size=12800, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
+        max_position_embeddings=512, type_vocab_size=4,
+    ),
+    "ernie-3.0-xbase-zh": _v3(20, 1024, 16, 4096),
+    "ernie-3.0-base-zh": _v3(12, 768, 12, 3072, tasks=3),
+    "ernie-3.0-medium-zh": _v3(6, 768, 12, 3072),
+    "ernie-3.0-mini-zh": _v3(6, 384, 12, 1536),
+    "ernie-3.0-micro-zh": _v3(4, 384, 12, 1536),
+    "ernie-3.0-nano-zh": _v3(4, 312, 12, 1248),
+    "ernie-3.0-tiny-base-v2-zh": _v3(12, 768, 12, 3072, tasks=3, use_task_id=False),
+    "ernie-3.0-tiny-medium-v2-zh": _v3(6, 768, 12, 3072, use_task_id=False),
+    "ernie-3.0-tiny-mini-v2-zh": _v3(6, 384, 12, 1536, use_task_id=False),
+    "ernie-3.0-tiny-micro-v2-zh": _v3(4, 384, 12, 1536, use_task_id=False),
+    "ernie-3.0-tiny-nano-v2-zh": _v3(4, 312, 12, 1248, use_task_id=False),
+    "ernie-3.0-tiny-pico-v2-zh": _v3(3, 128, 2, 512, use_task_id=False),
+}  # fmt: skip
+
+
+def variant(name: str) -> ErnieConfig:
+    """The published shape called `name`; raises ConfigError with the known names."""
+    try:
+        return VARIANTS[name]
+    except KeyError:
+        raise ConfigError(f"unknown ERNIE variant {name!r}; known: {', '.join(VARIANTS)}.") from None

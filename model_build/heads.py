@@ -1,0 +1,134 @@
+"""ERNIE's heads: masked LM, sentence order, sequence and token classification, extractive question answering."""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from model_build.config import ErnieConfig
+from model_build.ernie import LAYER_NORM_EPSILON, ErnieModel, initialize
+
+
+class TiedDecoder(nn.Layer):
+    """Projects hidden states on the word-embedding table, which it shares, and adds a bias of its own."""
+
+    def __init__(self, embedding_weight: Tensor) -> None:
+        super().__init__()
+        self.weight = embedding_weight
+        self.bias = self.create_parameter([embedding_weight.shape[0]], is_bias=True)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[N, H] -> logits [N, V]."""
+        return paddle.matmul(hidden, self.weight, transpose_y=True) + self.bias
+
+
+class MaskedLMHead(nn.Layer):
+    """Gathers the masked positions first, then transform, activation, norm, tied decoder."""
+
+    def __init__(self, config: ErnieConfig, embedding_weight: Tensor) -> None:
+        super().__init__()
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.hidden_act = config.hidden_act
+        self.layer_norm = nn.LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.decoder = TiedDecoder(embedding_weight)
+        self.decoder_bias = self.decoder.bias  # the name under which PaddleNLP also stores the bias
+
+    def forward(self, hidden: Tensor, mask_positions: Tensor | None = None) -> Tensor:
+        """hidden [B, S, H], mask_positions [N] int64 (row * S + column) -> logits [N, V]; None: [B, S, V]."""
+        if mask_positions is not None:
+            hidden = paddle.gather(paddle.reshape(hidden, [-1, hidden.shape[-1]]), mask_positions)
+        return self.decoder(self.layer_norm(getattr(F, self.hidden_act)(self.transform(hidden))))
+
+
+class PretrainingHeads(nn.Layer):
+    """Masked LM on every masked position, and sentence order on the pooled first token (absent when not trained)."""
+
+    def __init__(self, config: ErnieConfig, embedding_weight: Tensor, *, sentence_order: bool) -> None:
+        super().__init__()
+        self.predictions = MaskedLMHead(config, embedding_weight)
+        if sentence_order:
+            self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+
+class ErnieForPretraining(nn.Layer):
+    """Masked LM and sentence order."""
+
+    def __init__(self, config: ErnieConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.ernie = ErnieModel(config)
+        self.cls = PretrainingHeads(config, self.ernie.embeddings.word_embeddings.weight, sentence_order=True)
+        initialize(self, config)
+
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, mask_positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """-> masked-LM logits [N, V] and sentence-order logits [B, 2] (class 1: the segments were swapped)."""
+        hidden, pooled = self.ernie(input_ids, token_type_ids)
+        return self.cls.predictions(hidden, mask_positions), self.cls.seq_relationship(pooled)
+
+
+class ErnieForMaskedLM(nn.Layer):
+    """Masked LM only."""
+
+    def __init__(self, config: ErnieConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.ernie = ErnieModel(config)
+        self.cls = PretrainingHeads(config, self.ernie.embeddings.word_embeddings.weight, sentence_order=False)
+        initialize(self, config)
+
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, mask_positions: Tensor | None = None
+    ) -> Tensor:
+        """-> logits [N, V], or [B, S, V] without `mask_positions`."""
+        return self.cls.predictions(self.ernie.encode(input_ids, token_type_ids), mask_positions)
+
+
+class ErnieForSequenceClassification(nn.Layer):
+    """Dropout and a linear layer on the pooled first token."""
+
+    def __init__(self, config: ErnieConfig, num_labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.ernie = ErnieModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        initialize(self, config)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """[B, S] int64 -> logits [B, num_labels]."""
+        return self.classifier(self.dropout(self.ernie(input_ids, token_type_ids)[1]))
+
+
+class ErnieForTokenClassification(nn.Layer):
+    """Dropout and a linear layer on every position."""
+
+    def __init__(self, config: ErnieConfig, num_labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.ernie = ErnieModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        initialize(self, config)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """[B, S] int64 -> logits [B, S, num_labels]."""
+        return self.classifier(self.dropout(self.ernie.encode(input_ids, token_type_ids)))
+
+
+class ErnieForQuestionAnswering(nn.Layer):
+    """Start and end logits of the answer span in the second segment."""
+
+    def __init__(self, config: ErnieConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.ernie = ErnieModel(config)
+        self.classifier = nn.Linear(config.hidden_size, 2)
+        initialize(self, config)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[B, S] int64 -> start logits [B, S] and end logits [B, S]."""
+        logits = self.classifier(self.ernie.encode(input_ids, token_type_ids))
+        return logits[:, :, 0], logits[:, :, 1]

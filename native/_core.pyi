@@ -1,0 +1,2 @@
+def version() -> str:
+    """Version of the distribution this extension was built from."""

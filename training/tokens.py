@@ -1,0 +1,38 @@
+"""Text to token ids for training, with the tokenizer that also serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from fast_tokenizer import ErnieFastTokenizer
+
+from model_build.bundle import read_vocabulary
+
+
+class Encoder:
+    """Encodes text against a vocabulary file; knows the ids of the special tokens."""
+
+    def __init__(self, vocab_path: Path) -> None:
+        self.tokens = read_vocabulary(vocab_path)
+        ids = {token: index for index, token in enumerate(self.tokens)}
+        self._tokenizer = ErnieFastTokenizer(ids)
+        self.pad, self.cls, self.sep, self.mask = (ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
+        self.specials = sorted(ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"))
+
+    def pieces(self, text: str) -> list[int]:
+        """Ids of `text` without special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def is_continuation(self) -> np.ndarray:
+        """bool [V]: whether a token continues the word before it (`##…`)."""
+        return np.array([token.startswith("##") for token in self.tokens])
+
+
+def pad_batch(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:
+    """Rows of ids -> int64 [B, longest row], filled up with `pad`."""
+    batch = np.full((len(rows), max(map(len, rows))), pad, dtype=np.int64)
+    for index, row in enumerate(rows):
+        batch[index, : len(row)] = row
+    return batch
