@@ -1,0 +1,107 @@
+"""Checkpoints as training leaves them: weights, shape, vocabulary and what is known about them, in one folder.
+
+model_state.pdparams   weights under PaddleNLP's names
+config.json            ErnieConfig, plus "task", "labels", "max_length", "evaluation", "provenance"
+vocab.txt
+sentences.txt          real sentences for the parity check of the export, one a line
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import paddle
+from paddle import nn
+
+from model_build.config import ErnieConfig
+from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
+from model_build.weights import load_state, read_pdparams
+
+
+class CheckpointError(ValueError):
+    """A folder that is not a usable checkpoint; the message is one sentence."""
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds beside its weights."""
+
+    config: ErnieConfig
+    task: Literal["classify", "fill-mask"]
+    max_length: int
+    labels: list[str] = field(default_factory=list)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    directory: Path, checkpoint: Checkpoint, model: nn.Layer, vocab_path: Path, sentences: list[str]
+) -> None:
+    """Writes the folder under a temporary name and renames it over an earlier one."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        paddle.save(model.state_dict(), str(aside / "model_state.pdparams"))
+        about = {
+            **checkpoint.config.to_dict(),
+            "task": checkpoint.task,
+            "max_length": checkpoint.max_length,
+            "labels": checkpoint.labels,
+            "evaluation": checkpoint.evaluation,
+            "provenance": checkpoint.provenance,
+        }
+        (aside / "config.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.copyfile(vocab_path, aside / "vocab.txt")
+        (aside / "sentences.txt").write_text("".join(line + "\n" for line in sentences), encoding="utf-8")
+        aside.chmod(0o755)
+        if directory.exists():
+            old = directory.with_name(f".{directory.name}-old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(directory, old)
+            os.replace(aside, directory)
+            shutil.rmtree(old)
+        else:
+            os.replace(aside, directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """Reads `config.json`; raises CheckpointError naming what is missing."""
+    for name in ("config.json", "vocab.txt", "model_state.pdparams"):
+        if not (directory / name).is_file():
+            raise CheckpointError(f"{directory / name} is missing; a checkpoint folder needs it.")
+    values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    task = values.get("task")
+    if task not in ("classify", "fill-mask"):
+        raise CheckpointError(f'{directory / "config.json"}: "task" must be "classify" or "fill-mask", not {task!r}.')
+    config = ErnieConfig.from_dict(values)
+    return Checkpoint(
+        config,
+        task,
+        int(values.get("max_length", config.max_position_embeddings)),
+        list(values.get("labels", [])),
+        dict(values.get("evaluation", {})),
+        dict(values.get("provenance", {})),
+    )
+
+
+def load_model(directory: Path) -> ErnieForMaskedLM | ErnieForSequenceClassification:
+    """The model of a checkpoint with its weights, in evaluation mode."""
+    checkpoint = read_checkpoint(directory)
+    model: ErnieForMaskedLM | ErnieForSequenceClassification
+    if checkpoint.task == "fill-mask":
+        model = ErnieForMaskedLM(checkpoint.config)
+    else:
+        if len(checkpoint.labels) < 2:
+            raise CheckpointError(f'{directory / "config.json"}: "labels" must name at least two classes.')
+        model = ErnieForSequenceClassification(checkpoint.config, len(checkpoint.labels))
+    load_state(model, read_pdparams(directory))
+    model.eval()
+    return model

@@ -1,0 +1,143 @@
+"""`ernie-build`: export a checkpoint to a bundle, look into one, verify one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from model_build.bundle import (
+    Bundle,
+    BundleError,
+    Manifest,
+    TokenizerSettings,
+    find_bundles,
+    read_vocabulary,
+    verify_bundle,
+)
+
+DEFAULT_SENTENCES = (
+    "今天天气真好，我们去公园散步吧。",
+    "这家酒店的房间很干净，服务也很周到，下次还会再来。",
+    "质量太差了，用了两天就坏了，非常失望。",
+    "北京是中华人民共和国的首都。",
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, or 2 with one sentence on standard error."""
+    arguments = _parser().parse_args(argv)
+    # Paddle is imported only by the commands that need it, after the errors it would hide behind are caught.
+    try:
+        arguments.run(arguments)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"ernie-build: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ernie-build", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    export = commands.add_parser(
+        "export",
+        help="write a bundle from a checkpoint",
+        description="Exports a classification or masked-LM checkpoint to MODELS/NAME/VERSION/ as a Paddle and an ONNX "
+        "graph, and checks both against eager mode on real sentences; a difference above 1e-4 fails the export.",
+        epilog="example: ernie-build export output/sentiment --models models --name sentiment --model-version 1",
+    )
+    export.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
+    export.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
+    export.add_argument("--name", help="name of the model (default: the checkpoint folder's)")
+    export.add_argument("--model-version", default="1", help="version directory (default: 1)")
+    export.add_argument(
+        "--top-candidates", type=int, default=100, help="candidates a fill-mask graph returns (default: 100)"
+    )
+    export.set_defaults(run=_export)
+
+    for name, run, text in (
+        ("inspect", _inspect, "print what a bundle is"),
+        ("verify", _verify, "hash a bundle's files again and compare with bundle.json"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("path", type=Path, help="a bundle, a PaddleNLP export, or a model repository")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from fast_tokenizer import ErnieFastTokenizer
+
+    from model_build import export
+    from model_build.checkpoint import load_model, read_checkpoint
+
+    checkpoint = read_checkpoint(arguments.checkpoint)
+    model = load_model(arguments.checkpoint)
+    vocab_path = arguments.checkpoint / "vocab.txt"
+    vocabulary = read_vocabulary(vocab_path)
+    top = min(arguments.top_candidates, len(vocabulary))
+    graph = (
+        export.FillMaskGraph(model, len(vocabulary), top)
+        if checkpoint.task == "fill-mask"
+        else export.ClassifyGraph(model)
+    )
+    sentences_path = arguments.checkpoint / "sentences.txt"
+    sentences = sentences_path.read_text(encoding="utf-8").splitlines() if sentences_path.is_file() else []
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    tokenizer = ErnieFastTokenizer(ids)
+    rows = [list(tokenizer.encode(text).ids)[: checkpoint.max_length] for text in sentences or DEFAULT_SENTENCES]
+    bundle = export.write_bundle(
+        graph,
+        Manifest(
+            name=arguments.name or arguments.checkpoint.resolve().name,
+            version=arguments.model_version,
+            task=checkpoint.task,
+            architecture=checkpoint.config.to_dict(),
+            max_length=checkpoint.max_length,
+            labels=checkpoint.labels,
+            tokenizer=TokenizerSettings(),
+            graphs={},
+            inputs=[],
+            outputs=[],
+            top_candidates=top if checkpoint.task == "fill-mask" else None,
+            evaluation=checkpoint.evaluation,
+            provenance=checkpoint.provenance,
+        ),
+        vocab_path,
+        export.parity_batches(rows, checkpoint.task, mask_id=ids["[MASK]"], pad_id=ids["[PAD]"]),
+        arguments.models,
+    )
+    print(f"wrote {bundle.directory}")
+    _print(bundle)
+
+
+def _print(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    print(f"{manifest.name} version {manifest.version}: {manifest.task}, at most {manifest.max_length} tokens")
+    if manifest.labels:
+        print(f"  labels: {', '.join(manifest.labels)}")
+    for name, graph in manifest.graphs.items():
+        size = sum((bundle.directory / file).stat().st_size for file in (graph.path, graph.params_path) if file)
+        error = graph.parity_max_abs_error
+        differs = "" if error is None else f", differs from eager mode by at most {error:.1e}"
+        print(f"  {name}: {size / 1e6:.1f} MB{differs}")
+    for name, value in manifest.evaluation.items():
+        print(f"  {name}: {value}")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    for bundle in find_bundles(arguments.path):
+        _print(bundle)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    for bundle in find_bundles(arguments.path):
+        if not any(graph.sha256 for graph in bundle.manifest.graphs.values()):
+            raise BundleError(f"{bundle.directory}: a PaddleNLP export carries no hashes to verify.")
+        verify_bundle(bundle)
+        print(f"{bundle.directory}: every file is as it was written")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

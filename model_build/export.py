@@ -1,0 +1,259 @@
+"""Static-graph export: a checkpoint becomes a model bundle, and the graphs must agree with eager mode."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from paddle.static import InputSpec
+
+from model_build.bundle import Bundle, BundleError, GraphFile, Manifest, TensorSpec, open_bundle, sha256_of
+from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
+
+MAX_PARITY_ERROR = 1e-4
+ONNX_OPSET = 13
+Arrays = dict[str, np.ndarray]
+
+
+class ExportError(RuntimeError):
+    """An export that must not be used; the message is one sentence."""
+
+
+class ClassifyGraph(nn.Layer):
+    """The exported classifier: token ids in, logits out."""
+
+    input_specs = (("input_ids", [-1, -1]), ("token_type_ids", [-1, -1]))
+    output_names = ("logits",)
+
+    def __init__(self, model: ErnieForSequenceClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        """[B, S] int64 each -> logits float32 [B, num_labels]."""
+        return self.model(input_ids, token_type_ids)
+
+
+class FillMaskGraph(nn.Layer):
+    """The exported masked LM: only the top candidates and the targets asked for leave it, never the vocabulary."""
+
+    input_specs = (
+        ("input_ids", [-1, -1]),
+        ("token_type_ids", [-1, -1]),
+        ("mask_positions", [-1]),
+        ("target_ids", [-1, -1]),
+    )
+    output_names = ("top_ids", "top_scores", "target_scores")
+
+    def __init__(self, model: ErnieForMaskedLM, num_tokens: int, top_candidates: int) -> None:
+        super().__init__()
+        self.model = model
+        self.num_tokens = num_tokens
+        self.top_candidates = top_candidates
+
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor, mask_positions: Tensor, target_ids: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """ids [B, S], mask_positions [N] (row * S + column), target_ids [N, T] -> [N, K] twice and [N, T]."""
+        logits = self.model(input_ids, token_type_ids, mask_positions)
+        # Rows of the table beyond the vocabulary are spare; no answer may name one.
+        scores = F.softmax(logits[:, : self.num_tokens])
+        top_scores, top_ids = paddle.topk(scores, self.top_candidates, axis=-1)
+        return top_ids, top_scores, paddle.index_sample(scores, target_ids)
+
+
+def save_paddle(graph: nn.Layer, directory: Path) -> None:
+    """Writes `model.pdmodel` and `model.pdiparams`."""
+    graph.eval()
+    specs = [
+        InputSpec([None if size < 0 else size for size in shape], "int64", name) for name, shape in graph.input_specs
+    ]
+    static = paddle.jit.to_static(graph, input_spec=specs, full_graph=True)
+    paddle.jit.save(static, str(directory / "model"))
+    (directory / "model.pdiparams.info").unlink(missing_ok=True)
+
+
+def save_onnx(directory: Path, input_names: Sequence[str], output_names: Sequence[str]) -> None:
+    """Converts the Paddle graph to `model.onnx`, with the same input and output names."""
+    import onnx
+    import paddle2onnx
+
+    with quiet():
+        paddle2onnx.export(
+            str(directory / "model.pdmodel"),
+            str(directory / "model.pdiparams"),
+            str(directory / "model.onnx"),
+            opset_version=ONNX_OPSET,
+            enable_onnx_checker=True,
+        )
+    model = onnx.load(str(directory / "model.onnx"))
+    renamed = dict(zip((output.name for output in model.graph.output), output_names, strict=True))
+    for output in model.graph.output:
+        output.name = renamed[output.name]
+    for node in model.graph.node:
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    have = [value.name for value in model.graph.input]
+    if sorted(have) != sorted(input_names):
+        raise ExportError(f"the ONNX graph takes {have}, but {list(input_names)} was exported.")
+    onnx.save(model, str(directory / "model.onnx"))
+
+
+@contextlib.contextmanager
+def quiet() -> Any:
+    """Silences what native converters print on the standard streams."""
+    with open(os.devnull, "w") as null:
+        saved = os.dup(1), os.dup(2)
+        os.dup2(null.fileno(), 1)
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            os.close(saved[0])
+            os.close(saved[1])
+
+
+def paddle_runner(model: Path, params: Path) -> Callable[[Arrays], list[np.ndarray]]:
+    """Runs the saved Paddle graph with Paddle Inference."""
+    from paddle import inference
+
+    config = inference.Config(str(model), str(params))
+    config.disable_glog_info()
+    config.disable_gpu()
+    predictor = inference.create_predictor(config)
+
+    def run(inputs: Arrays) -> list[np.ndarray]:
+        for name in predictor.get_input_names():
+            predictor.get_input_handle(name).copy_from_cpu(inputs[name])
+        predictor.run()
+        return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+
+    return run
+
+
+def onnx_runner(model: Path, output_names: Sequence[str]) -> Callable[[Arrays], list[np.ndarray]]:
+    """Runs the ONNX graph with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(list(output_names), inputs)
+
+
+def parity(graph: nn.Layer, run: Callable[[Arrays], list[np.ndarray]], batches: Sequence[Arrays]) -> float:
+    """Largest absolute difference of the floating-point outputs between eager mode and `run`, over `batches`."""
+    worst = 0.0
+    for inputs in batches:
+        with paddle.no_grad():
+            eager = graph(*(paddle.to_tensor(inputs[name]) for name, _ in graph.input_specs))
+        eager = eager if isinstance(eager, list | tuple) else (eager,)
+        for want, got in zip(eager, run(inputs), strict=True):
+            # Ids of equally likely candidates may change places; their scores are compared instead.
+            if paddle.is_floating_point(want):
+                worst = max(worst, float(np.abs(want.numpy() - got).max()))
+    return worst
+
+
+def write_bundle(
+    graph: ClassifyGraph | FillMaskGraph,
+    manifest: Manifest,
+    vocab_path: Path,
+    batches: Sequence[Arrays],
+    models: Path,
+) -> Bundle:
+    """Exports `graph` to `<models>/<name>/<version>/`.
+
+    `manifest` comes without graphs, inputs and outputs; `batches` are real inputs for the parity check. The directory
+    is written under a temporary name and renamed, so it is complete or absent. Raises ExportError when a graph
+    differs from eager mode by more than 1e-4, and BundleError when that version is there already.
+    """
+    target = models / manifest.name / manifest.version
+    if target.exists():
+        raise BundleError(f"{target} exists; bundles are immutable, so give another --version or remove it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
+    try:
+        directory = aside / "graph"
+        directory.mkdir()
+        input_names = [name for name, _ in graph.input_specs]
+        save_paddle(graph, directory)
+        save_onnx(directory, input_names, graph.output_names)
+        graph.eval()
+        errors = {
+            "paddle": parity(graph, paddle_runner(directory / "model.pdmodel", directory / "model.pdiparams"), batches),
+            "onnx": parity(graph, onnx_runner(directory / "model.onnx", graph.output_names), batches),
+        }
+        for graph_format, error in errors.items():
+            if not error <= MAX_PARITY_ERROR:
+                raise ExportError(
+                    f"the {graph_format} graph differs from eager mode by {error:.2g}, more than {MAX_PARITY_ERROR:g}."
+                )
+        manifest.graphs = {
+            "paddle": _graph_file(aside, "model.pdmodel", "model.pdiparams", errors["paddle"]),
+            "onnx": _graph_file(aside, "model.onnx", None, errors["onnx"]),
+        }
+        manifest.inputs = [TensorSpec(name=name, dtype="int64", shape=shape) for name, shape in graph.input_specs]
+        manifest.outputs = _outputs(graph, batches[0])
+        shutil.copyfile(vocab_path, aside / "vocab.txt")
+        (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        aside.chmod(0o755)
+        aside.rename(target)
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)
+    return open_bundle(target)
+
+
+def _graph_file(bundle: Path, model: str, params: str | None, error: float) -> GraphFile:
+    names = [f"graph/{name}" for name in (model, params) if name]
+    return GraphFile(
+        path=names[0],
+        params_path=names[1] if params else None,
+        sha256={name: sha256_of(bundle / name) for name in names},
+        parity_max_abs_error=error,
+    )
+
+
+def _outputs(graph: nn.Layer, inputs: Arrays) -> list[TensorSpec]:
+    with paddle.no_grad():
+        eager = graph(*(paddle.to_tensor(inputs[name]) for name, _ in graph.input_specs))
+    eager = eager if isinstance(eager, list | tuple) else (eager,)
+    return [
+        TensorSpec(
+            name=name,
+            dtype=str(value.dtype).removeprefix("paddle."),
+            shape=[-1, -1 if name == "target_scores" else value.shape[1]],
+        )
+        for name, value in zip(graph.output_names, eager, strict=True)
+    ]
+
+
+def parity_batches(rows: Sequence[Sequence[int]], task: str, *, mask_id: int, pad_id: int) -> list[Arrays]:
+    """Real sentences as graph inputs: each alone, and all of them padded to one batch.
+
+    For fill-mask the middle token of every row is masked and its own id, and the next one's, are the targets.
+    """
+    batches = []
+    for chosen in [[row] for row in rows[:8]] + [list(rows)]:
+        ids = np.full((len(chosen), max(map(len, chosen))), pad_id, dtype=np.int64)
+        for index, row in enumerate(chosen):
+            ids[index, : len(row)] = row
+        inputs = {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}
+        if task == "fill-mask":
+            columns = np.array([len(row) // 2 for row in chosen])
+            every = np.arange(len(chosen))
+            inputs["target_ids"] = np.stack([ids[every, columns], ids[every, columns - 1]], axis=1)
+            ids[every, columns] = mask_id
+            inputs["mask_positions"] = every * ids.shape[1] + columns
+        batches.append(inputs)
+    return batches

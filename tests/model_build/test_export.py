@@ -1,0 +1,138 @@
+"""A checkpoint becomes a bundle whose graphs agree with eager mode, or nothing at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from model_build import export
+from model_build.bundle import BundleError, find_bundles, open_bundle, verify_bundle
+from model_build.checkpoint import Checkpoint, save_checkpoint
+from model_build.cli import main
+from model_build.config import ErnieConfig
+from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
+
+CHARACTERS = "今天气真好我们去公园散步吧这家酒店的房间很干净服务周到下次还会再来，。"
+TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *dict.fromkeys(CHARACTERS)]
+CONFIG = ErnieConfig(
+    vocab_size=len(TOKENS) + 7, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
+    intermediate_size=48, max_position_embeddings=64,
+)  # fmt: skip
+
+
+def checkpoint(directory: Path, task: str) -> Path:
+    paddle.seed(5)
+    # Weights far from zero, so that a wrong graph gives visibly other scores.
+    config = ErnieConfig.from_dict({**CONFIG.to_dict(), "initializer_range": 0.5})
+    model = ErnieForMaskedLM(config) if task == "fill-mask" else ErnieForSequenceClassification(config, 3)
+    vocab = directory / "vocab-source.txt"
+    vocab.write_text("\n".join(TOKENS), encoding="utf-8")
+    labels = ["差", "中", "好"] if task == "classify" else []
+    about = Checkpoint(config, task, 64, labels, evaluation={"accuracy": 0.5})  # type: ignore[arg-type]
+    save_checkpoint(directory / task, about, model, vocab, [])
+    return directory / task
+
+
+@pytest.fixture(params=["classify", "fill-mask"])
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    source = checkpoint(tmp_path, request.param)
+    assert main(["export", str(source), "--models", str(tmp_path / "models"), "--name", "m"]) == 0
+    return tmp_path / "models"
+
+
+def test_both_graphs_agree_with_eager_mode_and_the_manifest_says_so(exported: Path) -> None:
+    (bundle,) = find_bundles(exported)
+    assert set(bundle.manifest.graphs) == {"paddle", "onnx"}
+    for graph in bundle.manifest.graphs.values():
+        assert graph.parity_max_abs_error is not None
+        assert graph.parity_max_abs_error <= 1e-4
+    assert bundle.manifest.evaluation == {"accuracy": 0.5}
+    verify_bundle(bundle)
+
+
+def test_the_embedding_table_is_stored_once(exported: Path) -> None:
+    (bundle,) = find_bundles(exported)
+    model, params = bundle.graph("paddle")
+    assert params is not None
+    assert bundle.graph("onnx")[0].stat().st_size < 1.1 * params.stat().st_size + model.stat().st_size
+
+
+def test_a_changed_file_is_found(exported: Path) -> None:
+    (bundle,) = find_bundles(exported)
+    path = bundle.graph("onnx")[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(BundleError, match=r"model\.onnx differs from the hash"):
+        verify_bundle(bundle)
+    assert main(["verify", str(exported)]) == 2
+
+
+def test_an_existing_version_is_never_written_over(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (source,) = [path for path in (tmp_path / "classify", tmp_path / "fill-mask") if path.exists()]
+    assert main(["export", str(source), "--models", str(exported), "--name", "m"]) == 2
+    assert "bundles are immutable" in capsys.readouterr().err
+
+
+def test_the_fill_mask_graph_answers_only_with_vocabulary_tokens(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path, "fill-mask")
+    assert main(["export", str(source), "--models", str(tmp_path / "models"), "--top-candidates", "9999"]) == 0
+    (bundle,) = find_bundles(tmp_path / "models")
+    run = export.onnx_runner(bundle.graph("onnx")[0], ["top_ids", "top_scores", "target_scores"])
+    ids = np.array([[1, 9, 3, 11, 3, 2]])
+    top_ids, top_scores, target_scores = run(
+        {
+            "input_ids": ids,
+            "token_type_ids": np.zeros_like(ids),
+            "mask_positions": np.array([2, 4]),
+            "target_ids": np.array([[9, 10], [11, 12]]),
+        }
+    )
+    assert sorted(top_ids[0]) == list(range(len(TOKENS)))
+    assert np.allclose(top_scores.sum(axis=1), 1, atol=1e-5)
+    assert (np.diff(top_scores) <= 0).all()
+    for row, targets in enumerate([[9, 10], [11, 12]]):
+        for column, target in enumerate(targets):
+            assert target_scores[row, column] == top_scores[row][top_ids[row] == target][0]
+
+
+def test_a_graph_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "MAX_PARITY_ERROR", -1.0)
+    source = checkpoint(tmp_path, "classify")
+    assert main(["export", str(source), "--models", str(tmp_path / "models")]) == 2
+    assert list((tmp_path / "models" / "classify").iterdir()) == []
+
+
+def test_a_paddlenlp_export_is_read_as_a_bundle(tmp_path: Path) -> None:
+    for name in ("model.pdmodel", "model.pdiparams", "vocab.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "no", "1": "yes"}}))
+    bundle = open_bundle(tmp_path)
+    assert bundle.manifest.labels == ["no", "yes"]
+    assert bundle.graph("paddle")[0].name == "model.pdmodel"
+    with pytest.raises(BundleError, match="no onnx graph, only paddle"):
+        bundle.graph("onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "Invalid JSON"), ('{"name": "x"}', "version: Field required"), ("[]", "the document")],
+)
+def test_a_broken_manifest_is_one_sentence(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "bundle.json").write_text(content)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(tmp_path)
+
+
+def test_the_newest_version_is_found_by_number(exported: Path) -> None:
+    (bundle,) = find_bundles(exported)
+    for version in ("9", "10"):
+        copy = exported / "m" / version
+        copy.mkdir()
+        manifest = bundle.manifest.model_copy(update={"version": version, "graphs": {}})
+        (copy / "bundle.json").write_text(manifest.model_dump_json())
+        (copy / "vocab.txt").write_text("x")
+    (newest,) = find_bundles(exported)
+    assert newest.manifest.version == "10"
