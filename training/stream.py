@@ -15,23 +15,22 @@ from tqdm import tqdm
 from training.tokens import Encoder
 
 
-def tokenize(
-    documents: Iterable[list[str]], encoder: Encoder, *, total: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def tokenize(documents: Iterable[list[str]], encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
     """ids uint16 [T] and boundaries uint8 [T] (2 at the first token of a word, 0 inside); [SEP] ends a document."""
     ids: list[np.ndarray] = []
     boundaries: list[np.ndarray] = []
-    for document in tqdm(documents, desc="tokenize", total=total, unit="doc", mininterval=5):
-        row: list[int] = []
-        marks: list[int] = []
+    for document in tqdm(documents, desc="tokenize", unit=" documents", mininterval=5):
+        pieces = 0
         for line in document:
-            for word in rjieba.cut(line):
-                pieces = encoder.pieces(word)
-                row += pieces
-                marks += [2] + [0] * (len(pieces) - 1) if pieces else []
-        if row:
-            ids.append(np.array([*row, encoder.sep], dtype=np.uint16))
-            boundaries.append(np.array([*marks, 2], dtype=np.uint8))
+            row, starts = encoder.pieces_with_offsets(line)
+            word_starts = np.zeros(len(line) + 1, dtype=bool)
+            word_starts[np.cumsum([0, *map(len, rjieba.cut(line))])] = True
+            ids.append(row)
+            boundaries.append(np.where(word_starts[starts], 2, 0).astype(np.uint8))
+            pieces += len(row)
+        if pieces:
+            ids.append(np.array([encoder.sep], dtype=np.uint16))
+            boundaries.append(np.array([2], dtype=np.uint8))
     return np.concatenate(ids), np.concatenate(boundaries)
 
 

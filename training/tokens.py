@@ -25,9 +25,11 @@ class Encoder:
         """Ids of `text` without special tokens."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def is_continuation(self) -> np.ndarray:
-        """bool [V]: whether a token continues the word before it (`##…`)."""
-        return np.array([token.startswith("##") for token in self.tokens])
+    def pieces_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids uint16 [T] without special tokens, and the character of `text` at which each begins, int64 [T]."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
+        return np.array(encoding.ids, dtype=np.uint16), starts
 
 
 def pad_batch(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:
