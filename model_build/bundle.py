@@ -98,9 +98,23 @@ def sha256_of(path: Path) -> str:
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Tokens in id order; lines are `token` or `token<TAB>id`, a missing final newline is tolerated."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [line.rstrip("\r").split("\t")[0] for line in lines if line]
+    """Tokens in id order. Lines are `token` (its id is the line's number from 0) or `token<TAB>id` with the same id.
+
+    A missing final newline is tolerated; raises BundleError naming the line for an empty line or another id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: not UTF-8 at byte {error.start}.") from error
+    if lines[-1] == "":
+        lines.pop()
+    tokens = []
+    for number, line in enumerate(lines):
+        token, tab, written_id = line.rstrip("\r").partition("\t")
+        if not token or (tab and written_id != str(number)):
+            raise BundleError(f"{path}: line {number + 1} must hold the token with id {number}, but is {line!r}.")
+        tokens.append(token)
+    return tokens
 
 
 def _paddlenlp_export(directory: Path) -> Bundle:

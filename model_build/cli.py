@@ -6,22 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from model_build.bundle import (
-    Bundle,
-    BundleError,
-    Manifest,
-    TokenizerSettings,
-    find_bundles,
-    read_vocabulary,
-    verify_bundle,
-)
-
-DEFAULT_SENTENCES = (
-    "今天天气真好，我们去公园散步吧。",
-    "这家酒店的房间很干净，服务也很周到，下次还会再来。",
-    "质量太差了，用了两天就坏了，非常失望。",
-    "北京是中华人民共和国的首都。",
-)
+from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,52 +52,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from fast_tokenizer import ErnieFastTokenizer
+    from model_build.export import export_checkpoint
 
-    from model_build import export
-    from model_build.checkpoint import load_model, read_checkpoint
-
-    checkpoint = read_checkpoint(arguments.checkpoint)
-    model = load_model(arguments.checkpoint)
-    vocab_path = arguments.checkpoint / "vocab.txt"
-    vocabulary = read_vocabulary(vocab_path)
-    top = min(arguments.top_candidates, len(vocabulary))
-    graph = (
-        export.FillMaskGraph(model, len(vocabulary), top)
-        if checkpoint.task == "fill-mask"
-        else export.ClassifyGraph(model)
-    )
-    sentences_path = arguments.checkpoint / "sentences.txt"
-    sentences = sentences_path.read_text(encoding="utf-8").splitlines() if sentences_path.is_file() else []
-    ids = {token: index for index, token in enumerate(vocabulary)}
-    tokenizer = ErnieFastTokenizer(ids)
-    rows = [list(tokenizer.encode(text).ids)[: checkpoint.max_length] for text in sentences or DEFAULT_SENTENCES]
-    bundle = export.write_bundle(
-        graph,
-        Manifest(
-            name=arguments.name or arguments.checkpoint.resolve().name,
-            version=arguments.model_version,
-            task=checkpoint.task,
-            architecture=checkpoint.config.to_dict(),
-            max_length=checkpoint.max_length,
-            labels=checkpoint.labels,
-            tokenizer=TokenizerSettings(),
-            graphs={},
-            inputs=[],
-            outputs=[],
-            top_candidates=top if checkpoint.task == "fill-mask" else None,
-            evaluation=checkpoint.evaluation,
-            provenance=checkpoint.provenance,
-        ),
-        vocab_path,
-        export.parity_batches(rows, checkpoint.task, mask_id=ids["[MASK]"], pad_id=ids["[PAD]"]),
+    bundle = export_checkpoint(
+        arguments.checkpoint,
         arguments.models,
+        name=arguments.name,
+        version=arguments.model_version,
+        top_candidates=arguments.top_candidates,
     )
     print(f"wrote {bundle.directory}")
-    _print(bundle)
+    describe(bundle)
 
 
-def _print(bundle: Bundle) -> None:
+def describe(bundle: Bundle) -> None:
+    """Prints what a bundle is."""
     manifest = bundle.manifest
     print(f"{manifest.name} version {manifest.version}: {manifest.task}, at most {manifest.max_length} tokens")
     if manifest.labels:
@@ -128,7 +82,7 @@ def _print(bundle: Bundle) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     for bundle in find_bundles(arguments.path):
-        _print(bundle)
+        describe(bundle)
 
 
 def _verify(arguments: argparse.Namespace) -> None:

@@ -13,14 +13,32 @@ from typing import Any
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+from fast_tokenizer import ErnieFastTokenizer
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
-from model_build.bundle import Bundle, BundleError, GraphFile, Manifest, TensorSpec, open_bundle, sha256_of
+from model_build.bundle import (
+    Bundle,
+    BundleError,
+    GraphFile,
+    Manifest,
+    TensorSpec,
+    TokenizerSettings,
+    open_bundle,
+    read_vocabulary,
+    sha256_of,
+)
+from model_build.checkpoint import load_model, read_checkpoint
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
 
 MAX_PARITY_ERROR = 1e-4
 ONNX_OPSET = 13
+DEFAULT_SENTENCES = (
+    "今天天气真好，我们去公园散步吧。",
+    "这家酒店的房间很干净，服务也很周到，下次还会再来。",
+    "质量太差了，用了两天就坏了，非常失望。",
+    "北京是中华人民共和国的首都。",
+)
 Arrays = dict[str, np.ndarray]
 
 
@@ -212,6 +230,48 @@ def write_bundle(
         if aside.exists():
             shutil.rmtree(aside)
     return open_bundle(target)
+
+
+def export_checkpoint(
+    directory: Path, models: Path, *, name: str | None = None, version: str = "1", top_candidates: int = 100
+) -> Bundle:
+    """Writes the bundle of a checkpoint folder; `name` is the folder's unless given.
+
+    Both graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones.
+    """
+    checkpoint = read_checkpoint(directory)
+    model = load_model(directory)
+    vocab_path = directory / "vocab.txt"
+    vocabulary = read_vocabulary(vocab_path)
+    top = min(top_candidates, len(vocabulary))
+    fill_mask = checkpoint.task == "fill-mask"
+    sentences_path = directory / "sentences.txt"
+    sentences = sentences_path.read_text(encoding="utf-8").splitlines() if sentences_path.is_file() else []
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    tokenizer = ErnieFastTokenizer(ids)
+    rows = [list(tokenizer.encode(text).ids)[: checkpoint.max_length] for text in sentences or DEFAULT_SENTENCES]
+    manifest = Manifest(
+        name=name or directory.resolve().name,
+        version=version,
+        task=checkpoint.task,
+        architecture=checkpoint.config.to_dict(),
+        max_length=checkpoint.max_length,
+        labels=checkpoint.labels,
+        tokenizer=TokenizerSettings(),
+        graphs={},
+        inputs=[],
+        outputs=[],
+        top_candidates=top if fill_mask else None,
+        evaluation=checkpoint.evaluation,
+        provenance=checkpoint.provenance,
+    )
+    return write_bundle(
+        FillMaskGraph(model, len(vocabulary), top) if fill_mask else ClassifyGraph(model),
+        manifest,
+        vocab_path,
+        parity_batches(rows, checkpoint.task, mask_id=ids["[MASK]"], pad_id=ids["[PAD]"]),
+        models,
+    )
 
 
 def _graph_file(bundle: Path, model: str, params: str | None, error: float) -> GraphFile:

@@ -14,27 +14,9 @@ from tqdm import tqdm
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForSequenceClassification
 from model_build.weights import load_state
-from training.pretrain import PretrainSettings, learning_rate, optimizer
+from training.pretrain import learning_rate, optimizer
+from training.settings import FinetuneSettings, PretrainSettings
 from training.tokens import Encoder, pad_batch
-
-
-@dataclasses.dataclass
-class FinetuneSettings:
-    """Settings of one finetuning run."""
-
-    epochs: int = 4
-    """Passes over the training set."""
-    batch_size: int = 32
-    """Examples per step."""
-    max_seq_length: int = 192
-    """Tokens per example; longer ones are cut."""
-    learning_rate: float = 3e-4
-    """Peak learning rate; linear warm-up, then linear decay."""
-    dropout: float = 0.1
-    """Dropout of the encoder and the head."""
-    seed: int = 1
-    """Seed of the new head, of the order and of dropout."""
-
 
 Encoded = tuple[list[int], int]
 """Ids with special tokens, and the label's index."""
@@ -62,14 +44,21 @@ def _batches(examples: list[Encoded], size: int, rng: np.random.Generator | None
 
 @paddle.no_grad()
 def accuracy(model: ErnieForSequenceClassification, examples: list[Encoded], pad: int) -> float:
-    """Share of `examples` whose highest logit is the label's."""
+    """Share of `examples` whose highest logit is the label's; leaves the model in eval mode."""
     model.eval()
     right = 0
     for batch in _batches(examples, 64, None):
         best = model(paddle.to_tensor(pad_batch([ids for ids, _ in batch], pad))).argmax(axis=-1).numpy()
         right += int((best == np.array([label for _, label in batch])).sum())
-    model.train()
     return right / len(examples)
+
+
+@dataclasses.dataclass
+class Finetuned:
+    """The best epoch's model, and loss and development accuracy of every epoch."""
+
+    model: ErnieForSequenceClassification
+    history: list[dict[str, float]]
 
 
 def finetune(
@@ -80,7 +69,7 @@ def finetune(
     development: list[Encoded],
     pad: int,
     pretrained: dict[str, Any] | None,
-) -> tuple[ErnieForSequenceClassification, dict[str, Any]]:
+) -> Finetuned:
     """Trains a classifier from `pretrained` weights (None: from scratch) and returns its best epoch."""
     paddle.seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -93,11 +82,14 @@ def finetune(
     steps = settings.epochs * -(-len(train) // settings.batch_size)
     rate = learning_rate(PretrainSettings(steps=steps, learning_rate=settings.learning_rate, warmup_share=0.1))
     adamw = optimizer(model, rate, 0.01, 1.0)
-    best, best_state, history = -1.0, {}, []
+    best, best_state = -1.0, {}
+    history: list[dict[str, float]] = []
     for epoch in range(1, settings.epochs + 1):
         progress = tqdm(
             _batches(train, settings.batch_size, rng), desc=f"finetune, epoch {epoch}", unit="step", mininterval=5
         )
+        model.train()
+        losses = []
         for batch in progress:
             logits = model(paddle.to_tensor(pad_batch([ids for ids, _ in batch], pad)))
             loss = F.cross_entropy(logits, paddle.to_tensor([label for _, label in batch]))
@@ -105,10 +97,11 @@ def finetune(
             adamw.step()
             adamw.clear_grad()
             rate.step()
+            losses.append(float(loss))
         score = accuracy(model, development, pad)
-        history.append({"epoch": epoch, "last_loss": float(loss), "development_accuracy": score})
+        history.append({"epoch": epoch, "loss": float(np.mean(losses)), "development_accuracy": score})
         if score > best:
             best, best_state = score, {name: value.numpy() for name, value in model.state_dict().items()}
     load_state(model, best_state)
     model.eval()
-    return model, {"development_accuracy": best, "epochs": history}
+    return Finetuned(model, history)

@@ -8,13 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 
-def word_starts(ids: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
-    """bool [S]: True where a word begins, from boundary bytes (non-zero at a unit's first token)."""
-    starts = boundaries != 0
-    starts[0] = True
-    return starts
-
-
 def mask_words(
     ids: np.ndarray,
     starts: np.ndarray,

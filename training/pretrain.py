@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import paddle
@@ -14,35 +13,11 @@ from paddle import nn
 from tqdm import tqdm
 
 from model_build.config import ErnieConfig
+from model_build.ernie import set_sinusoidal_positions
 from model_build.heads import ErnieForMaskedLM
 from training.masking import mask_words
+from training.settings import PretrainSettings
 from training.tokens import Encoder
-
-
-@dataclasses.dataclass
-class PretrainSettings:
-    """Settings of one pretraining run."""
-
-    steps: int = 4000
-    """Optimiser steps."""
-    batch_size: int = 32
-    """Rows per step."""
-    max_seq_length: int = 128
-    """Tokens per row, [CLS] and [SEP] included."""
-    mask_probability: float = 0.15
-    """Share of the tokens to predict."""
-    learning_rate: float = 1e-3
-    """Peak learning rate; linear warm-up, then linear decay to a hundredth of it."""
-    warmup_share: float = 0.05
-    """Share of the steps spent warming up."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay; biases and norms are left out."""
-    clip_norm: float = 1.0
-    """Bound of the global gradient norm."""
-    dropout: float = 0.0
-    """Dropout; a small model that sees its corpus about once does not need any."""
-    seed: int = 1
-    """Seed of weights, order and masks."""
 
 
 @dataclasses.dataclass
@@ -61,9 +36,13 @@ def rows_of(stream: np.ndarray, width: int, offset: int) -> np.ndarray:
 
 
 def masked_batches(
-    ids: np.ndarray, boundaries: np.ndarray, encoder: Encoder, settings: PretrainSettings, *, seed: int
+    ids: np.ndarray, boundaries: np.ndarray, encoder: Encoder, settings: PretrainSettings, *, seed: int, basic: int
 ) -> Iterator[MaskedBatch]:
-    """Endless batches; every epoch cuts the stream at another offset, in another order, with other masks."""
+    """Endless batches; every epoch cuts the stream at another offset, in another order, with other masks.
+
+    The first `basic` batches mask single tokens, the later ones whole words: ERNIE 1.0's basic level first, then its
+    word level (arXiv:1904.09223, section 3.2).
+    """
     rng = np.random.default_rng(seed)
     width = settings.max_seq_length - 2
     ordinary = np.array(sorted(set(range(len(encoder.tokens))) - set(encoder.specials)))
@@ -72,13 +51,16 @@ def masked_batches(
             f"the corpus has {len(ids)} tokens, fewer than one batch of {settings.batch_size} rows of {width}; "
             "add text or lower --batch-size."
         )
+    made = 0
     while True:
         offset = int(rng.integers(width))
         token_rows, boundary_rows = rows_of(ids, width, offset), rows_of(boundaries, width, offset)
         order = rng.permutation(len(token_rows))
         for start in range(0, len(order) - settings.batch_size + 1, settings.batch_size):
             chosen = order[start : start + settings.batch_size]
-            yield _mask_batch(token_rows[chosen], boundary_rows[chosen], encoder, ordinary, settings, rng)
+            units = boundary_rows[chosen] if made >= basic else np.ones_like(boundary_rows[chosen])
+            yield _mask_batch(token_rows[chosen], units, encoder, ordinary, settings, rng)
+            made += 1
 
 
 def _mask_batch(
@@ -145,7 +127,7 @@ def masked_lm_logits(model: ErnieForMaskedLM, batch: MaskedBatch) -> paddle.Tens
 
 @paddle.no_grad()
 def evaluate(model: ErnieForMaskedLM, batches: list[MaskedBatch]) -> dict[str, float]:
-    """Mean loss (nats) and top-1/top-5 accuracy over all masked tokens of `batches`."""
+    """Mean loss (nats) and top-1/top-5 accuracy over all masked tokens of `batches`; leaves the model in eval mode."""
     model.eval()
     loss = hits = top5 = count = 0.0
     for batch in batches:
@@ -156,8 +138,30 @@ def evaluate(model: ErnieForMaskedLM, batches: list[MaskedBatch]) -> dict[str, f
         hits += float((best[:, 0] == batch.labels).sum())
         top5 += float((best == batch.labels[:, None]).any(axis=1).sum())
         count += len(batch.labels)
-    model.train()
     return {"loss": loss / count, "top1_accuracy": hits / count, "top5_accuracy": top5 / count, "tokens": int(count)}
+
+
+def held_out_batches(
+    held_out: tuple[np.ndarray, np.ndarray], encoder: Encoder, settings: PretrainSettings, level: str
+) -> list[MaskedBatch]:
+    """The same batches on every call: one pass over at most 200,000 held-out tokens, masked at 15 %.
+
+    `level` is "token" (single tokens are masked) or "word" (whole words are).
+    """
+    fixed = dataclasses.replace(settings, mask_probability=0.15, batch_size=32)
+    count = max(1, min(200_000, len(held_out[0])) // (fixed.batch_size * fixed.max_seq_length))
+    batches = masked_batches(*held_out, encoder, fixed, seed=0, basic=count if level == "token" else 0)
+    return [next(batches) for _ in range(count)]
+
+
+@dataclasses.dataclass
+class Pretrained:
+    """What a pretraining run gives: the model, its held-out figures by level of masking, and the loss curve."""
+
+    model: ErnieForMaskedLM
+    held_out: dict[str, dict[str, float]]
+    curve: list[tuple[int, float]]
+    seconds: float
 
 
 def pretrain(
@@ -166,19 +170,17 @@ def pretrain(
     encoder: Encoder,
     train: tuple[np.ndarray, np.ndarray],
     held_out: tuple[np.ndarray, np.ndarray],
-) -> tuple[ErnieForMaskedLM, dict[str, Any]]:
-    """Trains a masked LM from scratch; returns it with its held-out figures and the loss curve."""
+) -> Pretrained:
+    """Trains a masked LM from scratch. `train` and `held_out` are token streams: ids and boundaries."""
     paddle.seed(settings.seed)
     model = ErnieForMaskedLM(
         dataclasses.replace(config, hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
     )
+    set_sinusoidal_positions(model.ernie)
     rate = learning_rate(settings)
     adamw = optimizer(model, rate, settings.weight_decay, settings.clip_norm)
-    batches = masked_batches(*train, encoder, settings, seed=settings.seed)
-    held_out_batches = masked_batches(*held_out, encoder, settings, seed=0)
-    evaluation = [
-        next(held_out_batches) for _ in range(max(1, min(20, len(held_out[0]) // 130 // settings.batch_size)))
-    ]
+    basic = round(settings.basic_level_share * settings.steps)
+    batches = masked_batches(*train, encoder, settings, seed=settings.seed, basic=basic)
 
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
@@ -192,10 +194,13 @@ def pretrain(
         adamw.clear_grad()
         rate.step()
         recent.append(float(loss))
-        if step % 50 == 0 or step == settings.steps:
+        if step % 100 == 0 or step == settings.steps:
             curve.append((step, float(np.mean(recent))))
             tokens = step * settings.batch_size * settings.max_seq_length / (time.monotonic() - started)
             progress.set_postfix(loss=f"{curve[-1][1]:.3f}", tokens_per_s=f"{tokens:,.0f}", refresh=False)
             recent.clear()
-    figures = evaluate(model, evaluation)
-    return model, {"held_out": figures, "curve": curve, "seconds": time.monotonic() - started}
+    model.eval()
+    figures = {
+        level: evaluate(model, held_out_batches(held_out, encoder, settings, level)) for level in ("token", "word")
+    }
+    return Pretrained(model, figures, curve, time.monotonic() - started)

@@ -13,9 +13,7 @@ ORDINARY = np.arange(5, 50)
 def mask(ids: np.ndarray, starts: np.ndarray, seed: int, probability: float = 0.15) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     maskable = ~np.isin(ids, [0, 1, 2, 3, 4])
-    return mask_words(
-        ids, starts, maskable, probability=probability, mask_id=MASK, ordinary_ids=ORDINARY, rng=rng
-    )
+    return mask_words(ids, starts, maskable, probability=probability, mask_id=MASK, ordinary_ids=ORDINARY, rng=rng)
 
 
 @given(

@@ -1,0 +1,60 @@
+"""Plain-text corpora: UTF-8 files in which a blank line ends a document."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+Document = list[str]
+"""The lines of one document, none of them blank."""
+
+
+# Older newspapers set every letter and digit full-width; people type plain ones. Punctuation stays full-width.
+_PLAIN = {ord(wide): unicodedata.normalize("NFKC", wide) for wide in map(chr, range(0xFF01, 0xFF5F)) if wide.isalnum()}
+
+
+def normalize(line: str) -> str:
+    """`line` without white space at its ends and with plain letters and digits for full-width ones."""
+    return line.translate(_PLAIN).strip()
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Documents of a file; lines that are not UTF-8 are left out and counted in one warning."""
+    document: Document = []
+    broken: list[int] = []
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = normalize(raw.decode("utf-8"))
+            except UnicodeDecodeError:
+                broken.append(number)
+                continue
+            if line:
+                document.append(line)
+            elif document:
+                yield document
+                document = []
+    if document:
+        yield document
+    if broken:
+        log.warning("%s: left out %d lines that are not UTF-8, the first is line %d", path, len(broken), broken[0])
+
+
+def read_corpus(paths: Iterable[Path]) -> list[Document]:
+    """Documents of several files in order; raises ValueError when there is none."""
+    files = list(paths)
+    documents = [document for path in files for document in read_documents(path)]
+    if not documents:
+        raise ValueError(f"no document in {', '.join(map(str, files)) or 'an empty list of files'}; give UTF-8 text.")
+    return documents
+
+
+def is_held_out(document: Document, percent: float = 1.0) -> bool:
+    """Whether a document belongs to the held-out part: decided by its text alone, so it never changes sides."""
+    digest = hashlib.sha256("\n".join(document).encode("utf-8")).digest()
+    return int.from_bytes(digest[:4], "little") < percent / 100 * 2**32
