@@ -1,0 +1,1 @@
+"""The HTTP service: API process, engine processes, runtimes. Nothing below imports Paddle."""

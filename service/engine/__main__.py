@@ -1,0 +1,48 @@
+"""`python -m service.engine`: one engine process. The supervisor starts it; people rarely do.
+
+Exit status 3, with one sentence on standard error, where the bundle cannot be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from model_build.bundle import BundleError, open_bundle
+from service.engine.batching import Batcher, BatchingOptions
+from service.engine.process import Engine
+from service.engine.tensors import OutputError, Tensors
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable, load_runtime
+
+START_FAILED = 3
+
+
+def main() -> int:
+    """Loads the bundle, warms up, serves until SIGTERM or until standard input is closed."""
+    parser = argparse.ArgumentParser(prog="python -m service.engine", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
+    parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
+    parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
+    parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
+    arguments = parser.parse_args()
+    # Ctrl-C reaches the whole process group; only the supervisor decides when an engine ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        bundle = open_bundle(arguments.bundle)
+        options = msgspec.json.decode(arguments.runtime, type=RuntimeOptions)
+        batching = msgspec.json.decode(arguments.batching, type=BatchingOptions)
+        engine = Engine(load_runtime(bundle, options), Tensors(bundle), Batcher(batching))
+        engine.warm_up()
+    except (BundleError, RuntimeUnavailable, OutputError, msgspec.DecodeError) as error:
+        print(error, file=sys.stderr)
+        return START_FAILED
+    engine.serve(arguments.socket, sys.stdin.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,106 @@
+"""Items to padded arrays, and a graph's outputs to results per item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from model_build.bundle import Bundle, read_vocabulary
+from service.engine.messages import Item, MaskOutput, Output
+
+
+class InvalidItem(ValueError):
+    """An item that the graph must not be given; the message is one sentence."""
+
+
+class OutputError(RuntimeError):
+    """A forward pass whose outputs cannot be used; the message is one sentence."""
+
+
+class Tensors:
+    """Translation between messages and arrays for one bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        vocabulary = read_vocabulary(bundle.vocab_path)
+        self.fill_mask = manifest.task == "fill-mask"
+        self.max_length = manifest.max_length
+        self.pad_id = vocabulary.index("[PAD]") if "[PAD]" in vocabulary else 0
+        self.num_ids = int(manifest.architecture.get("vocab_size", len(vocabulary)))
+        self.num_tokens = len(vocabulary)
+        self.num_types = int(manifest.architecture.get("type_vocab_size", 2))
+
+    def check(self, item: Item) -> None:
+        """Raises InvalidItem: ids outside the tables make the runtime read foreign memory or abort."""
+        length = len(item.input_ids)
+        if not 1 <= length <= self.max_length:
+            raise InvalidItem(f"an item has {length} tokens, but the model takes 1 to {self.max_length}.")
+        if len(item.token_type_ids) != length:
+            raise InvalidItem(f"an item has {length} ids, but {len(item.token_type_ids)} token types.")
+        for name, values, limit in (
+            ("input_ids", item.input_ids, self.num_ids),
+            ("token_type_ids", item.token_type_ids, self.num_types),
+            ("mask_positions", item.mask_positions, length),
+            ("target_ids", item.target_ids, self.num_tokens),
+        ):
+            if values and not (min(values) >= 0 and max(values) < limit):
+                raise InvalidItem(f"{name} must lie between 0 and {limit - 1}.")
+        if self.fill_mask and not item.mask_positions:
+            raise InvalidItem("an item of a fill-mask model names no mask position.")
+
+    def inputs(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
+        """int64 arrays: input_ids and token_type_ids [B, S]; for fill-mask mask_positions [N], target_ids [N, T]."""
+        shape = len(items), max(len(item.input_ids) for item in items)
+        input_ids = np.full(shape, self.pad_id, dtype=np.int64)
+        token_type_ids = np.zeros(shape, dtype=np.int64)
+        for row, item in enumerate(items):
+            input_ids[row, : len(item.input_ids)] = item.input_ids
+            token_type_ids[row, : len(item.token_type_ids)] = item.token_type_ids
+        arrays = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        if self.fill_mask:
+            positions = [row * shape[1] + column for row, item in enumerate(items) for column in item.mask_positions]
+            width = max(1, *(len(item.target_ids) for item in items)) if items else 1
+            targets = np.zeros((len(positions), width), dtype=np.int64)
+            start = 0
+            for item in items:
+                stop = start + len(item.mask_positions)
+                targets[start:stop, : len(item.target_ids)] = item.target_ids
+                start = stop
+            arrays |= {"mask_positions": np.array(positions, dtype=np.int64), "target_ids": targets}
+        return arrays
+
+    def outputs(self, arrays: dict[str, np.ndarray], items: Sequence[Item]) -> list[Output]:
+        """One Output an item; raises OutputError where a score is not finite or a row is missing."""
+        scores = arrays["top_scores"] if self.fill_mask else arrays["logits"]
+        rows = sum(len(item.mask_positions) for item in items) if self.fill_mask else len(items)
+        if scores.ndim != 2 or len(scores) != rows:
+            raise OutputError(f"the graph gave outputs of shape {list(scores.shape)} for {rows} rows.")
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+            raise OutputError("the graph gave scores that are not finite numbers.")
+        if not self.fill_mask:
+            return [Output(scores=row) for row in softmax(scores).tolist()]
+        results, start = [], 0
+        for item in items:
+            stop = start + len(item.mask_positions)
+            columns = zip(
+                arrays["top_ids"][start:stop].tolist(),
+                scores[start:stop].tolist(),
+                arrays["target_scores"][start:stop, : len(item.target_ids)].tolist(),
+                strict=True,
+            )
+            results.append(Output(masks=[MaskOutput(*column) for column in columns]))
+            start = stop
+        return results
+
+    def example(self, rows: int, length: int) -> list[Item]:
+        """Items of `length` tokens to warm up with."""
+        ids = [token % self.num_tokens for token in range(1, length + 1)]
+        masks = [length // 2] if self.fill_mask else []
+        return [Item(ids, [0] * length, masks) for _ in range(rows)]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Along the last axis, in float32 and safe for large values."""
+    exponents = np.exp(logits.astype(np.float32) - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)

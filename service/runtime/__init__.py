@@ -1,0 +1,1 @@
+"""Runtimes: everything that knows an inference library, behind one small protocol."""
