@@ -1,0 +1,82 @@
+"""Request bodies: read whole within a limit before the application runs, which is cancelled when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import Problem, problem_response
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its body had arrived."""
+
+
+class RequestBody:
+    """ASGI middleware around POST requests."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers `too_large` itself, without reading on."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(scope, receive)
+        except ClientLeft:
+            return
+        except Problem as problem:
+            scope["state"]["failure"] = problem.code
+            # What is left of the body is not read, so the connection cannot be used again.
+            response = problem_response(problem, scope["state"].get("request_id"), {"Connection": "close"})
+            await response(scope, receive, send)
+            return
+        await self._run(body, scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        too_large = Problem(
+            "too_large", f"the body is larger than {self._max_bytes} bytes; send fewer or shorter texts."
+        )
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            raise too_large
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                raise too_large
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    async def _run(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        answering = asyncio.ensure_future(self._app(scope, replay, send))
+        leaving = asyncio.ensure_future(self._disconnected(receive))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                answering.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await answering
+                return
+            await answering
+        finally:
+            leaving.cancel()
+            answering.cancel()
+
+    @staticmethod
+    async def _disconnected(receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -1,0 +1,44 @@
+"""POST /classify."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from service.models import Timings
+from service.problems import Problem
+from service.schemas import ClassifyRequest
+
+router = APIRouter()
+
+
+@router.post("/classify")
+async def classify(body: ClassifyRequest, request: Request) -> Response:
+    """Probabilities of the classes for every input, the likeliest first; `top_k` limits them."""
+    model = request.app.state.models.for_task(body.model, "classify")
+    request.state.model = model.name
+    request.state.timings = timings = Timings()
+    encodings, outputs = await model.run(body, timings)
+    labels = model.labels
+    if outputs and len(labels) != len(outputs[0].scores):
+        raise Problem("internal", f"{model.name} has {len(labels)} labels for {len(outputs[0].scores)} classes.")
+    results: list[dict[str, Any]] = []
+    for encoding, output in zip(encodings, outputs, strict=True):
+        ranked = sorted(zip(labels, output.scores, strict=True), key=lambda pair: -pair[1])
+        results.append(
+            {
+                "labels": [{"label": label, "score": score} for label, score in ranked[: body.top_k]],
+                "tokens": len(encoding.input_ids),
+                "truncated": encoding.truncated,
+            }
+        )
+    return answer(model.name, model.manifest.version, results)
+
+
+def answer(model: str, version: str, results: list[dict[str, Any]]) -> Response:
+    """The envelope of both endpoints' answers."""
+    tokens = sum(result["tokens"] for result in results)
+    body = {"model": model, "version": version, "results": results, "usage": {"tokens": tokens}}
+    return Response(msgspec.json.encode(body), media_type="application/json")

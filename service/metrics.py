@@ -1,0 +1,79 @@
+"""Prometheus metrics; every child is made at start, so that a rate is right from the first request on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from model_build.bundle import Bundle
+from service.engine.messages import BatchDone
+from service.problems import STATUS
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+COUNTS = tuple(float(2**power) for power in range(0, 11))
+TOKENS = tuple(float(2**power) for power in range(3, 18))
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
+ENDPOINTS = {"classify": "/classify", "fill-mask": "/fill-mask"}
+
+
+class Metrics:
+    """The registry of one API process."""
+
+    def __init__(self, bundles: Iterable[Bundle]) -> None:
+        self.registry = CollectorRegistry()
+
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ("model",)
+        ) -> Histogram:
+            return Histogram(f"ernie_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Gauge:
+            return Gauge(f"ernie_{name}", text, labels, registry=self.registry)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Counter:
+            return Counter(f"ernie_{name}", text, labels, registry=self.registry)
+
+        self.requests = counter("requests", "Requests answered, by status.", ("endpoint", "model", "code"))
+        self.failures = counter("request_failures", "Requests answered with a problem, by its code.", ("reason",))
+        self.duration = histogram("request_duration_seconds", "From the request's head to its answer.", SECONDS)
+        self.tokenize = histogram("tokenize_seconds", "Tokenisation of a request.", SECONDS)
+        self.queue = histogram("queue_seconds", "From the engine's receipt to the first forward pass.", SECONDS)
+        self.inference = histogram("inference_seconds", "One forward pass.", SECONDS)
+        self.queue_requests = gauge("queue_requests", "Texts waiting in the engine, as of its last batch.")
+        self.queue_tokens = gauge("queue_tokens", "Tokens waiting in the engine, as of its last batch.")
+        self.batch_requests = histogram("batch_requests", "Texts in a batch.", COUNTS)
+        self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
+        self.padding = histogram("batch_padding_ratio", "Share of a batch that is padding.", RATIOS)
+        self.truncated = counter("truncated", "Texts cut to the model's length.")
+        self.restarts = counter("engine_restarts", "Engine processes started again.")
+        self.ready = gauge("ready", "1 while the model's engine is ready.")
+        info = Info("ernie_model", "The models served.", ("model",), registry=self.registry)
+        for bundle in bundles:
+            manifest = bundle.manifest
+            info.labels(manifest.name).info({"version": manifest.version, "task": manifest.task})
+            self._create(manifest.name, ENDPOINTS[manifest.task])
+        for reason in STATUS:
+            self.failures.labels(reason)
+
+    def _create(self, model: str, endpoint: str) -> None:
+        for status in sorted({200, *STATUS.values()}):
+            self.requests.labels(endpoint, model, str(status))
+        for metric in (
+            *(self.duration, self.tokenize, self.queue, self.inference, self.queue_requests, self.queue_tokens),
+            *(self.batch_requests, self.batch_tokens, self.padding, self.truncated, self.restarts, self.ready),
+        ):
+            metric.labels(model)
+
+    def batch_done(self, model: str, batch: BatchDone) -> None:
+        """Counts one forward pass."""
+        self.inference.labels(model).observe(batch.seconds)
+        self.batch_requests.labels(model).observe(batch.items)
+        self.batch_tokens.labels(model).observe(batch.tokens)
+        self.padding.labels(model).observe(1 - batch.tokens / batch.padded_tokens)
+        self.queue_requests.labels(model).set(batch.queue_items)
+        self.queue_tokens.labels(model).set(batch.queue_tokens)
+
+    def text(self) -> bytes:
+        """The exposition that Prometheus scrapes."""
+        return generate_latest(self.registry)

@@ -1,0 +1,111 @@
+"""Errors as RFC 9457 problem documents, each with a stable `code` and one sentence."""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Mapping
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+STATUS = {
+    "invalid_json": 400,
+    "not_found": 404,
+    "model_not_found": 404,
+    "method_not_allowed": 405,
+    "wrong_task": 409,
+    "too_large": 413,
+    "invalid_input": 422,
+    "overloaded": 429,
+    "internal": 500,
+    "not_ready": 503,
+    "draining": 503,
+    "engine_failed": 503,
+    "deadline_exceeded": 504,
+}
+
+
+class Problem(Exception):
+    """An answer other than success. `code` is a key of STATUS, `detail` one sentence for the caller."""
+
+    def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.status = STATUS[code]
+        self.retry_after = retry_after
+
+
+def problem_response(problem: Problem, request_id: str | None, headers: Mapping[str, str] | None = None) -> Response:
+    """The document as a response; 503 and 429 carry Retry-After in whole seconds."""
+    body = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": request_id,
+    }
+    sent = dict(headers or {})
+    if problem.status in (429, 503):
+        sent["Retry-After"] = str(max(1, problem.retry_after or 1))
+    return Response(msgspec.json.encode(body), problem.status, sent, "application/problem+json")
+
+
+def sentence(error: RequestValidationError) -> Problem:
+    """The first thing that is wrong with a body, with the field it is in."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return Problem(
+            "invalid_json", f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}."
+        )
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"][1:]).lstrip(".")
+    message = {
+        "extra_forbidden": "is not a field of this request",
+        "missing": "is missing",
+        "string_type": "must be a string",
+        "string_unicode": "holds half of a surrogate pair, which is no character",
+        "model_attributes_type": "must be a JSON object, sent as application/json",
+    }.get(first["type"], first["msg"].removeprefix("Value error, ").removeprefix("Input "))
+    return Problem("invalid_input", f"{where or 'the body'} {message}.")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of `app` a problem document."""
+
+    def request_id(request: Request) -> str | None:
+        found: str | None = getattr(request.state, "request_id", None)
+        return found
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> Response:
+        request.state.failure = error.code
+        return problem_response(error, request_id(request))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return await _problem(request, sentence(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        path = request.url.path
+        known = {
+            # FastAPI's answer to a body that cannot even be decoded.
+            400: Problem("invalid_json", "the body is not JSON in UTF-8."),
+            404: Problem("not_found", f"there is nothing at {path}; see /docs."),
+            405: Problem("method_not_allowed", f"{request.method} is not allowed at {path}; see /docs."),
+        }
+        problem = known.get(error.status_code) or Problem("internal", str(error.detail))
+        request.state.failure = problem.code
+        return problem_response(problem, request_id(request), error.headers)
+
+    @app.exception_handler(Exception)
+    async def _internal(request: Request, error: Exception) -> Response:
+        log.exception("request %s failed", request_id(request), exc_info=error)
+        return await _problem(request, Problem("internal", "the service failed; the log names this request's id."))

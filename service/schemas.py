@@ -1,0 +1,121 @@
+"""Bodies of the two endpoints. Whatever form the inputs come in, they leave here as a list of TextInput."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+Truncation = Literal["error", "truncate", "window"]
+
+
+class TextInput(BaseModel):
+    """One text, or a pair of texts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: StrictStr
+    text_pair: StrictStr | None = None
+
+    @field_validator("text", "text_pair")
+    @classmethod
+    def _not_blank(cls, text: str | None) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("must not be empty or blank")
+        return text
+
+
+def _listed(inputs: Any) -> Any:
+    """A string, an object, or a list of either, as a list of objects."""
+    listed = inputs if isinstance(inputs, list) else [inputs]
+    for each in listed:
+        if not isinstance(each, str | dict | TextInput):
+            raise ValueError("must be a string, an object with text and text_pair, or a list of those")
+    return [{"text": each} if isinstance(each, str) else each for each in listed]
+
+
+Inputs = Annotated[
+    list[TextInput],
+    BeforeValidator(
+        _listed,
+        json_schema_input_type=str | TextInput | list[str | TextInput],
+    ),
+]
+
+
+class Envelope(BaseModel):
+    """What both endpoints take."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: Inputs = Field(default_factory=list, description="a text, {text, text_pair}, or a list of those")
+    text: StrictStr | None = Field(None, description="instead of inputs: a single text")
+    text_pair: StrictStr | None = Field(None, description="second text that goes with text")
+    model: StrictStr | None = Field(None, description="may be left out where one model does the task")
+    top_k: StrictInt | None = Field(None, ge=1, description="results per text")
+    truncation: Truncation = Field("error", description="what to do with a text longer than the model")
+    priority: Literal["normal"] = "normal"
+    timeout_ms: StrictInt | None = Field(None, ge=1, le=600_000, description="deadline of this request")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _single(cls, body: Any) -> Any:
+        """A bare {text, text_pair} is one input."""
+        if not isinstance(body, dict):
+            return body
+        if ("inputs" in body) == ("text" in body):
+            raise ValueError("must have either inputs or text")
+        if "text" in body:
+            single = {name: body[name] for name in ("text", "text_pair") if name in body}
+            rest = {name: value for name, value in body.items() if name not in single}
+            return {**rest, "inputs": [single]}
+        if "text_pair" in body:
+            raise ValueError("has text_pair at the top without text; put it beside the text it belongs to")
+        return body
+
+    @field_validator("inputs")
+    @classmethod
+    def _some(cls, inputs: list[TextInput]) -> list[TextInput]:
+        if not inputs:
+            raise ValueError("must not be an empty list")
+        return inputs
+
+    @field_validator("truncation")
+    @classmethod
+    def _known(cls, truncation: str) -> str:
+        if truncation == "window":
+            raise ValueError('"window" is not supported yet; use "error" or "truncate"')
+        return truncation
+
+
+class ClassifyRequest(Envelope):
+    """Body of POST /classify."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]}]}
+    )
+
+
+class FillMaskRequest(Envelope):
+    """Body of POST /fill-mask."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "今天天[MASK]真好。", "top_k": 5}]})
+
+    targets: list[StrictStr] | None = Field(None, min_length=1, max_length=1000, description="score these tokens only")
+    strategy: Literal["independent", "joint"] = Field("independent", description="several masks of one text")
+
+    @field_validator("strategy")
+    @classmethod
+    def _possible(cls, strategy: str) -> str:
+        if strategy == "joint":
+            raise ValueError('"joint" is not supported yet; use "independent"')
+        return strategy

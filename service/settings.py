@@ -1,0 +1,72 @@
+"""Settings of the service: environment variables with the prefix ERNIE_, and flags, which win."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.runtime.base import Backend, Device
+
+
+class Settings(BaseSettings):
+    """Every setting of `ernie-serve`; the descriptions are its help."""
+
+    model_config = SettingsConfigDict(env_prefix="ERNIE_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one, named in the log")
+    models: Path = Field(
+        Path("models"), description="model repository <name>/<version>/, one bundle, or a PaddleNLP export"
+    )
+
+    backend: Backend = Field("auto", description="auto, paddle, ort, trt or paddle_trt")
+    device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
+    device_id: int = Field(0, ge=0, description="number of the GPU")
+    cpu_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 takes every core")
+    fp16: bool = Field(False, description="half precision on the GPU")
+    tensorrt_cache: Path | None = Field(None, description="folder that keeps built TensorRT engines")
+
+    max_batch_tokens: int = Field(8192, ge=1, description="padded tokens of one forward pass at most")
+    max_batch_items: int = Field(64, ge=1, description="texts in one forward pass at most")
+    max_wait_ms: float = Field(0.0, ge=0, description="how long an idle engine waits for a fuller batch")
+
+    max_queue_requests: int = Field(512, ge=1, description="requests in work per model before 429")
+    max_queue_tokens: int = Field(200_000, ge=1, description="tokens in work per model before 429")
+    max_inputs: int = Field(256, ge=1, description="texts in one request")
+    max_masks: int = Field(64, ge=1, description="masks in one text")
+    max_body_bytes: int = Field(2 << 20, ge=1, description="size of a request body")
+    request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")
+
+    hang_seconds: float = Field(60.0, gt=0, description="silence after which a busy engine is killed and restarted")
+    drain_delay_seconds: float = Field(0.0, ge=0, description="after SIGTERM: time to go on serving while not ready")
+    shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+
+
+def parser() -> argparse.ArgumentParser:
+    """`--flag` for every setting; values are left to Settings to judge."""
+    made = argparse.ArgumentParser(
+        prog="ernie-serve",
+        description="Serves ERNIE bundles over HTTP: POST /classify, POST /fill-mask.",
+        epilog="Every setting is also an environment variable: --max-batch-tokens is ERNIE_MAX_BATCH_TOKENS. "
+        "Flags win. Example: ernie-serve --models models --port 8080",
+    )
+    for name, field in Settings.model_fields.items():
+        made.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=name.rsplit("_", 1)[-1].upper(),
+            help=f"{field.description} (default: {field.default})",
+        )
+    return made
+
+
+def read_settings(argv: list[str] | None) -> Settings:
+    """Settings from flags and the environment; raises pydantic.ValidationError."""
+    given: dict[str, Any] = vars(parser().parse_args(argv))
+    return Settings(**given)

@@ -1,0 +1,63 @@
+"""GET /health/live, /health/ready, /models, /metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.models import ServedModel
+from service.problems import Problem
+
+router = APIRouter()
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The API process answers."""
+    return {"status": "live"}
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> dict[str, str]:
+    """Every engine has warmed up and the service is not about to stop."""
+    if request.app.state.draining:
+        raise Problem("draining", "the service is shutting down.", retry_after=5)
+    waiting = [model.name for model in request.app.state.models.served.values() if not model.engine.ready]
+    if waiting:
+        raise Problem("not_ready", f"the engine of {', '.join(waiting)} is starting.")
+    return {"status": "ready"}
+
+
+@router.get("/models")
+async def models(request: Request) -> dict[str, Any]:
+    """Every model of this service."""
+    return {"models": [_description(model) for model in request.app.state.models.served.values()]}
+
+
+@router.get("/models/{name}")
+async def model(name: str, request: Request) -> dict[str, Any]:
+    """One model."""
+    return _description(request.app.state.models.named(name))
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus exposition."""
+    return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _description(model: ServedModel) -> dict[str, Any]:
+    manifest, ready = model.manifest, model.engine.ready
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "max_length": manifest.max_length,
+        "labels": model.labels,
+        "top_candidates": manifest.top_candidates,
+        "evaluation": manifest.evaluation,
+        "ready": ready is not None,
+        "backend": ready.backend if ready else None,
+    }

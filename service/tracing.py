@@ -1,0 +1,57 @@
+"""What every answer carries (X-Request-ID, Server-Timing) and what is counted of it."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import ENDPOINTS, Metrics
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Tracing:
+    """ASGI middleware around everything else."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Keeps the caller's request id where it is plain and short, and makes one otherwise."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        state = scope.setdefault("state", {})
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        state["request_id"] = sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+
+        async def traced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                total = time.perf_counter() - started
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = state["request_id"]
+                timings = state.get("timings")
+                parts = [(name, getattr(timings, name)) for name in ("tokenize", "queue", "inference") if timings]
+                headers["Server-Timing"] = ", ".join(
+                    f"{name};dur={seconds * 1000:.3f}" for name, seconds in [*parts, ("total", total)]
+                )
+                self._count(scope, state, message["status"], total)
+            await send(message)
+
+        await self._app(scope, receive, traced)
+
+    def _count(self, scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
+        if scope["path"] not in ENDPOINTS.values():
+            return
+        # A request that named no model of ours counts under none, so that callers cannot make up label values.
+        model = str(state.get("model", ""))
+        self._metrics.requests.labels(scope["path"], model, str(status)).inc()
+        self._metrics.duration.labels(model).observe(seconds)
+        if "failure" in state:
+            self._metrics.failures.labels(str(state["failure"])).inc()
