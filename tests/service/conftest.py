@@ -1,0 +1,113 @@
+"""Bundles, and real services: `ernie-serve` processes on free ports with real FastDeploy engines."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 120
+
+
+@dataclass
+class Service:
+    """A running `ernie-serve`."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: list[str] = field(default_factory=list)
+
+    def engines(self) -> dict[str, psutil.Process]:
+        """Engine processes by the name of their model."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            command = child.cmdline()
+            if "service.engine" in command:
+                found[Path(command[command.index("--bundle") + 1]).parent.name] = child
+        return found
+
+    def wait_ready(self) -> None:
+        """Asks until the service is ready; fails with its log when it is not in time."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("the service did not become ready:\n" + "".join(self.log))
+
+
+@contextlib.contextmanager
+def serving(models: Path, *flags: str) -> Iterator[Service]:
+    """Starts the service on a free port, and ends it with SIGTERM."""
+    command = [sys.executable, "-m", "service.cli", "--models", str(models), "--port", "0", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    log: list[str] = []
+    assert process.stderr is not None
+    url = None
+    for line in process.stderr:
+        log.append(line)
+        if found := re.search(r"listening on (http://\S+),", line):
+            url = found.group(1)
+            break
+    if url is None:
+        raise AssertionError(f"the service ended with status {process.wait()}:\n" + "".join(log))
+    # The pipe must be emptied, or the service blocks on a full one.
+    drain = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
+    drain.start()
+    service = Service(process, url, log)
+    try:
+        yield service
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        drain.join()
+
+
+def write_bundles(kind: str, directory: Path) -> Path:
+    script = Path(__file__).with_name("tiny_bundles.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script), kind, str(directory)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the classifier `reviews` and the masked LM `characters`, of at most 64 tokens."""
+    return write_bundles("tiny", tmp_path_factory.mktemp("tiny")) / "models"
+
+
+@pytest.fixture(scope="session")
+def slow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one classifier whose full batch takes seconds."""
+    return write_bundles("slow", tmp_path_factory.mktemp("slow")) / "models"
+
+
+@pytest.fixture(scope="session")
+def paddlenlp_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`reviews/` as PaddleNLP exports it, and `logits.json` of its own model."""
+    return write_bundles("paddlenlp", tmp_path_factory.mktemp("paddlenlp"))
+
+
+@pytest.fixture(scope="session")
+def service(tiny_models: Path) -> Iterator[Service]:
+    """A ready service of both tiny models, with small limits; tests must leave it working."""
+    with serving(tiny_models, "--max-inputs", "40", "--max-masks", "3") as running:
+        running.wait_ready()
+        yield running
