@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,9 +27,9 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     request.state.timings = timings = Timings()
     # The graph's candidates may hold every special token, and those are no answers.
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
-    if (body.top_k or 0) > most:
+    if not body.targets and (body.top_k or 0) > most:
         raise Problem("invalid_input", f"top_k is {body.top_k}, but {model.name} gives at most {most} candidates.")
-    targets = target_ids(model.tokenizer, body.targets or [])
+    targets = await target_ids(model.tokenizer, body.targets or [])
     encodings, outputs = await model.run(body, timings, targets)
     results: list[dict[str, Any]] = []
     for given, encoding, output in zip(body.inputs, encodings, outputs, strict=True):
@@ -51,11 +52,18 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     return answer(model.name, model.manifest.version, results)
 
 
-def target_ids(tokenizer: Tokenizer, targets: Sequence[str]) -> list[int]:
-    """Ids of the targets, each once; raises Problem for one that is not exactly one known token."""
+async def target_ids(tokenizer: Tokenizer, targets: Sequence[str]) -> list[int]:
+    """Ids of the targets, each once; raises Problem for one that is not exactly one known token.
+
+    A token as candidates write it, `##` included, stands for itself.
+    """
     ids: dict[int, None] = {}
     for index, target in enumerate(targets):
-        pieces = tokenizer.pieces(target) if target.strip() else []
+        if target in tokenizer.ids:
+            pieces = [tokenizer.ids[target]]
+        else:
+            pieces = tokenizer.pieces(target) if target.strip() else []
+            await asyncio.sleep(0)
         if len(pieces) != 1 or pieces[0] == tokenizer.unknown_id:
             written = " ".join(tokenizer.tokens[piece] for piece in pieces) or "nothing"
             raise Problem(

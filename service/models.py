@@ -73,6 +73,8 @@ class ServedModel:
         limit = self.manifest.max_length
         encodings = []
         for index, each in enumerate(inputs):
+            if index:
+                await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
             encoding = await self.tokenizer.encode(each.text, each.text_pair, limit)
             if encoding.truncated and request.truncation == "error":
                 raise Problem(

@@ -31,6 +31,9 @@ STATUS = {
 }
 
 
+MAX_DETAIL_CHARACTERS = 500
+
+
 class Problem(Exception):
     """An answer other than success. `code` is a key of STATUS, `detail` one sentence for the caller."""
 
@@ -42,13 +45,19 @@ class Problem(Exception):
         self.retry_after = retry_after
 
 
+def _shortened(detail: str) -> str:
+    """What callers send is repeated to them, but not at any length, and not what UTF-8 cannot hold."""
+    shown = detail if len(detail) <= MAX_DETAIL_CHARACTERS else f"{detail[:MAX_DETAIL_CHARACTERS]} … (shortened)."
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def problem_response(problem: Problem, request_id: str | None, headers: Mapping[str, str] | None = None) -> Response:
     """The document as a response; 503 and 429 carry Retry-After in whole seconds."""
     body = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": _shortened(problem.detail),
         "code": problem.code,
         "request_id": request_id,
     }
@@ -76,6 +85,17 @@ def sentence(error: RequestValidationError) -> Problem:
     return Problem("invalid_input", f"{where or 'the body'} {message}.")
 
 
+def unreadable(cause: BaseException | None) -> Problem:
+    """Why a body could not be decoded at all, which FastAPI tells only by the exception behind its own."""
+    if isinstance(cause, UnicodeDecodeError):
+        return Problem("invalid_json", f"the body is not UTF-8 at byte {cause.start}.")
+    if isinstance(cause, RecursionError):
+        return Problem("invalid_json", "the body is nested too deeply.")
+    if isinstance(cause, ValueError):
+        return Problem("invalid_json", "the body holds a number with too many digits.")
+    return Problem("invalid_json", "the body is not JSON in UTF-8.")
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of `app` a problem document."""
 
@@ -96,8 +116,7 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         path = request.url.path
         known = {
-            # FastAPI's answer to a body that cannot even be decoded.
-            400: Problem("invalid_json", "the body is not JSON in UTF-8."),
+            400: unreadable(error.__cause__),
             404: Problem("not_found", f"there is nothing at {path}; see /docs."),
             405: Problem("method_not_allowed", f"{request.method} is not allowed at {path}; see /docs."),
         }
@@ -108,4 +127,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _internal(request: Request, error: Exception) -> Response:
         log.exception("request %s failed", request_id(request), exc_info=error)
-        return await _problem(request, Problem("internal", "the service failed; the log names this request's id."))
+        response = await _problem(request, Problem("internal", "the service failed; the log names this request's id."))
+        # Only this answer passes by the middleware that names all others.
+        response.headers["X-Request-ID"] = request_id(request) or ""
+        return response

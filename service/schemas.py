@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,7 +17,25 @@ from pydantic import (
     model_validator,
 )
 
+from service.problems import Problem
+
 Truncation = Literal["error", "truncate", "window"]
+
+
+# More would hold up the event loop while they are validated, whatever the settings allow.
+MAX_INPUTS = 1024
+MAX_TARGET_CHARACTERS = 64
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _of_characters(text: str) -> str:
+    """JSON's "\\ud800" makes a lone surrogate, which pydantic lets through and which aborts the tokenizer's process."""
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError("holds half of a surrogate pair, which is no character")
+    return text
+
+
+Text = Annotated[StrictStr, AfterValidator(_of_characters)]
 
 
 class TextInput(BaseModel):
@@ -23,8 +43,8 @@ class TextInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text: StrictStr
-    text_pair: StrictStr | None = None
+    text: Text
+    text_pair: Text | None = None
 
     @field_validator("text", "text_pair")
     @classmethod
@@ -37,6 +57,8 @@ class TextInput(BaseModel):
 def _listed(inputs: Any) -> Any:
     """A string, an object, or a list of either, as a list of objects."""
     listed = inputs if isinstance(inputs, list) else [inputs]
+    if len(listed) > MAX_INPUTS:
+        raise Problem("too_large", f"the request has {len(listed)} inputs, but at most {MAX_INPUTS} are allowed.")
     for each in listed:
         if not isinstance(each, str | dict | TextInput):
             raise ValueError("must be a string, an object with text and text_pair, or a list of those")
@@ -58,9 +80,9 @@ class Envelope(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     inputs: Inputs = Field(default_factory=list, description="a text, {text, text_pair}, or a list of those")
-    text: StrictStr | None = Field(None, description="instead of inputs: a single text")
-    text_pair: StrictStr | None = Field(None, description="second text that goes with text")
-    model: StrictStr | None = Field(None, description="may be left out where one model does the task")
+    text: Text | None = Field(None, description="instead of inputs: a single text")
+    text_pair: Text | None = Field(None, description="second text that goes with text")
+    model: Text | None = Field(None, description="may be left out where one model does the task")
     top_k: StrictInt | None = Field(None, ge=1, description="results per text")
     truncation: Truncation = Field("error", description="what to do with a text longer than the model")
     priority: Literal["normal"] = "normal"
@@ -105,12 +127,15 @@ class ClassifyRequest(Envelope):
     )
 
 
+Target = Annotated[Text, Field(max_length=MAX_TARGET_CHARACTERS)]
+
+
 class FillMaskRequest(Envelope):
     """Body of POST /fill-mask."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "今天天[MASK]真好。", "top_k": 5}]})
 
-    targets: list[StrictStr] | None = Field(None, min_length=1, max_length=1000, description="score these tokens only")
+    targets: list[Target] | None = Field(None, min_length=1, max_length=1000, description="score these tokens only")
     strategy: Literal["independent", "joint"] = Field("independent", description="several masks of one text")
 
     @field_validator("strategy")

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.runtime.base import Backend, Device
+from service.schemas import MAX_INPUTS
 
 
 class Settings(BaseSettings):
@@ -36,7 +37,7 @@ class Settings(BaseSettings):
 
     max_queue_requests: int = Field(512, ge=1, description="requests in work per model before 429")
     max_queue_tokens: int = Field(200_000, ge=1, description="tokens in work per model before 429")
-    max_inputs: int = Field(256, ge=1, description="texts in one request")
+    max_inputs: int = Field(256, ge=1, le=MAX_INPUTS, description="texts in one request")
     max_masks: int = Field(64, ge=1, description="masks in one text")
     max_body_bytes: int = Field(2 << 20, ge=1, description="size of a request body")
     request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")

@@ -44,7 +44,13 @@ class Tracing:
                 self._count(scope, state, message["status"], total)
             await send(message)
 
-        await self._app(scope, receive, traced)
+        try:
+            await self._app(scope, receive, traced)
+        except Exception:
+            # Starlette answers `internal` outside of every middleware; it is counted and named here.
+            state["failure"] = "internal"
+            self._count(scope, state, 500, time.perf_counter() - started)
+            raise
 
     def _count(self, scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
         if scope["path"] not in ENDPOINTS.values():

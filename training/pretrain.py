@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import paddle
@@ -35,32 +35,53 @@ def rows_of(stream: np.ndarray, width: int, offset: int) -> np.ndarray:
     return stream[offset : offset + usable].reshape(-1, width)
 
 
-def masked_batches(
-    ids: np.ndarray, boundaries: np.ndarray, encoder: Encoder, settings: PretrainSettings, *, seed: int, basic: int
-) -> Iterator[MaskedBatch]:
-    """Endless batches; every epoch cuts the stream at another offset, in another order, with other masks.
+@dataclasses.dataclass(frozen=True)
+class BatchPlan:
+    """What the batches of one stage are like."""
 
-    The first `basic` batches mask single tokens, the later ones whole words: ERNIE 1.0's basic level first, then its
-    word level (arXiv:1904.09223, section 3.2).
+    rows: int
+    seq_length: int
+    mask_probability: float
+    whole_words: bool
+
+
+def plan(settings: PretrainSettings, step: int) -> BatchPlan:
+    """The plan of step 1, 2, …: short rows first (as BERT was trained), single tokens before whole words.
+
+    The latter is ERNIE 1.0's basic level before its word level (arXiv:1904.09223, section 3.2).
     """
+    short = step <= settings.short_share * settings.steps
+    length = settings.short_seq_length if short else settings.max_seq_length
+    return BatchPlan(
+        rows=max(1, settings.batch_size * settings.max_seq_length // length),
+        seq_length=length,
+        mask_probability=settings.mask_probability,
+        whole_words=step > settings.basic_level_share * settings.steps,
+    )
+
+
+def masked_batches(
+    ids: np.ndarray, boundaries: np.ndarray, encoder: Encoder, plans: Iterable[BatchPlan], *, seed: int
+) -> Iterator[MaskedBatch]:
+    """One batch for each plan; every epoch cuts the stream at another offset, in another order, with other masks."""
     rng = np.random.default_rng(seed)
-    width = settings.max_seq_length - 2
     ordinary = np.array(sorted(set(range(len(encoder.tokens))) - set(encoder.specials)))
-    if len(ids) < width * settings.batch_size + width:
-        raise ValueError(
-            f"the corpus has {len(ids)} tokens, fewer than one batch of {settings.batch_size} rows of {width}; "
-            "add text or lower --batch-size."
-        )
-    made = 0
-    while True:
-        offset = int(rng.integers(width))
-        token_rows, boundary_rows = rows_of(ids, width, offset), rows_of(boundaries, width, offset)
-        order = rng.permutation(len(token_rows))
-        for start in range(0, len(order) - settings.batch_size + 1, settings.batch_size):
-            chosen = order[start : start + settings.batch_size]
-            units = boundary_rows[chosen] if made >= basic else np.ones_like(boundary_rows[chosen])
-            yield _mask_batch(token_rows[chosen], units, encoder, ordinary, settings, rng)
-            made += 1
+    width, order, taken = 0, np.array([], dtype=np.int64), 0
+    for each in plans:
+        if width != each.seq_length - 2 or taken + each.rows > len(order):
+            width = each.seq_length - 2
+            if len(ids) < width * (each.rows + 1):
+                raise ValueError(
+                    f"the text has {len(ids)} tokens, fewer than one batch of {each.rows} rows of {width}; add text or "
+                    "lower --batch-size or --max-seq-length."
+                )
+            offset = int(rng.integers(width))
+            token_rows, boundary_rows = rows_of(ids, width, offset), rows_of(boundaries, width, offset)
+            order, taken = rng.permutation(len(token_rows)), 0
+        chosen = order[taken : taken + each.rows]
+        taken += each.rows
+        units = boundary_rows[chosen] if each.whole_words else np.ones_like(boundary_rows[chosen])
+        yield _mask_batch(token_rows[chosen], units, encoder, ordinary, each.mask_probability, rng)
 
 
 def _mask_batch(
@@ -68,7 +89,7 @@ def _mask_batch(
     boundaries: np.ndarray,
     encoder: Encoder,
     ordinary: np.ndarray,
-    settings: PretrainSettings,
+    mask_probability: float,
     rng: np.random.Generator,
 ) -> MaskedBatch:
     size, width = tokens.shape
@@ -85,7 +106,7 @@ def _mask_batch(
             batch[row],
             starts[row],
             maskable[row],
-            probability=settings.mask_probability,
+            probability=mask_probability,
             mask_id=encoder.mask,
             ordinary_ids=ordinary,
             rng=rng,
@@ -142,16 +163,17 @@ def evaluate(model: ErnieForMaskedLM, batches: list[MaskedBatch]) -> dict[str, f
 
 
 def held_out_batches(
-    held_out: tuple[np.ndarray, np.ndarray], encoder: Encoder, settings: PretrainSettings, level: str
+    held_out: tuple[np.ndarray, np.ndarray], encoder: Encoder, seq_length: int, level: str
 ) -> list[MaskedBatch]:
-    """The same batches on every call: one pass over at most 200,000 held-out tokens, masked at 15 %.
+    """The same batches on every call: one pass over at most 200,000 held-out tokens, masked at BERT's 15 %.
 
     `level` is "token" (single tokens are masked) or "word" (whole words are).
     """
-    fixed = dataclasses.replace(settings, mask_probability=0.15, batch_size=32)
-    count = max(1, min(200_000, len(held_out[0])) // (fixed.batch_size * fixed.max_seq_length))
-    batches = masked_batches(*held_out, encoder, fixed, seed=0, basic=count if level == "token" else 0)
-    return [next(batches) for _ in range(count)]
+    width = seq_length - 2
+    rows = max(1, min(32, len(held_out[0]) // width - 1))
+    count = max(1, min(200_000, len(held_out[0])) // (rows * seq_length))
+    plans = [BatchPlan(rows, seq_length, 0.15, level == "word")] * count
+    return list(masked_batches(*held_out, encoder, plans, seed=0))
 
 
 @dataclasses.dataclass
@@ -179,8 +201,8 @@ def pretrain(
     set_sinusoidal_positions(model.ernie)
     rate = learning_rate(settings)
     adamw = optimizer(model, rate, settings.weight_decay, settings.clip_norm)
-    basic = round(settings.basic_level_share * settings.steps)
-    batches = masked_batches(*train, encoder, settings, seed=settings.seed, basic=basic)
+    plans = (plan(settings, step) for step in range(1, settings.steps + 1))
+    batches = masked_batches(*train, encoder, plans, seed=settings.seed)
 
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
@@ -201,6 +223,7 @@ def pretrain(
             recent.clear()
     model.eval()
     figures = {
-        level: evaluate(model, held_out_batches(held_out, encoder, settings, level)) for level in ("token", "word")
+        level: evaluate(model, held_out_batches(held_out, encoder, settings.max_seq_length, level))
+        for level in ("token", "word")
     }
     return Pretrained(model, figures, curve, time.monotonic() - started)

@@ -14,11 +14,10 @@ import msgspec
 
 from model_build.bundle import BundleError, open_bundle
 from service.engine.batching import Batcher, BatchingOptions
+from service.engine.exit_status import START_FAILED
 from service.engine.process import Engine
 from service.engine.tensors import OutputError, Tensors
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable, load_runtime
-
-START_FAILED = 3
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ import service
 from model_build.bundle import Bundle
 from service.engine.batching import BatchingOptions
 from service.engine.client import EngineClient, EngineFailed
+from service.engine.exit_status import START_FAILED
 from service.engine.messages import Answer, BatchDone, Item, Ready
 from service.runtime.base import RuntimeOptions
 
@@ -167,7 +168,12 @@ class Supervisor:
                     return await EngineClient.connect(socket)
             await asyncio.sleep(CONNECT_EVERY_SECONDS)
         sentence = await errors
-        raise EngineStartFailed(sentence or f"the engine ended with status {process.returncode} while it started.")
+        if process.returncode == START_FAILED:
+            raise EngineStartFailed(sentence)
+        raise EngineStartFailed(
+            f"the engine of {self.bundle.directory} died with status {process.returncode} while it loaded the graph or "
+            f"ran it on {self.bundle.manifest.max_length} tokens; its last words: {sentence or 'none'}"
+        )
 
     async def _watch(self, client: EngineClient, process: asyncio.subprocess.Process) -> None:
         """Kills an engine that has work and stays silent; its requests then fail like those of a crash."""

@@ -25,7 +25,13 @@ def save(directory: Path, task: str, name: str, **shape: int) -> None:
     from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
 
     paddle.seed(5)
-    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64, **shape}
+    sizes = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        **shape,
+    }
     # Weights far from zero, so that a wrong input gives visibly other scores.
     config = ErnieConfig(
         vocab_size=len(TOKENS) + 3, intermediate_size=2 * sizes["hidden_size"], initializer_range=0.2, **sizes
@@ -47,7 +53,7 @@ def paddlenlp(directory: Path) -> None:
     paddle.seed(7)
     config = ErnieConfig(
         vocab_size=len(TOKENS), hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-        max_position_embeddings=64, initializer_range=0.2, num_labels=3,
+        max_position_embeddings=512, initializer_range=0.2, num_labels=3,
     )  # fmt: skip
     model = ErnieForSequenceClassification(config)
     model.eval()

@@ -22,7 +22,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reviews = root / "classification" / "chnsenticorp"
     reviews.mkdir(parents=True)
     for part, start in (("train", 0), ("dev", 40), ("test", 50)):
-        rows = [f"{number % 2}\t第{number}条：{'很好' if number % 2 else '太差'}" for number in range(start, start + 40)]
+        rows = [
+            f"{number % 2}\t第{number}条：{'很好' if number % 2 else '太差'}" for number in range(start, start + 40)
+        ]
         (reviews / f"{part}.tsv").write_text("\n".join(["label\ttext_a", *rows]), encoding="utf-8")
     return root
 
@@ -60,16 +62,16 @@ def test_the_demo_command_goes_from_text_to_two_verified_bundles(
     assert {bundle.manifest.version for bundle in find_bundles(tmp_path / "models")} == {"2"}
 
 
-def test_vocab_pretrain_and_finetune_work_apart(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_vocab_pretrain_and_finetune_work_apart(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, vocab, reviews = str(data / "corpus" / "text.txt"), str(tmp_path / "vocab.txt"), data / "classification"
     assert cli.main(["vocab", "--corpus", corpus, "--size", "200", "--output", vocab]) == 0
     shape = ["--hidden-size", "16", "--num-hidden-layers", "1", "--num-attention-heads", "2"]
-    small = ["--steps", "3", "--batch-size", "4", "--max-seq-length", "32"]
+    small = ["--steps", "3", "--batch-size", "4", "--max-seq-length", "32", "--short-seq-length", "16"]
     output = str(tmp_path / "lm")
     assert cli.main(["pretrain", "--corpus", corpus, "--vocab", vocab, "--output", output, *shape, *small]) == 0
-    files = [value for part in ("train", "dev") for value in (f"--{part}", str(reviews / "chnsenticorp" / f"{part}.tsv"))]
+    files = [
+        value for part in ("train", "dev") for value in (f"--{part}", str(reviews / "chnsenticorp" / f"{part}.tsv"))
+    ]
     finetuned = str(tmp_path / "reviews")
     assert cli.main(["finetune", "--pretrained", output, *files, "--output", finetuned, "--epochs", "1"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])

