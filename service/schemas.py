@@ -127,7 +127,7 @@ class ClassifyRequest(Envelope):
     )
 
 
-Target = Annotated[Text, Field(max_length=MAX_TARGET_CHARACTERS)]
+Target = Annotated[StrictStr, Field(max_length=MAX_TARGET_CHARACTERS), AfterValidator(_of_characters)]
 
 
 class FillMaskRequest(Envelope):

@@ -169,10 +169,11 @@ def held_out_batches(
 
     `level` is "token" (single tokens are masked) or "word" (whole words are).
     """
-    width = seq_length - 2
+    # A held-out text shorter than two rows still makes one row.
+    width = max(1, min(seq_length - 2, len(held_out[0]) // 2))
     rows = max(1, min(32, len(held_out[0]) // width - 1))
-    count = max(1, min(200_000, len(held_out[0])) // (rows * seq_length))
-    plans = [BatchPlan(rows, seq_length, 0.15, level == "word")] * count
+    count = max(1, min(200_000, len(held_out[0])) // (rows * width))
+    plans = [BatchPlan(rows, width + 2, 0.15, level == "word")] * count
     return list(masked_batches(*held_out, encoder, plans, seed=0))
 
 

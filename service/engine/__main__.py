@@ -6,6 +6,7 @@ Exit status 3, with one sentence on standard error, where the bundle cannot be r
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from service.engine.process import Engine
 from service.engine.tensors import OutputError, Tensors
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable, load_runtime
 
+NICENESS = 5
+
 
 def main() -> int:
     """Loads the bundle, warms up, serves until SIGTERM or until standard input is closed."""
@@ -30,6 +33,8 @@ def main() -> int:
     arguments = parser.parse_args()
     # Ctrl-C reaches the whole process group; only the supervisor decides when an engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A forward pass on the CPU takes every core; the API process must still answer health checks in between.
+    os.nice(NICENESS)
     try:
         bundle = open_bundle(arguments.bundle)
         options = msgspec.json.decode(arguments.runtime, type=RuntimeOptions)

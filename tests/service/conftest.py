@@ -69,6 +69,9 @@ def serving(models: Path, *flags: str) -> Iterator[Service]:
     try:
         yield service
     finally:
+        # A test that failed may have left an engine suspended, and that one would not hear of the end.
+        for engine in service.engines().values() if process.poll() is None else ():
+            engine.resume()
         process.terminate()
         try:
             process.wait(30)

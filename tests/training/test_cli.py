@@ -35,7 +35,7 @@ def test_help_teaches_and_does_not_wait_for_paddle() -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "example: ernie-train pretrain --corpus" in shown
     assert "--mask-probability" in shown
-    assert "(default: 0.15)" in shown
+    assert "(default: 8000)" in shown
 
 
 def test_the_demo_command_goes_from_text_to_two_verified_bundles(

@@ -1,0 +1,127 @@
+"""Token ids against an independent WordPiece, cutting long texts in pieces, and truncation."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import BertWordPieceTokenizer
+
+from model_build.bundle import BundleError
+from service.tokenization import MASK, PIECE_CHARACTERS, Tokenizer, shares, split
+from tests.service.stand_in import CHARACTERS, TOKENS
+
+WORDS = ["ok", "okay", "a", "today", "12", "3", "-", ".", "(", ")"]
+VOCABULARY = [*TOKENS, "t", "##o", "##d", "##a", "##y", "1", "##2", "3", "-", ".", "(", ")", "##k"]
+
+
+@pytest.fixture(scope="module")
+def vocab_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
+    path.write_text("\n".join(VOCABULARY), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(vocab_path: Path) -> Tokenizer:
+    return Tokenizer(vocab_path)
+
+
+@pytest.fixture(scope="module")
+def reference(vocab_path: Path) -> BertWordPieceTokenizer:
+    return BertWordPieceTokenizer(str(vocab_path), lowercase=True)
+
+
+texts = st.lists(st.sampled_from([*CHARACTERS, *WORDS, " ", "\n", MASK, "鑫", "É", "OK"]), max_size=40).map("".join)
+
+
+@settings(deadline=None)
+@given(text=texts)
+def test_ids_equal_those_of_huggingface_tokenizers(
+    tokenizer: Tokenizer, reference: BertWordPieceTokenizer, text: str
+) -> None:
+    assert tokenizer.pieces(text) == reference.encode(text, add_special_tokens=False).ids
+
+
+async def test_a_pair_is_laid_out_with_both_separators_and_its_types(
+    tokenizer: Tokenizer, reference: BertWordPieceTokenizer
+) -> None:
+    encoding = await tokenizer.encode("今天气", "真[MASK]好", 32)
+    expected = reference.encode("今天气", "真[MASK]好")
+    assert encoding.input_ids == expected.ids
+    assert encoding.token_type_ids == expected.type_ids
+    assert encoding.mask_positions == [expected.ids.index(tokenizer.mask_id)]
+    assert (encoding.truncated, encoding.full_length) == (False, 9)
+
+
+@settings(deadline=None)
+@given(text=st.text(st.sampled_from([*CHARACTERS, "a", "[", "]", "M", "\x00", "\u0301", "\u200b"])) | texts)
+def test_masks_are_found_where_and_only_where_they_are_written(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.pieces(text).count(tokenizer.ids[MASK]) == text.count(MASK)
+
+
+@settings(deadline=None, max_examples=50)
+@given(parts=st.lists(st.sampled_from([CHARACTERS, "okay today ", MASK, "12.3", "É"]), min_size=1, max_size=8))
+def test_a_long_text_has_the_same_ids_in_pieces_as_whole(tokenizer: Tokenizer, parts: list[str]) -> None:
+    text = "".join(parts) * 60
+    pieces = list(split(text))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= 2 * PIECE_CHARACTERS
+    assert [token for piece in pieces for token in tokenizer.pieces(piece)] == tokenizer.pieces(text)
+
+
+@pytest.mark.parametrize("before", range(2 * PIECE_CHARACTERS - 8, 2 * PIECE_CHARACTERS + 2))
+def test_no_cut_falls_within_a_mask_even_where_no_word_ends(tokenizer: Tokenizer, before: int) -> None:
+    pieces = list(split("a" * before + MASK + "a" * 50))
+    assert sum(piece.count(MASK) for piece in pieces) == 1
+    assert max(map(len, pieces)) <= 2 * PIECE_CHARACTERS
+
+
+def test_a_text_of_brackets_alone_is_cut_too() -> None:
+    for text in ("[" * 9000, MASK * 1500, "a" * 9000):
+        assert "".join(split(text)) == text
+        assert all(split(text))
+
+
+async def test_other_tasks_run_while_a_long_text_is_encoded(tokenizer: Tokenizer) -> None:
+    text = "今天气真好" * 20_000
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    begun = time.perf_counter()
+    await tokenizer.encode(text, None, 32)
+    assert turns >= len(text) // (2 * PIECE_CHARACTERS), f"{turns} turns in {time.perf_counter() - begun:.3f} s"
+    running.cancel()
+
+
+@given(first=st.integers(0, 99), second=st.integers(0, 99), room=st.integers(0, 99))
+def test_truncation_takes_from_the_longer_text_first_and_fills_the_room(first: int, second: int, room: int) -> None:
+    keep_first, keep_second = shares(first, second, room)
+    assert keep_first + keep_second == min(first + second, room)
+    assert 0 <= keep_first <= first
+    assert 0 <= keep_second <= second
+    if keep_first < first:
+        assert keep_first + 1 >= keep_second
+    if keep_second < second:
+        assert keep_second + 1 >= keep_first
+
+
+async def test_a_mask_that_is_cut_off_is_still_counted(tokenizer: Tokenizer) -> None:
+    encoding = await tokenizer.encode("今[MASK]" + "天" * 40 + "[MASK]", None, 16)
+    assert (encoding.masks, encoding.mask_positions) == (2, [2])
+    assert (encoding.truncated, encoding.full_length, len(encoding.input_ids)) == (True, 45, 16)
+
+
+def test_a_vocabulary_without_a_separator_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[CLS]\n[UNK]\n好", encoding="utf-8")
+    with pytest.raises(BundleError, match=r"has no \[SEP\]"):
+        Tokenizer(path)
