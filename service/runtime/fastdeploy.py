@@ -50,7 +50,7 @@ def check(bundle: Bundle, options: RuntimeOptions, backend: str) -> None:
 
 
 def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any:
-    """Translates to `fastdeploy.RuntimeOption`; needs no GPU, so that every translation can be tested anywhere."""
+    """Translates to `fastdeploy.RuntimeOption`. The CPU build aborts on the backend `trt`, hence `check` before it."""
     option = fd.RuntimeOption()
     graph_format = "onnx" if backend in ("ort", "trt") and "onnx" in bundle.manifest.graphs else "paddle"
     model, params = bundle.graph(graph_format)
@@ -73,11 +73,12 @@ def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any
         # Paddle-TensorRT finds the ranges of inner tensors by running the graph once.
         option.paddle_infer_option.collect_trt_shape = backend == "paddle_trt"
     if backend in TENSORRT_BACKENDS:
-        _set_tensorrt(option, bundle, options, model)
+        set_tensorrt(option, bundle, options)
     return option
 
 
-def _set_tensorrt(option: Any, bundle: Bundle, options: RuntimeOptions, model: Path) -> None:
+def set_tensorrt(option: Any, bundle: Bundle, options: RuntimeOptions) -> None:
+    """Precision, shapes and cache file of TensorRT, for both backends that use it."""
     trt = option.trt_option
     trt.enable_fp16 = options.fp16
     trt.max_batch_size = options.max_batch
@@ -87,7 +88,7 @@ def _set_tensorrt(option: Any, bundle: Bundle, options: RuntimeOptions, model: P
         # FastDeploy loads a file that is there unseen, so its name says all that went into it.
         made_of = repr((bundle.manifest.graphs, options, fd.__version__))
         digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-        trt.serialize_file = str(Path(options.cache_directory) / f"{model.stem}-{digest}.trt")
+        trt.serialize_file = str(Path(options.cache_directory) / f"{bundle.manifest.name}-{digest}.trt")
 
 
 def shape_ranges(bundle: Bundle, options: RuntimeOptions) -> dict[str, tuple[list[int], list[int], list[int]]]:

@@ -232,6 +232,7 @@ async def test_other_requests_are_answered_while_hundreds_of_texts_are_tokenised
     answered = 0
     while not many.done():
         answered += (await client.get("/health/live")).status_code == 200
+        await asyncio.sleep(0)  # without a socket a request is answered without giving way
     assert (await many).status_code == 200
     assert answered > 10
 

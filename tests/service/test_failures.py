@@ -197,7 +197,7 @@ def test_bad_settings_end_the_start_with_one_sentence(
 
 
 def test_help_names_every_setting_and_its_variable() -> None:
-    shown = start("--help").stdout
+    shown = " ".join(start("--help").stdout.split())
     assert "--max-batch-tokens" in shown
     assert "ERNIE_MAX_BATCH_TOKENS" in shown
     assert "(default: 8192)" in shown

@@ -62,6 +62,16 @@ def test_masks_are_found_where_and_only_where_they_are_written(tokenizer: Tokeni
     assert tokenizer.pieces(text).count(tokenizer.ids[MASK]) == text.count(MASK)
 
 
+hostile = st.text(st.sampled_from("今a []\u023a\u023e\U0010023a\U0010023e\u0130\ufdfa\u0301\x00"), max_size=40)
+
+
+@settings(deadline=None, max_examples=300)
+@given(before=hostile, after=hostile)
+def test_letters_that_grow_when_small_do_not_abort_the_process(tokenizer: Tokenizer, before: str, after: str) -> None:
+    """Where this fails, the whole test run dies: the library calls abort()."""
+    assert tokenizer.pieces(f"{before}{MASK}{after}").count(tokenizer.ids[MASK]) == 1
+
+
 @settings(deadline=None, max_examples=50)
 @given(parts=st.lists(st.sampled_from([CHARACTERS, "okay today ", MASK, "12.3", "É"]), min_size=1, max_size=8))
 def test_a_long_text_has_the_same_ids_in_pieces_as_whole(tokenizer: Tokenizer, parts: list[str]) -> None:

@@ -1,0 +1,50 @@
+"""Where settings come from and which wins."""
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, parser, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"ERNIE_{name.upper()}", raising=False)
+
+
+def test_defaults_serve_the_models_folder_on_the_local_address() -> None:
+    settings = read_settings([])
+    assert (settings.host, settings.port, str(settings.models)) == ("127.0.0.1", 8000, "models")
+    assert (settings.max_queue_requests, settings.max_queue_tokens) == (512, 200_000)
+    assert (settings.max_body_bytes, settings.request_timeout_ms) == (2 << 20, 30_000)
+
+
+def test_flags_beat_the_environment_and_the_environment_beats_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERNIE_PORT", "81")
+    monkeypatch.setenv("ERNIE_MAX_INPUTS", "7")
+    settings = read_settings(["--port", "82"])
+    assert (settings.port, settings.max_inputs) == (82, 7)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--port", "-1"], ["--port", "x"], ["--max-inputs", "0"], ["--max-inputs", "100000"], ["--device", "tpu"]]
+)
+def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(flags: list[str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        read_settings(flags)
+    assert refused.value.errors()[0]["loc"] == (flags[0].removeprefix("--").replace("-", "_"),)
+
+
+def test_every_setting_has_a_flag_with_one_line_of_description() -> None:
+    described = {action.dest: action.help or "" for action in parser()._actions}
+    for name, field in Settings.model_fields.items():
+        assert field.description
+        assert "\n" not in field.description
+        assert field.description in described[name]
+
+
+def test_a_flag_that_does_not_exist_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(["--prot", "8000"])
+    assert ended.value.code == 2
+    assert "--prot" in capsys.readouterr().err
