@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from model_build.bundle import Bundle, Task
 from service.admission import Admission
@@ -28,7 +28,6 @@ class Timings:
     tokenize: float = 0.0
     queue: float = 0.0
     inference: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
 
 
 class ServedModel:
@@ -38,7 +37,7 @@ class ServedModel:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.name = bundle.manifest.name
-        self.tokenizer = Tokenizer(bundle.vocab_path)
+        self.tokenizer = Tokenizer(bundle.vocab_path, bundle.manifest.tokenizer.do_lower_case)
         self.admission = Admission(settings.max_queue_requests, settings.max_queue_tokens, time.monotonic)
         self._settings = settings
         self._metrics = metrics
@@ -83,12 +82,14 @@ class ServedModel:
                     'shorten it, or send "truncation": "truncate".',
                 )
             if self.manifest.task == "fill-mask":
-                self._check_masks(index, encoding)
+                self._check_masks(index, each, encoding)
             encodings.append(encoding)
         return encodings
 
-    def _check_masks(self, index: int, encoding: Encoding) -> None:
-        if not encoding.masks:
+    def _check_masks(self, index: int, given: TextInput, encoding: Encoding) -> None:
+        written = given.text.count(MASK) + (given.text_pair or "").count(MASK)
+        # Where the tokenizer saw another number of masks than stand there, none of them could be put back in place.
+        if not written or encoding.masks != written:
             raise Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
         if len(encoding.mask_positions) < encoding.masks:
             raise Problem("invalid_input", f"inputs[{index}] loses a mask to truncation; shorten the text before it.")

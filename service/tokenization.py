@@ -42,13 +42,13 @@ class Encoding:
 class Tokenizer:
     """Tokenizer of one vocabulary."""
 
-    def __init__(self, vocab_path: Path) -> None:
+    def __init__(self, vocab_path: Path, do_lower_case: bool = True) -> None:
         """Raises BundleError where the vocabulary lacks a special token."""
         self.tokens = read_vocabulary(vocab_path)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if missing := [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in self.ids]:
             raise BundleError(f"{vocab_path}: the vocabulary has no {' and no '.join(missing)}.")
-        self._tokenizer = ErnieFastTokenizer(self.ids)
+        self._tokenizer = ErnieFastTokenizer(self.ids, lowercase=do_lower_case, strip_accents=do_lower_case)
         self._cls, self._sep, self.unknown_id = self.ids["[CLS]"], self.ids["[SEP]"], self.ids["[UNK]"]
         self.mask_id = self.ids.get(MASK)
         self.special_ids = {self.ids[token] for token in SPECIAL_TOKENS if token in self.ids}
