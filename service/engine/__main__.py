@@ -18,7 +18,8 @@ from service.engine.batching import Batcher, BatchingOptions
 from service.engine.exit_status import START_FAILED
 from service.engine.process import Engine
 from service.engine.tensors import OutputError, Tensors
-from service.runtime.base import RuntimeOptions, RuntimeUnavailable, load_runtime
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable
+from service.runtime.load import load_runtime
 
 NICENESS = 5
 

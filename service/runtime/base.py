@@ -7,8 +7,6 @@ from typing import Literal, Protocol
 import msgspec
 import numpy as np
 
-from model_build.bundle import Bundle
-
 Backend = Literal["auto", "paddle", "ort", "trt", "paddle_trt"]
 Device = Literal["cpu", "gpu"]
 
@@ -46,10 +44,3 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Frees the graph."""
-
-
-def load_runtime(bundle: Bundle, options: RuntimeOptions) -> Runtime:
-    """Loads a bundle; raises RuntimeUnavailable."""
-    from service.runtime.fastdeploy import FastDeployRuntime
-
-    return FastDeployRuntime(bundle, options)
