@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def draw_curve(path: Path, curve: Sequence[tuple[int, float]], held_out: float) -> None:
-    """Writes a PNG of (step, training loss in nats), with the final held-out loss as a line."""
+def draw_curve(path: Path, curve: Sequence[tuple[int, float]], held_out: Mapping[str, Mapping[str, float]]) -> None:
+    """Writes a PNG of (step, training loss in nats), with every final held-out loss as a line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -15,7 +15,10 @@ def draw_curve(path: Path, curve: Sequence[tuple[int, float]], held_out: float) 
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     axes.plot(*zip(*curve, strict=True), label="training")
-    axes.axhline(held_out, color="tab:orange", linestyle="--", label=f"held out, at the end: {held_out:.3f}")
+    for number, (name, figures) in enumerate(held_out.items(), start=1):
+        axes.axhline(
+            figures["loss"], color=f"C{number}", linestyle="--", label=f"held out, {name}: {figures['loss']:.3f}"
+        )
     axes.set(xlabel="step", ylabel="masked-LM loss (nats)")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def pretrain_checkpoint(
     )
     log.info("%d tokens to train on, %d held out", len(train[0]), len(held_out[0]))
     result = pretrain(config, settings, encoder, train, held_out)
-    draw_curve(output.with_name(f"{output.name}-loss.png"), result.curve, result.held_out["token"]["loss"])
+    draw_curve(output.with_name(f"{output.name}-loss.png"), result.curve, result.held_out)
     provenance |= {
         "training_tokens": len(train[0]),
         "held_out_tokens": len(held_out[0]),

@@ -177,9 +177,20 @@ def held_out_batches(
     return list(masked_batches(*held_out, encoder, plans, seed=0))
 
 
+def held_out_figures(
+    model: ErnieForMaskedLM, held_out: tuple[np.ndarray, np.ndarray], encoder: Encoder, lengths: Iterable[int]
+) -> dict[str, dict[str, float]]:
+    """`evaluate` on held-out text, by level of masking and tokens per row: `token_64`, `word_64`, …"""
+    return {
+        f"{level}_{length}": evaluate(model, held_out_batches(held_out, encoder, length, level))
+        for length in sorted(lengths)
+        for level in ("token", "word")
+    }
+
+
 @dataclasses.dataclass
 class Pretrained:
-    """What a pretraining run gives: the model, its held-out figures by level of masking, and the loss curve."""
+    """What a pretraining run gives: the model, its figures (see `held_out_figures`), and the loss curve."""
 
     model: ErnieForMaskedLM
     held_out: dict[str, dict[str, float]]
@@ -223,8 +234,5 @@ def pretrain(
             progress.set_postfix(loss=f"{curve[-1][1]:.3f}", tokens_per_s=f"{tokens:,.0f}", refresh=False)
             recent.clear()
     model.eval()
-    figures = {
-        level: evaluate(model, held_out_batches(held_out, encoder, settings.max_seq_length, level))
-        for level in ("token", "word")
-    }
+    figures = held_out_figures(model, held_out, encoder, {settings.short_seq_length, settings.max_seq_length})
     return Pretrained(model, figures, curve, time.monotonic() - started)

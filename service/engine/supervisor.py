@@ -101,9 +101,9 @@ class Supervisor:
             try:
                 await self._run_once(started)
                 delay = FIRST_DELAY_SECONDS
-            except EngineStartFailed as error:
+            except (EngineStartFailed, OSError) as error:
                 if not started.done():
-                    started.set_exception(error)
+                    started.set_exception(EngineStartFailed(str(error)))
                     return
                 log.error("%s: the engine could not be restarted: %s", self.bundle.manifest.name, error)
             if self._stopping:

@@ -47,7 +47,8 @@ def test_the_demo_command_goes_from_text_to_two_verified_bundles(
     assert set(bundles) == {"masked-lm", "sentiment"}
     for bundle in bundles.values():
         verify_bundle(bundle)
-    assert set(bundles["masked-lm"].manifest.evaluation["held_out"]) == {"token", "word"}
+    figures = bundles["masked-lm"].manifest.evaluation["held_out"]
+    assert set(figures) == {"token_64", "word_64", "token_256", "word_256"}
     assert bundles["sentiment"].manifest.labels == ["negative", "positive"]
     evaluation = bundles["sentiment"].manifest.evaluation
     assert evaluation["test"]["examples"] == 40
