@@ -1,0 +1,52 @@
+"""The models that come with the repository: whole, small, and sensible on plain sentences."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model_build.bundle import find_bundles, verify_bundle
+from tests.service.conftest import ROOT, Service, serving
+
+MODELS = ROOT / "models"
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Service]:
+    with serving(MODELS) as running:
+        running.wait_ready()
+        yield running
+
+
+def test_the_bundles_are_as_they_were_written_and_small() -> None:
+    bundles = {bundle.manifest.name: bundle for bundle in find_bundles(MODELS)}
+    assert set(bundles) == {"sentiment", "masked-lm"}
+    for bundle in bundles.values():
+        verify_bundle(bundle)
+        assert set(bundle.manifest.graphs) == {"paddle", "onnx"}
+        assert bundle.manifest.evaluation
+        assert bundle.manifest.provenance
+    assert sum(path.stat().st_size for path in Path(MODELS).rglob("*") if path.is_file()) <= 30_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("房间很干净，服务也很周到，下次还会再来。", "positive"),
+        ("质量太差了，用了两天就坏了，非常失望。", "negative"),
+        ("价格便宜，送货快，孩子非常喜欢。", "positive"),
+        ("前台态度恶劣，等了一个小时才办好入住。", "negative"),
+    ],
+)
+def test_plain_reviews_are_told_apart(embedded: Service, text: str, label: str) -> None:
+    answer = httpx.post(f"{embedded.url}/classify", json={"text": text}).json()
+    best = answer["results"][0]["labels"][0]
+    assert best["label"] == label
+    assert best["score"] > 0.8
+
+
+@pytest.mark.parametrize(("text", "token"), [("他在大[MASK]里教书。", "学"), ("我[MASK]常喜欢这本书。", "非")])
+def test_common_words_are_completed(embedded: Service, text: str, token: str) -> None:
+    answer = httpx.post(f"{embedded.url}/fill-mask", json={"text": text}).json()
+    assert token in [candidate["token"] for candidate in answer["results"][0]["masks"][0]]
