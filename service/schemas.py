@@ -133,7 +133,7 @@ Target = Annotated[StrictStr, Field(max_length=MAX_TARGET_CHARACTERS), AfterVali
 class FillMaskRequest(Envelope):
     """Body of POST /fill-mask."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "今天天[MASK]真好。", "top_k": 5}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "他在大[MASK]里教书。", "top_k": 5}]})
 
     targets: list[Target] | None = Field(None, min_length=1, max_length=1000, description="score these tokens only")
     strategy: Literal["independent", "joint"] = Field("independent", description="several masks of one text")

@@ -1,6 +1,5 @@
 """The plan of a pretraining run, its batches, and that a model learns from them."""
 
-
 import numpy as np
 import pytest
 
