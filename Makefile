@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make serve` and `make test`.
 VENV := .venv
 PY := $(VENV)/bin/python
-NATIVE_SOURCES := CMakeLists.txt native/src/module.cpp
+NATIVE_SOURCES := CMakeLists.txt $(wildcard native/*.py native/src/*)
 DATA ?= ../shared/data
 
 .PHONY: help serve test lint format demo-models clean

@@ -100,7 +100,7 @@ def listen(settings: Settings) -> socket.socket:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.") from error
-    # Accepted sockets inherit this. asyncio sets it only on sockets whose protocol number is spelled out, and without it
+    # Accepted sockets inherit this; asyncio sets it only on sockets whose protocol number is spelled out. Without it
     # the body of an answer waits 40 ms for the client to acknowledge its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -1,5 +1,6 @@
-// The native extension. It holds the hot loops of the data pipeline; so far only its version.
-#include <nanobind/nanobind.h>
+// The native extension: each concept binds itself.
+#include "bind.h"
+
 #include <nanobind/stl/string.h>
 
 #include <string>
@@ -7,4 +8,7 @@
 NB_MODULE(_core, m) {
     m.doc() = "Hot loops of the ERNIE data pipeline.";
     m.def("version", [] { return std::string(ERNIE_NATIVE_VERSION); }, "Version of the distribution this extension was built from.");
+    bind_tokenizer(m);
+    bind_sample_map(m);
+    bind_masking(m);
 }

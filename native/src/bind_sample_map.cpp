@@ -1,0 +1,3 @@
+#include "bind.h"
+
+void bind_sample_map(nanobind::module_&) {}
