@@ -2,19 +2,29 @@
 
 The rules, in the order they apply:
 1. cancelled and expired requests leave before they cost anything;
-2. the oldest waiting item is in the next batch, so nothing starves;
-3. it is joined by its neighbours in length among the `window` oldest items;
-4. one joins only where its padding costs less than a run of its own;
-5. rows times the longest row stay within `max_batch_tokens`, and rows within `max_batch_items`;
-6. a batch is made whenever one is asked for: the device never idles for the sake of a fuller one,
+2. an item is urgent from its arrival if it is interactive, and `ageing` seconds later if it is of the batch priority;
+   items that are not urgent yet run only when no urgent one waits;
+3. the item that is (or will be) urgent longest is in the next batch, so nothing starves: an item waits for no more
+   batches than there are items urgent before it, whatever arrives later;
+4. it is joined by its neighbours in length among the `window` items that come next;
+5. one joins only where its padding costs less than a run of its own;
+6. rows times the longest row stay within `max_batch_tokens`, and rows within `max_batch_items`; a batch of nothing
+   urgent stays within `background_batch_tokens`, because an interactive request may come while it runs;
+7. a batch is made whenever one is asked for: the device never idles for the sake of a fuller one,
    unless `max_wait` is set.
 """
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from operator import attrgetter
+from typing import Literal
+
+Priority = Literal["interactive", "batch"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,9 @@ class BatchingOptions:
     overhead_tokens: int = 64
     """Fixed cost of a forward pass, in padded tokens that would take as long."""
     max_wait: float = 0.0
+    ageing: float = 2.0
+    """How long batch work gives way to interactive work, in seconds; from then on it is interactive itself."""
+    background_batch_tokens: int = 2048
 
 
 @dataclass(frozen=True)
@@ -37,10 +50,13 @@ class Ticket:
     index: int
     length: int
     arrival: float
+    priority: Priority
+    urgent_from: float
 
 
 @dataclass
 class _Request:
+    priority: Priority
     deadline: float | None
     waiting: set[int] = field(default_factory=set)
 
@@ -50,32 +66,41 @@ class Batcher:
 
     def __init__(self, options: BatchingOptions | None = None) -> None:
         self.options = options or BatchingOptions()
-        # Tickets in order of arrival; those of departed requests are skipped when met.
-        self._queue: dict[tuple[Hashable, int], Ticket] = {}
+        # Tickets by priority, each in order of arrival, which is the order in which they become urgent.
+        self._queues: dict[Priority, dict[tuple[Hashable, int], Ticket]] = {"interactive": {}, "batch": {}}
         self._requests: dict[Hashable, _Request] = {}
         self.queue_tokens = 0
 
     @property
     def queue_items(self) -> int:
         """Items waiting."""
-        return len(self._queue)
+        return sum(map(len, self._queues.values()))
 
-    def add(self, request: Hashable, lengths: Sequence[int], now: float, deadline: float | None = None) -> None:
+    def add(
+        self,
+        request: Hashable,
+        lengths: Sequence[int],
+        now: float,
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+    ) -> None:
         """Queues the items of a request; each will be in exactly one batch unless the request leaves."""
         if request in self._requests:
             raise ValueError(f"request {request!r} is queued already.")
         if not lengths:
             raise ValueError(f"request {request!r} has no items.")
-        self._requests[request] = _Request(deadline, set(range(len(lengths))))
+        self._requests[request] = _Request(priority, deadline, set(range(len(lengths))))
+        urgent_from = now if priority == "interactive" else now + self.options.ageing
         for index, length in enumerate(lengths):
-            self._queue[request, index] = Ticket(request, index, length, now)
+            self._queues[priority][request, index] = Ticket(request, index, length, now, priority, urgent_from)
         self.queue_tokens += sum(lengths)
 
     def cancel(self, request: Hashable) -> None:
         """Takes the waiting items of a request out; unknown requests are none of our business."""
         found = self._requests.pop(request, None)
         for index in found.waiting if found else ():
-            self.queue_tokens -= self._queue.pop((request, index)).length
+            assert found
+            self.queue_tokens -= self._queues[found.priority].pop((request, index)).length
 
     def expire(self, now: float) -> list[Hashable]:
         """Takes out, and returns, the requests whose deadline has passed while items of them still wait."""
@@ -88,33 +113,42 @@ class Batcher:
 
     def due(self) -> float | None:
         """When the next batch may be taken; None while nothing waits."""
-        if not self._queue:
+        arrivals = [ticket.arrival for queue in self._queues.values() for ticket in islice(queue.values(), 1)]
+        if not arrivals:
             return None
         if self.queue_tokens >= self.options.max_batch_tokens or self.queue_items >= self.options.max_batch_items:
             return float("-inf")
-        return next(iter(self._queue.values())).arrival + self.options.max_wait
+        return min(arrivals) + self.options.max_wait
 
     def next_batch(self, now: float) -> list[Ticket]:
         """The items of the next batch, shortest first; empty when none is due."""
         due = self.due()
         if due is None or due > now:
             return []
-        batch = self._gather(self._window())
+        urgent = takewhile(lambda ticket: ticket.urgent_from <= now, self._by_urgency())
+        if window := list(islice(urgent, self.options.window)):
+            batch = self._gather(window, self.options.max_batch_tokens)
+        else:
+            window = list(islice(self._by_urgency(), self.options.window))
+            batch = self._gather(window, min(self.options.max_batch_tokens, self.options.background_batch_tokens))
         for ticket in batch:
-            del self._queue[ticket.request, ticket.index]
-            self.queue_tokens -= ticket.length
-            waiting = self._requests[ticket.request].waiting
-            waiting.discard(ticket.index)
-            if not waiting:
-                del self._requests[ticket.request]
+            self._take(ticket)
         return batch
 
-    def _window(self) -> list[Ticket]:
-        """The oldest items in order of arrival."""
-        return [ticket for ticket, _ in zip(self._queue.values(), range(self.options.window), strict=False)]
+    def _by_urgency(self) -> Iterator[Ticket]:
+        """Every waiting item, the one that is urgent first coming first."""
+        return heapq.merge(*(queue.values() for queue in self._queues.values()), key=attrgetter("urgent_from"))
 
-    def _gather(self, window: list[Ticket]) -> list[Ticket]:
-        """The oldest item with the neighbours in length that are worth their padding."""
+    def _take(self, ticket: Ticket) -> None:
+        del self._queues[ticket.priority][ticket.request, ticket.index]
+        self.queue_tokens -= ticket.length
+        waiting = self._requests[ticket.request].waiting
+        waiting.discard(ticket.index)
+        if not waiting:
+            del self._requests[ticket.request]
+
+    def _gather(self, window: list[Ticket], max_tokens: int) -> list[Ticket]:
+        """The first item with the neighbours in length that are worth their padding."""
         by_length = sorted(range(len(window)), key=lambda place: (window[place].length, place))
         anchor = bisect_left(by_length, (window[0].length, 0), key=lambda place: (window[place].length, place))
         low = high = anchor
@@ -127,7 +161,9 @@ class Batcher:
             choices = [
                 (self._added_padding(rows, longest, length), side)
                 for side, length in enumerate((longer, shorter))
-                if length is not None and self._fits(rows, max(longest, length))
+                if length is not None
+                and rows < self.options.max_batch_items
+                and (rows + 1) * max(longest, length) <= max_tokens
             ]
             if not choices or min(choices)[0] > self.options.overhead_tokens:
                 return [window[place] for place in by_length[low : high + 1]]
@@ -136,10 +172,6 @@ class Batcher:
                 longest = max(longest, longer or 0)
             else:
                 low -= 1
-
-    def _fits(self, rows: int, longest: int) -> bool:
-        """Whether one more row keeps the batch within its limits."""
-        return rows < self.options.max_batch_items and (rows + 1) * longest <= self.options.max_batch_tokens
 
     @staticmethod
     def _added_padding(rows: int, longest: int, length: int) -> int:

@@ -101,10 +101,38 @@ def test_a_request_twice_or_without_items_is_refused() -> None:
         batcher.add("b", [], now=0.0)
 
 
+def test_batch_work_gives_way_to_interactive_work_until_it_has_aged() -> None:
+    batcher = Batcher(BatchingOptions(ageing=2.0, max_batch_items=1))
+    batcher.add("batch", [10], now=0.0, priority="batch")
+    batcher.add("early", [10], now=1.0)
+    assert [ticket.request for ticket in batcher.next_batch(1.0)] == ["early"]
+    batcher.add("late", [10], now=2.5)
+    assert [ticket.request for ticket in batcher.next_batch(2.5)] == ["batch"]
+    assert [ticket.request for ticket in batcher.next_batch(2.5)] == ["late"]
+
+
+def test_batch_work_does_not_ride_along_with_interactive_work_but_runs_when_the_device_is_idle() -> None:
+    batcher = Batcher()
+    batcher.add("batch", [10], now=0.0, priority="batch")
+    batcher.add("interactive", [10], now=0.0)
+    assert [ticket.request for ticket in batcher.next_batch(0.0)] == ["interactive"]
+    assert [ticket.request for ticket in batcher.next_batch(0.0)] == ["batch"]
+
+
+def test_a_batch_of_nothing_urgent_is_kept_short() -> None:
+    batcher = Batcher(BatchingOptions(background_batch_tokens=50, ageing=1.0))
+    batcher.add("batch", [10] * 12, now=0.0, priority="batch")
+    assert len(batcher.next_batch(0.0)) == 5
+    assert len(batcher.next_batch(1.0)) == 7  # aged: urgent now
+
+
 actions = st.lists(
     st.one_of(
         st.tuples(
-            st.just("add"), st.lists(st.integers(1, 300), min_size=1, max_size=12), st.none() | st.integers(0, 30)
+            st.just("add"),
+            st.lists(st.integers(1, 300), min_size=1, max_size=12),
+            st.none() | st.integers(0, 30),
+            st.sampled_from(["interactive", "batch"]),
         ),
         st.tuples(st.just("batch")),
         st.tuples(st.just("cancel"), st.integers(0, 30)),
@@ -117,6 +145,8 @@ limits = st.builds(
     max_batch_items=st.integers(1, 10),
     window=st.integers(1, 20),
     overhead_tokens=st.integers(0, 100),
+    ageing=st.integers(0, 20).map(float),
+    background_batch_tokens=st.integers(1, 600),
 )
 
 
@@ -129,6 +159,12 @@ def test_every_item_is_in_exactly_one_batch_unless_its_request_left(
     left: set[int] = set()
     served: list[tuple[int, int]] = []
     waiting: list[tuple[int, int]] = []
+    urgent_from: dict[int, float] = {}
+    # How many batches an item may still see run without it.
+    patience: dict[tuple[int, int], int] = {}
+
+    def ahead(item: tuple[int, int]) -> int:
+        return sum(urgent_from[other[0]] <= urgent_from[item[0]] for other in waiting if other != item)
 
     def take(now: float) -> None:
         for late in batcher.expire(now):
@@ -139,23 +175,37 @@ def test_every_item_is_in_exactly_one_batch_unless_its_request_left(
         if not batch:
             return
         taken = [(ticket.request, ticket.index) for ticket in batch]
-        assert waiting[0] in taken, "the oldest is never passed over"
+        first = min(urgent_from[request] for request, _ in waiting)
+        assert first in {urgent_from[request] for request, _ in taken}, "who is urgent longest is never passed over"
+        urgent = [urgent_from[request] <= now for request, _ in taken]
+        assert all(urgent) or not any(urgent_from[request] <= now for request, _ in waiting)
         assert lengths(batch) == sorted(lengths(batch))
         if len(batch) > 1:
             assert len(batch) <= options.max_batch_items
             assert len(batch) * max(lengths(batch)) <= options.max_batch_tokens
+            assert all(urgent) or len(batch) * max(lengths(batch)) <= options.background_batch_tokens
         for request, index in taken:
             assert added[request][index] == next(t.length for t in batch if (t.request, t.index) == (request, index))
             waiting.remove((request, index))
+            del patience[request, index]
         served.extend(taken)
+        for item in waiting:
+            patience[item] -= 1
+            assert patience[item] >= 0, "nothing starves"
         assert batcher.queue_items == len(waiting)
         assert batcher.queue_tokens == sum(added[request][index] for request, index in waiting)
 
     for now, action in enumerate(actions):
         if action[0] == "add":
-            added[now] = action[1]
-            batcher.add(now, action[1], now, None if action[2] is None else now + action[2])
-            waiting += [(now, index) for index in range(len(action[1]))]
+            _, added[now], seconds, priority = action
+            urgent_from[now] = now + (options.ageing if priority == "batch" else 0)
+            batcher.add(now, added[now], now, None if seconds is None else now + seconds, priority)
+            new = [(now, index) for index in range(len(added[now]))]
+            waiting += new
+            # What is urgent before a waiting batch item may arrive after it.
+            patience |= {item: ahead(item) for item in new}
+            for item in set(waiting) - set(new):
+                patience[item] += len(new) if urgent_from[now] < urgent_from[item[0]] else 0
         elif action[0] == "cancel":
             batcher.cancel(action[1])
             if action[1] in added:
