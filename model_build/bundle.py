@@ -176,21 +176,42 @@ def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((1, int(part)) if part.isdigit() else (0, part) for part in version.replace("-", ".").split("."))
 
 
-def find_bundles(root: Path) -> list[Bundle]:
-    """The newest version of every name in a repository `<name>/<version>/`, or the one bundle that `root` is."""
+def read_repository(root: Path) -> tuple[list[Bundle], dict[str, str]]:
+    """The newest good version of every name in a repository `<name>/<version>/`, or the one bundle that `root` is.
+
+    The second result names what is no good: the directory, relative to `root`, and the sentence that says why.
+    Raises BundleError where `root` is no directory.
+    """
     if not root.is_dir():
         raise BundleError(f"{root} is not a directory; give a model repository, a bundle, or a PaddleNLP export.")
     if (root / "bundle.json").is_file() or (root / "model.pdmodel").is_file():
-        return [open_bundle(root)]
+        paths = [root]
+    else:
+        paths = [
+            path.parent for pattern in ("*/*/bundle.json", "*/model.pdmodel") for path in sorted(root.glob(pattern))
+        ]
     newest: dict[str, Bundle] = {}
-    for path in sorted(root.glob("*/*/bundle.json")) + sorted(root.glob("*/model.pdmodel")):
-        bundle = open_bundle(path.parent)
-        name = bundle.manifest.name
-        if name not in newest or _version_key(bundle.manifest.version) > _version_key(newest[name].manifest.version):
-            newest[name] = bundle
-    if not newest:
+    refused: dict[str, str] = {}
+    for path in paths:
+        try:
+            bundle = open_bundle(path)
+        except BundleError as error:
+            refused[str(path.relative_to(root))] = str(error)
+            continue
+        known = newest.get(bundle.manifest.name)
+        if not known or _version_key(bundle.manifest.version) > _version_key(known.manifest.version):
+            newest[bundle.manifest.name] = bundle
+    return list(newest.values()), refused
+
+
+def find_bundles(root: Path) -> list[Bundle]:
+    """`read_repository` for those who want all of it to be good and not to be empty; raises BundleError."""
+    bundles, refused = read_repository(root)
+    for sentence in refused.values():
+        raise BundleError(sentence)
+    if not bundles:
         raise BundleError(f"{root}: no model found; expected <name>/<version>/bundle.json below it.")
-    return list(newest.values())
+    return bundles
 
 
 def verify_bundle(bundle: Bundle) -> None:

@@ -1,58 +1,48 @@
-"""The application: routes, middleware, and engines that start and stop with it."""
+"""The application of one API process: routes, middleware, and the models it is told of."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import importlib.metadata
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
 from fastapi import FastAPI
 
 from model_build.bundle import Bundle
-from service import classify, fill_mask, problems, status
+from service import admin, classify, fill_mask, problems, status
 from service.body import RequestBody
-from service.engine.supervisor import EngineStartFailed
 from service.metrics import Metrics
-from service.models import Models, ServedModel
+from service.models import Models
 from service.settings import Settings
 from service.tracing import Tracing
 
-log = logging.getLogger(__name__)
-
 
 def create_app(
-    bundles: Sequence[Bundle],
     settings: Settings,
-    on_start_failed: Callable[[EngineStartFailed], None] = lambda error: None,
+    bundles: Sequence[Bundle] = (),
+    background: Callable[[FastAPI], Coroutine[Any, Any, None]] | None = None,
 ) -> FastAPI:
-    """The service for `bundles`. HTTP answers at once; engines warm up meanwhile.
+    """The service. It answers at once, and is ready when its models are.
 
-    `on_start_failed` is told when an engine cannot be started at all. Raises BundleError for an unusable vocabulary.
+    `bundles` are models known from the start; raises BundleError for an unusable vocabulary. `background` runs for as
+    long as the application does: it tells `app.state.models` what is served.
     """
     metrics = Metrics(bundles)
-    models = Models([ServedModel(bundle, settings, metrics) for bundle in bundles])
-
-    async def start() -> None:
-        try:
-            await models.start()
-        except EngineStartFailed as error:
-            on_start_failed(error)
-            return
-        for model in models.served.values():
-            log.info("%s is ready: %s", model.name, model.engine.ready)
+    models = Models(bundles, settings, metrics)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.create_task(start())
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(background(app)) if background else None
         try:
             yield
         finally:
-            starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await starting
-            await models.stop(settings.shutdown_seconds)
+            if running:
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+            await models.stop()
 
     app = FastAPI(
         title="ernie-zh",
@@ -62,10 +52,12 @@ def create_app(
     )
     app.state.metrics = metrics
     app.state.models = models
+    app.state.settings = settings
+    app.state.control = None
     app.state.draining = False
     problems.install(app)
-    for room in (classify, fill_mask, status):
+    for room in (classify, fill_mask, status, *([admin] if settings.admin else [])):
         app.include_router(room.router)
-    app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress)
     app.add_middleware(Tracing, metrics=metrics)
     return app

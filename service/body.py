@@ -17,9 +17,11 @@ class ClientLeft(Exception):
 class RequestBody:
     """ASGI middleware around POST requests."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, in_progress: set[asyncio.Future[None]]) -> None:
+        """`in_progress` holds the requests whose bodies have been read and whose answers are being made."""
         self._app = app
         self._max_bytes = max_bytes
+        self._in_progress = in_progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers `too_large` itself, without reading on."""
@@ -63,6 +65,8 @@ class RequestBody:
             return pending.pop() if pending else await receive()
 
         answering = asyncio.ensure_future(self._app(scope, replay, send))
+        self._in_progress.add(answering)
+        answering.add_done_callback(self._in_progress.discard)
         leaving = asyncio.ensure_future(self._disconnected(receive))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -4,47 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import os
 import socket
 import sys
-from types import FrameType
+import tempfile
+from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
 from model_build.bundle import BundleError, find_bundles
-from service.app import create_app
-from service.engine.supervisor import EngineStartFailed
+from service.logs import configure_logging
 from service.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
-
-
-class Server(uvicorn.Server):
-    """uvicorn with a drain: after SIGTERM readiness fails first, then new connections, then the process ends."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
-        super().__init__(config)
-        self._app = app
-        self._settings = settings
-        self.start_failure: EngineStartFailed | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn on SIGTERM and SIGINT. Ctrl-C does not wait to drain; a second signal waits for nothing."""
-        if self._app.state.draining:
-            self.should_exit = self.force_exit = True
-            return
-        self._app.state.draining = True
-        delay = 0.0 if sig == signal.SIGINT else self._settings.drain_delay_seconds
-        log.info("shutting down: not ready from now on, serving for %.1f s more", delay)
-        loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(loop.call_later, delay, lambda: setattr(self, "should_exit", True))
-
-    def fail(self, error: EngineStartFailed) -> None:
-        """Ends the service because an engine cannot start."""
-        self.start_failure = error
-        self.should_exit = True
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,12 +31,10 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    configure_logging(settings)
     try:
         return _serve(settings)
-    except (BundleError, EngineStartFailed, OSError) as error:
+    except (BundleError, OSError) as error:
         print(f"ernie-serve: {error}", file=sys.stderr)
         return 1
 
@@ -73,23 +43,23 @@ def _serve(settings: Settings) -> int:
     bundles = find_bundles(settings.models)
     for bundle in bundles:
         log.info("%s version %s: %s", bundle.manifest.name, bundle.manifest.version, bundle.manifest.task)
-    servers: list[Server] = []
-    app = create_app(bundles, settings, lambda error: servers[0].fail(error))
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=settings.log_level == "debug",
-        timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,
-        server_header=False,
-    )
-    servers.append(Server(config, app, settings))
-    with listen(settings) as listener:
+    with listen(settings) as listener, tempfile.TemporaryDirectory(prefix="ernie-") as directory:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d, documentation at /docs", shown, port)
-        servers[0].run(sockets=[listener])
-    if servers[0].start_failure:
-        raise servers[0].start_failure
+        # prometheus_client asks for the folder when it is imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        from service.engine.supervisor import EngineStartFailed
+        from service.fleet import Fleet
+
+        async def run() -> None:
+            await Fleet(settings, bundles, listener, Path(directory)).run()
+
+        try:
+            asyncio.run(run())
+        except EngineStartFailed as error:
+            print(f"ernie-serve: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

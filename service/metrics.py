@@ -1,10 +1,16 @@
-"""Prometheus metrics; every child is made at start, so that a rate is right from the first request on."""
+"""Prometheus metrics; every child is made at start, so that a rate is right from the first request on.
+
+The processes of a service share a folder, named by PROMETHEUS_MULTIPROC_DIR before prometheus_client is imported; each
+writes its own files there, and every one of them answers for all. Without the variable a process answers for itself.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from model_build.bundle import Bundle
 from service.engine.messages import BatchDone
@@ -17,8 +23,11 @@ RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 ENDPOINTS = {"classify": "/classify", "fill-mask": "/fill-mask"}
 
 
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
 class Metrics:
-    """The registry of one API process."""
+    """What one process counts, and the exposition of what all of them have counted."""
 
     def __init__(self, bundles: Iterable[Bundle]) -> None:
         self.registry = CollectorRegistry()
@@ -29,7 +38,8 @@ class Metrics:
             return Histogram(f"ernie_{name}", text, labels, registry=self.registry, buckets=buckets)
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Gauge:
-            return Gauge(f"ernie_{name}", text, labels, registry=self.registry)
+            # Only one process, the parent, sets a gauge to anything but 0; the sum is what it says.
+            return Gauge(f"ernie_{name}", text, labels, registry=self.registry, multiprocess_mode="livesum")
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Counter:
             return Counter(f"ernie_{name}", text, labels, registry=self.registry)
@@ -48,13 +58,20 @@ class Metrics:
         self.truncated = counter("truncated", "Texts cut to the model's length.")
         self.restarts = counter("engine_restarts", "Engine processes started again.")
         self.ready = gauge("ready", "1 while the model's engine is ready.")
-        info = Info("ernie_model", "The models served.", ("model",), registry=self.registry)
+        self.model_info = gauge("model_info", "1 for what is served.", ("model", "version", "task"))
         for bundle in bundles:
-            manifest = bundle.manifest
-            info.labels(manifest.name).info({"version": manifest.version, "task": manifest.task})
-            self._create(manifest.name, ENDPOINTS[manifest.task])
+            self.add(bundle)
         for reason in STATUS:
             self.failures.labels(reason)
+
+    def add(self, bundle: Bundle) -> None:
+        """Makes the children of a model."""
+        self._create(bundle.manifest.name, ENDPOINTS[bundle.manifest.task])
+
+    def serve(self, bundle: Bundle, served: bool) -> None:
+        """Notes that a bundle is served from now on, or no longer."""
+        manifest = bundle.manifest
+        self.model_info.labels(manifest.name, manifest.version, manifest.task).set(float(served))
 
     def _create(self, model: str, endpoint: str) -> None:
         for status in sorted({200, *STATUS.values()}):
@@ -76,4 +93,13 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        if FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        return generate_latest(registry)
+
+    @staticmethod
+    def forget(pid: int) -> None:
+        """Takes the gauges of an ended process out; what it counted stays."""
+        mark_process_dead(pid)

@@ -1,24 +1,27 @@
-"""The models of this service: each a bundle with its tokenizer, its admission and its supervised engine."""
+"""The models of an API process: each a bundle with its tokenizer, its admission and the link to its engine."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from model_build.bundle import Bundle, Task
+from model_build.bundle import Bundle, BundleError, Task, open_bundle
 from service.admission import Admission
-from service.engine.batching import BatchingOptions
-from service.engine.client import EngineFailed
+from service.control import Model, Table
+from service.engine.client import EngineFailed, EngineLink
 from service.engine.messages import Item, Output
-from service.engine.supervisor import Supervisor
 from service.metrics import Metrics
 from service.problems import Problem
-from service.runtime.base import RuntimeOptions
 from service.schemas import Envelope, TextInput
 from service.settings import Settings
 from service.tokenization import MASK, Encoding, Tokenizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -38,28 +41,35 @@ class ServedModel:
         self.manifest = bundle.manifest
         self.name = bundle.manifest.name
         self.tokenizer = Tokenizer(bundle.vocab_path, bundle.manifest.tokenizer.do_lower_case)
-        self.admission = Admission(settings.max_queue_requests, settings.max_queue_tokens, time.monotonic)
+        workers = settings.api_workers  # each has its share of the bounds
+        self.admission = Admission(
+            math.ceil(settings.max_queue_requests / workers),
+            math.ceil(settings.max_queue_tokens / workers),
+            time.monotonic,
+        )
+        self.engine = EngineLink()
+        self.responsive = True
+        """Whether the supervisor has lately seen a forward pass of the engine."""
+        self._socket: str | None = None
         self._settings = settings
         self._metrics = metrics
-        runtime = RuntimeOptions(
-            backend=settings.backend,
-            device=settings.device,
-            device_id=settings.device_id,
-            cpu_threads=settings.cpu_threads,
-            fp16=settings.fp16,
-            max_batch=settings.max_batch_items,
-            max_length=self.manifest.max_length,
-            cache_directory=str(settings.tensorrt_cache) if settings.tensorrt_cache else None,
-        )
-        batching = BatchingOptions(
-            max_batch_tokens=settings.max_batch_tokens,
-            max_batch_items=settings.max_batch_items,
-            max_wait=settings.max_wait_ms / 1000,
-        )
-        self.engine = Supervisor(bundle, runtime, batching, settings.hang_seconds)
-        self.engine.on_batch = lambda batch: metrics.batch_done(self.name, batch)
-        self.engine.on_restart = metrics.restarts.labels(self.name).inc
-        self.engine.on_ready = metrics.ready.labels(self.name).set
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine has warmed up and is known to run."""
+        return self.engine.ready is not None and self.responsive
+
+    async def follow(self, entry: Model) -> None:
+        """Connects to the engine process that the table names."""
+        self.responsive = entry.responsive
+        if entry.socket and entry.socket != self._socket:
+            try:
+                await self.engine.attach(Path(entry.socket))
+            except (OSError, EngineFailed) as error:
+                # It has ended already; the table will name the next one.
+                log.warning("%s: no connection to the engine: %s", self.name, error)
+                return
+        self._socket = entry.socket
 
     @property
     def labels(self) -> list[str]:
@@ -121,7 +131,9 @@ class ServedModel:
         ]  # fmt: skip
         with self.admission.admit(sum(len(item.input_ids) for item in items)):
             try:
-                answer = await asyncio.wait_for(self.engine.infer(items, deadline), deadline - time.monotonic())
+                answer = await asyncio.wait_for(
+                    self.engine.infer(items, deadline, request.priority), deadline - time.monotonic()
+                )
             except asyncio.TimeoutError:
                 raise Problem("deadline_exceeded", "the request's time ran out before it was answered.") from None
             except EngineFailed as error:
@@ -134,10 +146,52 @@ class ServedModel:
 
 
 class Models:
-    """Every model of the service by name."""
+    """Every model of an API process by name."""
 
-    def __init__(self, served: Sequence[ServedModel]) -> None:
-        self.served = {model.name: model for model in served}
+    def __init__(self, bundles: Sequence[Bundle], settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._serial = 0
+        self._loads: dict[int, ServedModel] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        self.on_in_use: Callable[[int, list[int]], None] = lambda serial, numbers: None
+        """Told the serial of the table in force and the loads that have requests, or may get some."""
+        self.in_progress: set[asyncio.Future[None]] = set()
+        """The requests being answered; each may hold on to the models it found when it began."""
+        self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
+
+    async def apply(self, table: Table) -> None:
+        """Serves what the table says. Requests that are under way end with the engine they began with."""
+        loads: dict[int, ServedModel] = {}
+        for entry in table.models:
+            if model := self._loads.get(entry.number) or await self._load(entry):
+                await model.follow(entry)
+                loads[entry.number] = model
+        left = {number: model for number, model in self._loads.items() if number not in loads}
+        self._serial, self._loads = table.serial, loads
+        self.served = {model.name: model for model in loads.values()}
+        for number, model in left.items():
+            self._leaving[number] = asyncio.create_task(self._leave(number, model))
+        self._report()
+
+    async def _load(self, entry: Model) -> ServedModel | None:
+        try:
+            bundle = open_bundle(Path(entry.directory))
+            self._metrics.add(bundle)
+            return await asyncio.to_thread(ServedModel, bundle, self._settings, self._metrics)
+        except BundleError as error:
+            log.error("%s", error)
+            return None
+
+    async def _leave(self, number: int, model: ServedModel) -> None:
+        if self.in_progress:
+            await asyncio.wait(set(self.in_progress))
+        await model.engine.detach()
+        del self._leaving[number]
+        self._report()
+
+    def _report(self) -> None:
+        self.on_in_use(self._serial, sorted({*self._loads, *self._leaving}))
 
     def named(self, name: str) -> ServedModel:
         """Raises Problem `model_not_found`."""
@@ -163,13 +217,11 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether every engine has warmed up."""
-        return all(model.engine.ready for model in self.served.values())
+        """Whether there are models, and every engine is ready."""
+        return bool(self.served) and all(model.ready for model in self.served.values())
 
-    async def start(self) -> None:
-        """Starts every engine; raises EngineStartFailed of the first that fails."""
-        await asyncio.gather(*(model.engine.start() for model in self.served.values()))
-
-    async def stop(self, seconds: float) -> None:
-        """Ends every engine."""
-        await asyncio.gather(*(model.engine.stop(seconds) for model in self.served.values()))
+    async def stop(self) -> None:
+        """Leaves every engine."""
+        await asyncio.gather(*(model.engine.detach() for model in self.served.values()))
+        for task in self._leaving.values():
+            task.cancel()

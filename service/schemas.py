@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.engine.batching import Priority
 from service.problems import Problem
 
 Truncation = Literal["error", "truncate", "window"]
@@ -85,7 +86,7 @@ class Envelope(BaseModel):
     model: Text | None = Field(None, description="may be left out where one model does the task")
     top_k: StrictInt | None = Field(None, ge=1, description="results per text")
     truncation: Truncation = Field("error", description="what to do with a text longer than the model")
-    priority: Literal["normal"] = "normal"
+    priority: Priority = Field("interactive", description="batch gives way to interactive, for two seconds at most")
     timeout_ms: StrictInt | None = Field(None, ge=1, le=600_000, description="deadline of this request")
 
     @model_validator(mode="before")

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     models: Path = Field(
         Path("models"), description="model repository <name>/<version>/, one bundle, or a PaddleNLP export"
     )
+    api_workers: int = Field(1, ge=1, le=256, description="API processes; they share the engines")
+    admin: bool = Field(False, description="whether POST /admin/reload exists; SIGHUP does the same")
 
     backend: Backend = Field("auto", description="auto, paddle, ort, trt or paddle_trt")
     device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
@@ -42,7 +44,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(2 << 20, ge=1, description="size of a request body")
     request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")
 
-    hang_seconds: float = Field(60.0, gt=0, description="silence after which a busy engine is killed and restarted")
+    probe_seconds: float = Field(10.0, gt=0, description="how often an engine must prove that its graph still runs")
+    hang_seconds: float = Field(60.0, gt=0, description="silence after which an engine is killed and restarted")
+    max_restarts: int = Field(5, ge=0, description="engine restarts in a row before the service ends; 0: no end")
     drain_delay_seconds: float = Field(0.0, ge=0, description="after SIGTERM: time to go on serving while not ready")
     shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")

@@ -24,9 +24,11 @@ async def ready(request: Request) -> dict[str, str]:
     """Every engine has warmed up and the service is not about to stop."""
     if request.app.state.draining:
         raise Problem("draining", "the service is shutting down.", retry_after=5)
-    waiting = [model.name for model in request.app.state.models.served.values() if not model.engine.ready]
-    if waiting:
-        raise Problem("not_ready", f"the engine of {', '.join(waiting)} is starting.")
+    served = request.app.state.models.served.values()
+    if waiting := [model.name for model in served if not model.ready]:
+        raise Problem("not_ready", f"the engine of {', '.join(waiting)} is starting, or has not answered lately.")
+    if not served:
+        raise Problem("not_ready", "no model is loaded yet.")
     return {"status": "ready"}
 
 
@@ -58,6 +60,6 @@ def _description(model: ServedModel) -> dict[str, Any]:
         "labels": model.labels,
         "top_candidates": manifest.top_candidates,
         "evaluation": manifest.evaluation,
-        "ready": ready is not None,
+        "ready": model.ready,
         "backend": ready.backend if ready else None,
     }

@@ -25,15 +25,16 @@ NICENESS = 5
 
 
 def main() -> int:
-    """Loads the bundle, warms up, serves until SIGTERM or until standard input is closed."""
+    """Loads the bundle, warms up, serves until there is a byte on standard input, or its end."""
     parser = argparse.ArgumentParser(prog="python -m service.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
     arguments = parser.parse_args()
-    # Ctrl-C reaches the whole process group; only the supervisor decides when an engine ends.
+    # Ctrl-C, and a service manager's SIGTERM, reach every process; only the supervisor decides when an engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # A forward pass on the CPU takes every core; the API process must still answer health checks in between.
     os.nice(NICENESS)
     try:
@@ -45,7 +46,11 @@ def main() -> int:
     except (BundleError, RuntimeUnavailable, OutputError, msgspec.DecodeError) as error:
         print(error, file=sys.stderr)
         return START_FAILED
-    engine.serve(arguments.socket, sys.stdin.fileno())
+    try:
+        engine.serve(arguments.socket, sys.stdin.fileno())
+    except (OutputError, RuntimeError) as error:
+        print(f"the graph cannot be run any more: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -67,7 +67,7 @@ class Batcher:
     def __init__(self, options: BatchingOptions | None = None) -> None:
         self.options = options or BatchingOptions()
         # Tickets by priority, each in order of arrival, which is the order in which they become urgent.
-        self._queues: dict[Priority, dict[tuple[Hashable, int], Ticket]] = {"interactive": {}, "batch": {}}
+        self._queues: dict[Priority, dict[tuple[Hashable, int], Ticket]] = {"batch": {}, "interactive": {}}
         self._requests: dict[Hashable, _Request] = {}
         self.queue_tokens = 0
 
@@ -136,7 +136,7 @@ class Batcher:
         return batch
 
     def _by_urgency(self) -> Iterator[Ticket]:
-        """Every waiting item, the one that is urgent first coming first."""
+        """Every waiting item, the one that is urgent first coming first; of two, the one of the batch priority."""
         return heapq.merge(*(queue.values() for queue in self._queues.values()), key=attrgetter("urgent_from"))
 
     def _take(self, ticket: Ticket) -> None:

@@ -1,17 +1,17 @@
-"""An API process's side of the connection to an engine."""
+"""An API process's side of its engines: `EngineClient` is one connection, `EngineLink` whichever engine runs now."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from service.engine.batching import Priority
 from service.engine.messages import (
     Answer,
-    BatchDone,
     Cancel,
     Failed,
     FrameError,
@@ -19,6 +19,7 @@ from service.engine.messages import (
     Infer,
     Item,
     Ready,
+    Started,
     ToApi,
     frame,
 )
@@ -34,65 +35,62 @@ class EngineFailed(Exception):
         self.code = code
 
 
+async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Ready]:
+    """Connects to an engine that has warmed up; raises OSError or EngineFailed where there is none."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    frames = FrameReader(ToApi)
+    while data := await reader.read(READ_BYTES):
+        for message in frames.feed(data):
+            if isinstance(message, Ready):
+                return reader, writer, message
+    writer.close()
+    raise EngineFailed("engine_failed", "the engine closed the connection before it was ready.")
+
+
+class NeverStarted(Exception):
+    """The engine ended while a request still waited in its queue: another engine may run it."""
+
+
 class EngineClient:
     """One connection, any number of requests in flight."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ready: Ready) -> None:
         self.ready = ready
-        self.on_batch: Callable[[BatchDone], None] = lambda _: None
         self._reader = reader
         self._writer = writer
         self._frames = FrameReader(ToApi)
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._started: set[int] = set()
         self._closed = False
-        self.last_heard = asyncio.get_running_loop().time()
-        """When the engine last sent anything, or was last idle, in the event loop's time."""
 
-    @classmethod
-    async def connect(cls, path: Path) -> EngineClient:
-        """Connects and waits for Ready; raises OSError or EngineFailed where there is no engine."""
-        reader, writer = await asyncio.open_unix_connection(str(path))
-        frames = FrameReader(ToApi)
-        while True:
-            data = await reader.read(READ_BYTES)
-            if not data:
-                writer.close()
-                raise EngineFailed("engine_failed", "the engine closed the connection before it was ready.")
-            for message in frames.feed(data):
-                if isinstance(message, Ready):
-                    return cls(reader, writer, message)
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that wait for an answer."""
-        return len(self._waiting)
-
-    async def infer(self, items: Sequence[Item], deadline: float | None = None) -> Answer:
-        """Results of the items; `deadline` is in seconds of CLOCK_MONOTONIC. Raises EngineFailed.
+    async def infer(
+        self, items: Sequence[Item], deadline: float | None = None, priority: Priority = "interactive"
+    ) -> Answer:
+        """Results of the items; `deadline` is in seconds of CLOCK_MONOTONIC. Raises EngineFailed or NeverStarted.
 
         A cancelled call takes its items out of the engine's queue.
         """
         if self._closed:
-            raise EngineFailed("engine_failed", "the engine is gone; it is being restarted.")
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            self.last_heard = loop.time()
+            raise NeverStarted
         request_id = next(self._ids)
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
-        self._writer.write(frame(Infer(request_id, list(items), deadline)))
+        self._writer.write(frame(Infer(request_id, list(items), deadline, priority)))
         try:
             return await future
         finally:
+            self._started.discard(request_id)
             if self._waiting.pop(request_id, None) is not None and not self._closed:
                 self._writer.write(frame(Cancel(request_id)))
 
     async def listen(self) -> None:
-        """Hands answers to those who wait, until the connection ends; then everyone waiting gets EngineFailed."""
+        """Hands answers to those who wait, until the connection ends.
+
+        Then those whose forward pass had begun get EngineFailed, and those in the queue NeverStarted.
+        """
         try:
             while data := await self._reader.read(READ_BYTES):
-                self.last_heard = asyncio.get_running_loop().time()
                 for message in self._frames.feed(data):
                     self._receive(message)
         except (ConnectionError, FrameError):
@@ -100,9 +98,10 @@ class EngineClient:
         finally:
             self._closed = True
             waiting, self._waiting = self._waiting, {}
-            for future in waiting.values():
+            lost = EngineFailed("engine_failed", "the engine stopped while it had this request.")
+            for request_id, future in waiting.items():
                 if not future.done():
-                    future.set_exception(EngineFailed("engine_failed", "the engine stopped while it had this request."))
+                    future.set_exception(lost if request_id in self._started else NeverStarted())
             self._writer.close()
 
     async def close(self) -> None:
@@ -113,8 +112,8 @@ class EngineClient:
             await self._writer.wait_closed()
 
     def _receive(self, message: Any) -> None:
-        if isinstance(message, BatchDone):
-            self.on_batch(message)
+        if isinstance(message, Started):
+            self._started.update(self._waiting.keys() & set(message.ids))
             return
         future = self._waiting.pop(message.id, None) if isinstance(message, Answer | Failed) else None
         if future is None or future.done():
@@ -123,3 +122,59 @@ class EngineClient:
             future.set_result(message)
         else:
             future.set_exception(EngineFailed(message.code, message.message))
+
+
+class EngineLink:
+    """The engine of a model, whichever process it is at the moment."""
+
+    def __init__(self) -> None:
+        self._client: EngineClient | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._attached = asyncio.Event()
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the running engine said of itself; None while there is none."""
+        return self._client.ready if self._client else None
+
+    async def attach(self, path: Path) -> None:
+        """Connects to a warm engine. Raises OSError or EngineFailed where it has gone again."""
+        await self.detach()
+        client = self._client = EngineClient(*await connect(path))
+        self._attached.set()
+        self._listening = asyncio.create_task(self._listen(client))
+
+    async def detach(self) -> None:
+        """Leaves the engine; requests it had not started wait for the next one."""
+        if self._listening:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+            self._listening = None
+
+    async def _listen(self, client: EngineClient) -> None:
+        try:
+            await client.listen()
+        finally:
+            if self._client is client:
+                self._client = None
+                self._attached.clear()
+
+    async def infer(
+        self, items: Sequence[Item], deadline: float | None = None, priority: Priority = "interactive"
+    ) -> Answer:
+        """See EngineClient.infer. While no engine runs, raises EngineFailed at once.
+
+        A request that an ending engine had not started is given to the next; the caller bounds the wait.
+        """
+        if self._client is None:
+            raise EngineFailed("engine_failed", "the engine is being restarted.")
+        while True:
+            client = self._client
+            if client is None:
+                await self._attached.wait()
+                continue
+            try:
+                return await client.infer(items, deadline, priority)
+            except NeverStarted:
+                await asyncio.sleep(0)  # `_listen` notices the end of the connection too

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
+
+from service.engine.batching import Priority
 
 MAX_FRAME_BYTES = 64 << 20
 _LENGTH = struct.Struct("<I")
@@ -30,6 +32,16 @@ class Infer(msgspec.Struct, tag=True, array_like=True):
     id: int
     items: list[Item]
     deadline: float | None = None
+    priority: Priority = "interactive"
+
+
+class Probe(msgspec.Struct, tag=True, array_like=True):
+    """Supervisor to engine: say Alive, with a forward pass no older than `proof_seconds` behind it.
+
+    Whoever has sent one is told of every batch.
+    """
+
+    proof_seconds: float
 
 
 class Cancel(msgspec.Struct, tag=True, array_like=True):
@@ -78,8 +90,18 @@ class Failed(msgspec.Struct, tag=True, array_like=True):
     message: str
 
 
+class Started(msgspec.Struct, tag=True, array_like=True):
+    """Engine to API: a forward pass begins that has items of these requests. If the engine ends now, they are lost."""
+
+    ids: list[int]
+
+
+class Alive(msgspec.Struct, tag=True, array_like=True):
+    """Engine to supervisor: a Probe was read, and the graph has run lately."""
+
+
 class BatchDone(msgspec.Struct, tag=True, array_like=True):
-    """Engine to API: what one forward pass was; sent to one connection only, so that sums over all are right."""
+    """Engine to supervisor: what one forward pass was."""
 
     items: int
     tokens: int
@@ -89,9 +111,8 @@ class BatchDone(msgspec.Struct, tag=True, array_like=True):
     queue_tokens: int
 
 
-ToEngine = Infer | Cancel
-ToApi = Ready | Answer | Failed | BatchDone
-Message = TypeVar("Message")
+ToEngine = Infer | Cancel | Probe
+ToApi = Ready | Started | Answer | Failed | Alive | BatchDone
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -99,7 +120,7 @@ class FrameError(ValueError):
     """Bytes that are no frame of this protocol; the connection is of no further use."""
 
 
-def frame(message: ToEngine | ToApi) -> bytes:
+def frame(message: msgspec.Struct) -> bytes:
     """The bytes of a message."""
     body = _encoder.encode(message)
     return _LENGTH.pack(len(body)) + body
@@ -109,11 +130,11 @@ class FrameReader:
     """Bytes in, messages out; holds what is incomplete."""
 
     def __init__(self, types: object) -> None:
-        """`types` is ToEngine or ToApi."""
+        """`types` is the union of the structs that may come, such as ToEngine or ToApi."""
         self._decoder: msgspec.msgpack.Decoder = msgspec.msgpack.Decoder(types)
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[ToEngine | ToApi]:
+    def feed(self, data: bytes) -> Iterator[Any]:
         """Messages completed by `data`; raises FrameError."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:

@@ -1,15 +1,13 @@
 """The engine's loop: read what has arrived, run the best batch, answer, repeat. One thread, no locks.
 
 While a forward pass runs nothing is read; requests and cancellations wait in the sockets' buffers and are taken in
-before the next batch is chosen.
+before the next batch is chosen. A batch that fails is run again in halves, down to the input that makes it fail.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from typing import Any
 
 from service.engine.batching import Batcher, Ticket
 from service.engine.messages import (
+    Alive,
     Answer,
     BatchDone,
     Cancel,
@@ -26,8 +25,11 @@ from service.engine.messages import (
     FrameError,
     FrameReader,
     Infer,
+    Item,
     Output,
+    Probe,
     Ready,
+    Started,
     ToApi,
     ToEngine,
     frame,
@@ -46,6 +48,8 @@ class _Connection:
     reader: FrameReader = field(default_factory=lambda: FrameReader(ToEngine))
     unsent: bytearray = field(default_factory=bytearray)
     requests: set[int] = field(default_factory=set)
+    watches: bool = False
+    """Whether this is the supervisor, which is told of every batch."""
 
 
 @dataclass(eq=False)
@@ -78,6 +82,7 @@ class Engine:
         self._connections: set[_Connection] = set()
         self._stopping = False
         self._ready: Ready | None = None
+        self._last_run = clock()
 
     def warm_up(self) -> Ready:
         """Runs the shapes that serving will meet: short, longest, and a full batch."""
@@ -87,23 +92,19 @@ class Engine:
         usual = min(128, longest)
         rows = max(1, min(options.max_batch_items, options.max_batch_tokens // usual))
         for count, length in ((1, min(8, longest)), (1, longest), (rows, usual)):
-            items = self._tensors.example(count, length)
-            arrays = self._runtime.run(self._tensors.inputs(items))
-            outputs = self._tensors.outputs(arrays, items)
+            outputs = self._forward(self._tensors.example(count, length))
         self._ready = Ready(len(outputs[0].scores), self._runtime.backend, self._clock() - started)
         return self._ready
 
     def serve(self, path: Path, parent: int) -> None:
-        """Listens on `path` until SIGTERM, or until `parent`, the read end of the parent's pipe, is closed."""
-        woken, waker = socket.socketpair()
-        for end in (woken, waker):
-            end.setblocking(False)
-        signal.set_wakeup_fd(waker.fileno())
-        signal.signal(signal.SIGTERM, lambda *_: self._stop())
-        self._selector.register(woken, selectors.EVENT_READ, lambda _: woken.recv(4096))
-        self._selector.register(parent, selectors.EVENT_READ, lambda _: os._exit(0) if not os.read(parent, 1) else None)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, contextlib.ExitStack() as cleanup:
-            cleanup.callback(signal.set_wakeup_fd, -1)
+        """Listens on `path`. A byte from `parent`, a pipe, ends it when the queue is done; its end, at once.
+
+        Raises OutputError or RuntimeError when the graph cannot be run any more.
+        """
+        self._selector.register(
+            parent, selectors.EVENT_READ, lambda _: self._stop() if os.read(parent, 1) else os._exit(0)
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
             listener.listen()
             listener.setblocking(False)
@@ -156,6 +157,9 @@ class Engine:
             self._disconnect(connection)
 
     def _receive(self, connection: _Connection, message: Any) -> None:
+        if isinstance(message, Probe):
+            self._prove(connection, message)
+            return
         key = (connection, message.id)
         if isinstance(message, Cancel):
             self._batcher.cancel(key)
@@ -172,7 +176,15 @@ class Engine:
         now = self._clock()
         self._pending[key] = _Pending(connection, message, now, [None] * len(message.items))
         connection.requests.add(message.id)
-        self._batcher.add(key, [len(item.input_ids) for item in message.items], now, message.deadline)
+        lengths = [len(item.input_ids) for item in message.items]
+        self._batcher.add(key, lengths, now, message.deadline, message.priority)
+
+    def _prove(self, connection: _Connection, probe: Probe) -> None:
+        """Answers a probe. A forward pass that fails here ends the process, to be started afresh."""
+        connection.watches = True
+        if self._clock() - self._last_run > probe.proof_seconds:
+            self._forward(self._tensors.example(1, 1))
+        self._send(connection, Alive())
 
     def _step(self) -> None:
         """Runs one batch, if one is due."""
@@ -184,31 +196,57 @@ class Engine:
             self._run(batch, now)
 
     def _run(self, batch: list[Ticket], started: float) -> None:
-        requests = [self._pending[ticket.request] for ticket in batch]  # type: ignore[index]
-        items = [request.message.items[ticket.index] for request, ticket in zip(requests, batch, strict=True)]
-        try:
-            inputs = self._tensors.inputs(items)
-            outputs = self._tensors.outputs(self._runtime.run(inputs), items)
-        except (OutputError, RuntimeError, ValueError) as error:
-            for key in {ticket.request for ticket in batch}:
-                self._batcher.cancel(key)
-                self._fail(key, "engine_failed", f"the forward pass failed: {error}")
-            return
-        seconds = self._clock() - started
-        self._report(requests[0].connection, batch, inputs["input_ids"].size, seconds)
-        for key in {ticket.request for ticket in batch}:
+        keys = list(dict.fromkeys(ticket.request for ticket in batch))
+        for key in keys:
             request = self._pending[key]  # type: ignore[index]
             request.started = started if request.started is None else request.started
-            request.inference_seconds += seconds
-        for request, ticket, output in zip(requests, batch, outputs, strict=True):
-            request.outputs[ticket.index] = output
-            if None not in request.outputs:
-                self._answer(ticket.request, request)
+        for connection in list(self._connections):
+            if ids := [key[1] for key in keys if key[0] is connection]:  # type: ignore[index]
+                self._send(connection, Started(ids))
+        self._run_or_bisect(batch)
 
-    def _report(self, connection: _Connection, batch: list[Ticket], padded_tokens: int, seconds: float) -> None:
-        tokens = sum(ticket.length for ticket in batch)
+    def _run_or_bisect(self, batch: list[Ticket]) -> None:
+        """Runs a batch; where it fails, its halves, and the request of an item that fails alone gets no results."""
+        batch = [ticket for ticket in batch if ticket.request in self._pending]
+        if not batch:
+            return
+        items = [self._pending[ticket.request].message.items[ticket.index] for ticket in batch]  # type: ignore[index]
+        began = self._clock()
+        try:
+            outputs = self._forward(items)
+        except (OutputError, RuntimeError, ValueError) as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                self._run_or_bisect(batch[:half])
+                self._run_or_bisect(batch[half:])
+                return
+            self._batcher.cancel(batch[0].request)
+            self._fail(batch[0].request, "engine_failed", f"the forward pass failed: {error}")
+            return
+        self._deliver(batch, outputs, self._clock() - began)
+
+    def _forward(self, items: list[Item]) -> list[Output]:
+        outputs = self._tensors.outputs(self._runtime.run(self._tensors.inputs(items)), items)
+        self._last_run = self._clock()
+        return outputs
+
+    def _deliver(self, batch: list[Ticket], outputs: list[Output], seconds: float) -> None:
+        for key in {ticket.request for ticket in batch}:
+            self._pending[key].inference_seconds += seconds  # type: ignore[index]
+        for ticket, output in zip(batch, outputs, strict=True):
+            # An answer that cannot be sent ends its connection, and every request of it is forgotten.
+            if request := self._pending.get(ticket.request):  # type: ignore[call-overload]
+                request.outputs[ticket.index] = output
+                if None not in request.outputs:
+                    self._answer(ticket.request, request)
+        self._report(batch, seconds)
+
+    def _report(self, batch: list[Ticket], seconds: float) -> None:
+        lengths = [ticket.length for ticket in batch]
         waiting = self._batcher.queue_items, self._batcher.queue_tokens
-        self._send(connection, BatchDone(len(batch), tokens, padded_tokens, seconds, *waiting))
+        done = BatchDone(len(batch), sum(lengths), len(batch) * max(lengths), seconds, *waiting)
+        for connection in [each for each in self._connections if each.watches]:
+            self._send(connection, done)
 
     def _answer(self, key: Any, request: _Pending) -> None:
         outputs = [output for output in request.outputs if output is not None]

@@ -1,15 +1,16 @@
-"""Starts an engine process, watches it, and starts it again when it dies or hangs."""
+"""Starts an engine process, watches it, and starts it again when it dies, hangs or stops making progress."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,9 @@ import msgspec
 import service
 from model_build.bundle import Bundle
 from service.engine.batching import BatchingOptions
-from service.engine.client import EngineClient, EngineFailed
+from service.engine.client import READ_BYTES, EngineFailed, connect
 from service.engine.exit_status import START_FAILED
-from service.engine.messages import Answer, BatchDone, Item, Ready
+from service.engine.messages import BatchDone, FrameReader, Probe, Ready, ToApi, frame
 from service.runtime.base import RuntimeOptions
 
 log = logging.getLogger(__name__)
@@ -27,55 +28,63 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 10.0
 CONNECT_EVERY_SECONDS = 0.02
+# An engine that has served for so long owes nothing to the failures before.
+STABLE_SECONDS = 60.0
 
 
 class EngineStartFailed(Exception):
     """The first start of an engine failed; the message is the engine's own sentence."""
 
 
+@dataclass(frozen=True)
+class Watching:
+    """When an engine is trusted, in seconds."""
+
+    probe_seconds: float = 10.0
+    """A probe is sent so often, and is answered with a forward pass no older than this behind it."""
+    hang_seconds: float = 60.0
+    """An engine that says nothing for so long is killed; after a third of it, it is not ready."""
+    max_restarts: int = 5
+    """Restarts with no minute of service in between, after which there is no hope; 0 hopes for ever."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """An engine process that has warmed up."""
+
+    socket: Path
+    ready: Ready
+    responsive: bool = True
+    """Whether it has answered a probe lately."""
+
+
 class Supervisor:
-    """One engine process for one bundle, for as long as the service lives."""
+    """One engine process for one bundle, until it is stopped."""
 
     def __init__(
         self,
         bundle: Bundle,
         runtime: RuntimeOptions | None = None,
         batching: BatchingOptions | None = None,
-        hang_seconds: float = 60.0,
+        watching: Watching | None = None,
     ) -> None:
-        """`hang_seconds`: an engine that has requests and says nothing for so long is killed."""
         self.bundle = bundle
+        self.running: Running | None = None
+        self.on_change: Callable[[Running | None], None] = lambda _: None
         self.on_batch: Callable[[BatchDone], None] = lambda _: None
         self.on_restart: Callable[[], None] = lambda: None
-        self.on_ready: Callable[[bool], None] = lambda _: None
+        self.on_hopeless: Callable[[str], None] = lambda _: None
         self._runtime = runtime or RuntimeOptions()
         self._batching = batching or BatchingOptions()
-        self._hang_seconds = hang_seconds
-        self._client: EngineClient | None = None
+        self._watching = watching or Watching()
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
 
     @property
-    def ready(self) -> Ready | None:
-        """What the running engine said of itself; None while none is ready."""
-        return self._client.ready if self._client else None
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that wait for an answer."""
-        return self._client.in_flight if self._client else 0
-
-    @property
     def pid(self) -> int | None:
         """Process id of the engine."""
         return self._process.pid if self._process and self._process.returncode is None else None
-
-    async def infer(self, items: Sequence[Item], deadline: float | None = None) -> Answer:
-        """See EngineClient.infer; raises EngineFailed at once while no engine is ready."""
-        if self._client is None:
-            raise EngineFailed("engine_failed", "the engine is being restarted.")
-        return await self._client.infer(items, deadline)
 
     async def start(self) -> None:
         """Returns when the engine has warmed up; raises EngineStartFailed. From then on it is kept running."""
@@ -87,7 +96,8 @@ class Supervisor:
         """Ends the engine: asks it to finish its queue, kills it after `seconds`."""
         self._stopping = True
         if self._process and self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+            assert self._process.stdin
+            self._process.stdin.write(b".")
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._process.wait(), seconds)
         if self._task:
@@ -95,21 +105,33 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError, EngineStartFailed):
                 await self._task
 
+    def _change(self, running: Running | None) -> None:
+        if running != self.running:
+            self.running = running
+            self.on_change(running)
+
     async def _keep_running(self, started: asyncio.Future[None]) -> None:
-        delay = FIRST_DELAY_SECONDS
+        name, loop = self.bundle.manifest.name, asyncio.get_running_loop()
+        delay, restarts = FIRST_DELAY_SECONDS, 0
         while not self._stopping:
+            began = loop.time()
             try:
                 await self._run_once(started)
-                delay = FIRST_DELAY_SECONDS
             except (EngineStartFailed, OSError) as error:
                 if not started.done():
                     started.set_exception(EngineStartFailed(str(error)))
                     return
-                log.error("%s: the engine could not be restarted: %s", self.bundle.manifest.name, error)
+                log.error("%s: the engine could not be restarted: %s", name, error)
             if self._stopping:
                 return
+            if loop.time() - began > STABLE_SECONDS:
+                delay, restarts = FIRST_DELAY_SECONDS, 0
+            if 0 < self._watching.max_restarts <= restarts:
+                self.on_hopeless(f"the engine of {name} has failed {restarts + 1} times in a row.")
+                return
+            restarts += 1
             self.on_restart()
-            log.warning("%s: starting the engine again in %.1f s", self.bundle.manifest.name, delay)
+            log.warning("%s: starting the engine again in %.1f s", name, delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
@@ -120,20 +142,13 @@ class Supervisor:
             process = self._process = await self._spawn(socket)
             errors = asyncio.create_task(_last_line(process))
             try:
-                client = await self._connect(process, socket, errors)
-                client.on_batch = lambda batch: self.on_batch(batch)
-                self._client = client
-                self.on_ready(True)
+                reader, writer, ready = await self._connect(process, socket, errors)
+                self._change(Running(socket, ready))
                 if not started.done():
                     started.set_result(None)
-                watchdog = asyncio.create_task(self._watch(client, process))
-                try:
-                    await client.listen()
-                finally:
-                    watchdog.cancel()
+                await self._watch(process, reader, writer)
             finally:
-                self._client = None
-                self.on_ready(False)
+                self._change(None)
                 # Usually it has ended, or is about to; killing it before it is reaped would lose its status.
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(process.wait(), 1.0)
@@ -160,12 +175,12 @@ class Supervisor:
 
     async def _connect(
         self, process: asyncio.subprocess.Process, socket: Path, errors: asyncio.Task[str]
-    ) -> EngineClient:
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Ready]:
         """Waits until the engine has warmed up and listens."""
         while process.returncode is None:
             if socket.exists():
                 with contextlib.suppress(ConnectionRefusedError, EngineFailed):
-                    return await EngineClient.connect(socket)
+                    return await connect(socket)
             await asyncio.sleep(CONNECT_EVERY_SECONDS)
         sentence = await errors
         if process.returncode == START_FAILED:
@@ -175,16 +190,45 @@ class Supervisor:
             f"ran it on {self.bundle.manifest.max_length} tokens; its last words: {sentence or 'none'}"
         )
 
-    async def _watch(self, client: EngineClient, process: asyncio.subprocess.Process) -> None:
-        """Kills an engine that has work and stays silent; its requests then fail like those of a crash."""
+    async def _watch(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Listens to the engine until it ends; kills it when it hangs."""
+        frames = FrameReader(ToApi)
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._hang_seconds / 4)
-            silent = loop.time() - client.last_heard
-            if client.in_flight and silent > self._hang_seconds:
-                log.error("%s: the engine has said nothing for %.0f s", self.bundle.manifest.name, silent)
-                process.kill()
-                return
+        every = min(self._watching.probe_seconds, self._watching.hang_seconds / 4)
+        heard, asked = loop.time(), float("-inf")
+        read = asyncio.ensure_future(reader.read(READ_BYTES))
+        try:
+            while self._judge(loop.time() - heard):
+                if loop.time() - asked >= every:
+                    writer.write(frame(Probe(self._watching.probe_seconds)))
+                    asked = loop.time()
+                await asyncio.wait({read}, timeout=max(0.0, asked + every - loop.time()))
+                if read.done():
+                    if not (data := read.result()):
+                        return
+                    heard = loop.time()
+                    for message in frames.feed(data):
+                        if isinstance(message, BatchDone):
+                            self.on_batch(message)
+                    read = asyncio.ensure_future(reader.read(READ_BYTES))
+            process.kill()
+        except ConnectionError:
+            return  # the engine has ended, which the caller sees
+        finally:
+            read.cancel()
+            writer.close()
+
+    def _judge(self, silent: float) -> bool:
+        """Whether an engine that has been silent for so many seconds may live; notes whether it is responsive."""
+        if self.running:
+            responsive = silent <= self._watching.hang_seconds / 3
+            self._change(dataclasses.replace(self.running, responsive=responsive))
+        if silent <= self._watching.hang_seconds:
+            return True
+        log.error("%s: the engine has said nothing for %.0f s", self.bundle.manifest.name, silent)
+        return False
 
 
 async def _last_line(process: asyncio.subprocess.Process) -> str:

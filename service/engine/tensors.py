@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_build.bundle import Bundle, read_vocabulary
+from model_build.bundle import Bundle, BundleError, read_vocabulary
 from service.engine.messages import Item, MaskOutput, Output
 
 
@@ -22,11 +22,15 @@ class Tensors:
     """Translation between messages and arrays for one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
+        """Raises BundleError where the vocabulary lacks a special token."""
         manifest = bundle.manifest
         vocabulary = read_vocabulary(bundle.vocab_path)
+        if missing := [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocabulary]:
+            raise BundleError(f"{bundle.vocab_path}: the vocabulary has no {' and no '.join(missing)}.")
         self.fill_mask = manifest.task == "fill-mask"
         self.max_length = manifest.max_length
         self.pad_id = vocabulary.index("[PAD]") if "[PAD]" in vocabulary else 0
+        self.cls_id = vocabulary.index("[CLS]")
         self.num_ids = int(manifest.architecture.get("vocab_size", len(vocabulary)))
         self.num_tokens = len(vocabulary)
         self.num_types = int(manifest.architecture.get("type_vocab_size", 2))
@@ -95,9 +99,8 @@ class Tensors:
 
     def example(self, rows: int, length: int) -> list[Item]:
         """Items of `length` tokens to warm up with."""
-        ids = [token % self.num_tokens for token in range(1, length + 1)]
         masks = [length // 2] if self.fill_mask else []
-        return [Item(ids, [0] * length, masks) for _ in range(rows)]
+        return [Item([self.cls_id] * length, [0] * length, masks) for _ in range(rows)]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

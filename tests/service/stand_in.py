@@ -42,7 +42,9 @@ class StandInEngine:
         self.failure: Exception | None = None
         self.items: list[Item] = []
 
-    async def infer(self, items: Sequence[Item], deadline: float | None = None) -> Answer:
+    async def infer(
+        self, items: Sequence[Item], deadline: float | None = None, priority: str = "interactive"
+    ) -> Answer:
         self.items.extend(items)
         self.taken.set()
         try:
@@ -88,7 +90,7 @@ def application(
 ) -> tuple[FastAPI, dict[str, StandInEngine]]:
     """The application of `models`, and its engines by name."""
     bundles = [open_bundle(write_bundle(directory, task, name)) for name, task in models.items()]
-    app = create_app(bundles, Settings(**settings))  # type: ignore[arg-type]
+    app = create_app(Settings(**settings), bundles)  # type: ignore[arg-type]
     engines = {name: StandInEngine(task) for name, task in models.items()}
     for name, engine in engines.items():
         app.state.models.served[name].engine = engine

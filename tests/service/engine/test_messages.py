@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.messages import (
+    Alive,
     Answer,
     BatchDone,
     Cancel,
@@ -17,7 +18,9 @@ from service.engine.messages import (
     Item,
     MaskOutput,
     Output,
+    Probe,
     Ready,
+    Started,
     ToApi,
     ToEngine,
     frame,
@@ -28,8 +31,15 @@ TO_API = [
     Answer(7, [Output(scores=[0.25, 0.75]), Output(masks=[MaskOutput([3, 1], [0.5, 0.25], [0.125])])], 0.5, 0.25),
     Failed(8, "deadline_exceeded", "到期。"),
     BatchDone(3, 30, 40, 0.5, 2, 20),
+    Started([7, 8]),
+    Alive(),
 ]
-TO_ENGINE = [Infer(1, [Item([1, 5, 2], [0, 0, 0], [1], [4])], 12.5), Infer(2, [Item([1, 2], [0, 0])]), Cancel(1)]
+TO_ENGINE = [
+    Infer(1, [Item([1, 5, 2], [0, 0, 0], [1], [4])], 12.5),
+    Infer(2, [Item([1, 2], [0, 0])], None, "batch"),
+    Cancel(1),
+    Probe(2.5),
+]
 
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1))

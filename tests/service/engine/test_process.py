@@ -1,20 +1,45 @@
 """A real engine process over a real socket: outputs as the graph alone gives them, and a life of its own."""
 
 import asyncio
+import contextlib
+import os
+import shutil
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from model_build.bundle import BundleError, open_bundle
 from service.engine.batching import BatchingOptions
-from service.engine.client import EngineFailed
+from service.engine.client import EngineFailed, EngineLink
 from service.engine.messages import BatchDone, Item
-from service.engine.supervisor import EngineStartFailed, Supervisor
+from service.engine.supervisor import EngineStartFailed, Running, Supervisor, Watching
 from service.engine.tensors import softmax
 from service.runtime.base import RuntimeOptions
+
+
+@contextlib.asynccontextmanager
+async def engine_of(supervisor: Supervisor) -> AsyncIterator[EngineLink]:
+    """A link that follows the supervisor's engine, as an API process does by the parent's table."""
+    link = EngineLink()
+    attaching: set[asyncio.Task[None]] = set()
+
+    def follow(running: Running | None) -> None:
+        if running:
+            attaching.add(asyncio.create_task(link.attach(running.socket)))
+
+    supervisor.on_change = follow
+    await supervisor.start()
+    await asyncio.gather(*attaching)
+    try:
+        yield link
+    finally:
+        await link.detach()
+        await supervisor.stop()
 
 
 def items(fill_mask: bool) -> list[Item]:
@@ -32,11 +57,9 @@ async def test_batched_scores_equal_those_of_onnx_runtime_on_each_text_alone(tin
     for name in ("reviews", "characters"):
         bundle = open_bundle(tiny_models / name / "1")
         session = onnxruntime.InferenceSession(str(bundle.graph("onnx")[0]), providers=["CPUExecutionProvider"])
-        engine = Supervisor(bundle, RuntimeOptions(backend=backend, cpu_threads=1))  # type: ignore[arg-type]
-        await engine.start()
-        given = items(name == "characters")
-        answers = [await engine.infer(given), *await asyncio.gather(*(engine.infer([item]) for item in given))]
-        await engine.stop()
+        async with engine_of(Supervisor(bundle, RuntimeOptions(backend=backend, cpu_threads=1))) as engine:  # type: ignore[arg-type]
+            given = items(name == "characters")
+            answers = [await engine.infer(given), *await asyncio.gather(*(engine.infer([item]) for item in given))]
         assert [output for answer in answers[1:] for output in answer.outputs] != []
         for index, item in enumerate(given):
             fed = {"input_ids": np.array([item.input_ids]), "token_type_ids": np.array([item.token_type_ids])}
@@ -52,20 +75,17 @@ async def test_batched_scores_equal_those_of_onnx_runtime_on_each_text_alone(tin
 
 
 async def test_what_arrives_during_a_batch_shares_the_next_one(tiny_models: Path) -> None:
-    engine = Supervisor(open_bundle(tiny_models / "reviews" / "1"), batching=BatchingOptions(max_batch_items=16))
+    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"), batching=BatchingOptions(max_batch_items=16))
     batches: list[BatchDone] = []
-    engine.on_batch = batches.append
-    await engine.start()
-    assert engine.pid
-    # Suspended, the engine finds all of them in its socket at once.
-    import os
-
-    os.kill(engine.pid, signal.SIGSTOP)
-    waiting = [asyncio.create_task(engine.infer([Item([1, 9, 2], [0] * 3)])) for _ in range(20)]
-    await asyncio.sleep(0)
-    os.kill(engine.pid, signal.SIGCONT)
-    await asyncio.gather(*waiting)
-    await engine.stop()
+    supervisor.on_batch = batches.append
+    async with engine_of(supervisor) as engine:
+        assert supervisor.pid
+        # Suspended, the engine finds all of them in its socket at once.
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        waiting = [asyncio.create_task(engine.infer([Item([1, 9, 2], [0] * 3)])) for _ in range(20)]
+        await asyncio.sleep(0)
+        os.kill(supervisor.pid, signal.SIGCONT)
+        await asyncio.gather(*waiting)
     assert sum(batch.items for batch in batches) == 20
     assert len(batches) <= 3
     assert max(batch.items for batch in batches) <= 16
@@ -73,26 +93,106 @@ async def test_what_arrives_during_a_batch_shares_the_next_one(tiny_models: Path
 
 
 async def test_an_invalid_item_fails_its_request_alone(tiny_models: Path) -> None:
-    engine = Supervisor(open_bundle(tiny_models / "reviews" / "1"))
-    await engine.start()
-    good = asyncio.create_task(engine.infer([Item([1, 9, 2], [0] * 3)]))
-    with pytest.raises(EngineFailed, match="input_ids must lie between") as caught:
-        await engine.infer([Item([1, 99_999, 2], [0] * 3)])
-    assert caught.value.code == "invalid_input"
-    assert (await good).outputs
-    await engine.stop()
+    async with engine_of(Supervisor(open_bundle(tiny_models / "reviews" / "1"))) as engine:
+        good = asyncio.create_task(engine.infer([Item([1, 9, 2], [0] * 3)]))
+        with pytest.raises(EngineFailed, match="input_ids must lie between") as caught:
+            await engine.infer([Item([1, 99_999, 2], [0] * 3)])
+        assert caught.value.code == "invalid_input"
+        assert (await good).outputs
+
+
+POISON = 9
+
+
+@pytest.fixture
+def poisoned(tiny_models: Path, tmp_path: Path) -> Path:
+    """The bundle `reviews`, but its embedding of one token is not a number."""
+    directory = tmp_path / "poisoned" / "1"
+    shutil.copytree(tiny_models / "reviews" / "1", directory)
+    graph = onnx.load(str(directory / "graph" / "model.onnx"))
+    rows = open_bundle(directory).manifest.architecture["vocab_size"]
+    # paddle2onnx writes weights as Constant nodes.
+    weights = [attribute.t for node in graph.graph.node if node.op_type == "Constant" for attribute in node.attribute]
+    tables = [tensor for tensor in [*weights, *graph.graph.initializer] if list(tensor.dims)[:1] == [rows]]
+    for table in tables:
+        values = onnx.numpy_helper.to_array(table).copy()
+        values[POISON] = np.nan
+        table.CopyFrom(onnx.numpy_helper.from_array(values, table.name))
+    assert tables
+    onnx.save(graph, str(directory / "graph" / "model.onnx"))
+    return directory
+
+
+async def test_an_input_that_makes_a_batch_fail_fails_alone(poisoned: Path) -> None:
+    supervisor = Supervisor(open_bundle(poisoned), RuntimeOptions(backend="ort"))
+    async with engine_of(supervisor) as engine:
+        assert supervisor.pid
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        good = [asyncio.create_task(engine.infer([Item([1, 10, 2], [0] * 3)] * count)) for count in (1, 2, 3, 1, 1)]
+        bad = asyncio.create_task(engine.infer([Item([1, 10, 2], [0] * 3), Item([1, POISON, 2], [0] * 3)]))
+        await asyncio.sleep(0)
+        os.kill(supervisor.pid, signal.SIGCONT)
+        with pytest.raises(EngineFailed, match="scores that are not finite numbers"):
+            await bad
+        assert [len((await answer).outputs) for answer in good] == [1, 2, 3, 1, 1]
+
+
+async def test_what_an_ending_engine_had_not_started_is_run_by_the_next(tiny_models: Path) -> None:
+    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"))
+    async with engine_of(supervisor) as engine:
+        assert supervisor.pid
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        waiting = asyncio.create_task(engine.infer([Item([1, 9, 2], [0] * 3)]))
+        await asyncio.sleep(0)
+        os.kill(supervisor.pid, signal.SIGKILL)
+        assert (await asyncio.wait_for(waiting, 60)).outputs
+
+
+async def test_an_engine_that_stops_answering_is_first_not_trusted_and_then_killed(tiny_models: Path) -> None:
+    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"), watching=Watching(hang_seconds=1.5))
+    async with engine_of(supervisor):
+        first = supervisor.pid
+        assert first
+        seen: list[str] = []
+        over = asyncio.Event()
+
+        def note(running: Running | None) -> None:
+            seen.append("gone" if running is None else "trusted" if running.responsive else "not trusted")
+            if seen[-2:] == ["gone", "trusted"]:
+                over.set()
+
+        supervisor.on_change = note
+        os.kill(first, signal.SIGSTOP)
+        await asyncio.wait_for(over.wait(), 60)
+        assert seen == ["not trusted", "gone", "trusted"]
+        assert supervisor.pid != first
+
+
+async def test_an_engine_that_ends_again_and_again_is_given_up(tiny_models: Path) -> None:
+    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"), watching=Watching(max_restarts=1))
+    given_up = asyncio.get_running_loop().create_future()
+    restarted = asyncio.Event()
+    async with engine_of(supervisor):
+        supervisor.on_hopeless = given_up.set_result
+        supervisor.on_change = lambda running: restarted.set() if running else None
+        assert supervisor.pid
+        os.kill(supervisor.pid, signal.SIGKILL)
+        await asyncio.wait_for(restarted.wait(), 60)
+        assert supervisor.pid
+        os.kill(supervisor.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(given_up, 60) == "the engine of reviews has failed 2 times in a row."
 
 
 async def test_an_engine_ends_when_its_supervisor_is_gone(tiny_models: Path) -> None:
-    engine = Supervisor(open_bundle(tiny_models / "reviews" / "1"))
-    await engine.start()
-    process = engine._process
+    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"))
+    await supervisor.start()
+    process = supervisor._process
     assert process is not None
     assert process.stdin is not None
-    engine._stopping = True  # nobody restarts it, as when the whole process has died
+    supervisor._stopping = True  # nobody restarts it, as when the whole process has died
     process.stdin.close()
     assert await asyncio.wait_for(process.wait(), 10) == 0
-    await engine.stop()
+    await supervisor.stop()
 
 
 async def test_the_first_start_that_fails_says_why(tiny_models: Path, tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""POST /admin/reload, which is there only where `--admin` is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+
+router = APIRouter(prefix="/admin")
+
+
+@router.post("/reload")
+async def reload(request: Request) -> dict[str, Any]:
+    """Looks at the model repository again: loads what is new or newer, unloads what is gone, keeps what it refuses.
+
+    Answers when all that is done; no request is lost on the way.
+    """
+    reloaded: dict[str, Any] = msgspec.to_builtins(await request.app.state.control.reload())
+    del reloaded["type"], reloaded["id"]
+    return reloaded

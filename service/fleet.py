@@ -1,0 +1,225 @@
+"""The parent process: it keeps one engine a model and the API workers running, and changes the models while they run.
+
+It answers no request itself, so nothing that a request does can hold it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from model_build.bundle import Bundle, BundleError, read_repository
+from service.control import Control, Model, Reloaded
+from service.engine.batching import BatchingOptions
+from service.engine.supervisor import EngineStartFailed, Running, Supervisor, Watching
+from service.metrics import Metrics
+from service.runtime.base import RuntimeOptions
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WORKER_RESTART_SECONDS = 0.5
+ENGINE_STOP_SECONDS = 10.0
+# What a worker needs beyond its own limits to end.
+GRACE_SECONDS = 5.0
+
+
+@dataclasses.dataclass
+class Load:
+    """One bundle with its engine. Two loads of one name live side by side only while one takes over from the other."""
+
+    number: int
+    bundle: Bundle
+    engine: Supervisor
+
+
+class Fleet:
+    """Everything of one `ernie-serve`."""
+
+    def __init__(self, settings: Settings, bundles: list[Bundle], listener: socket.socket, directory: Path) -> None:
+        """`directory` is a private one for the sockets between the processes."""
+        self._settings = settings
+        self._bundles = bundles
+        self._listener = listener
+        self._socket = directory / "control"
+        self._metrics = Metrics(bundles)
+        self._numbers = itertools.count(1)
+        self._served: dict[str, Load] = {}
+        self._reloading = asyncio.Lock()
+        self._control = Control(settings.model_dump(mode="json"), self.reload)
+        self._workers: dict[int, asyncio.subprocess.Process] = {}
+        self._ending: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Serves until a signal says so. Raises EngineStartFailed where the service cannot go on."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end, None, self._settings.drain_delay_seconds)
+        loop.add_signal_handler(signal.SIGINT, self._end, None)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._background(self.reload()))
+        async with self._control.listening(self._socket):
+            self._served = {bundle.manifest.name: self._load(bundle) for bundle in self._bundles}
+            self._publish()
+            workers = [asyncio.create_task(self._keep_worker()) for _ in range(self._settings.api_workers)]
+            self._background(self._start())
+            try:
+                failure = await self._ending
+                await asyncio.wait(workers, timeout=self._longest_drain())
+            finally:
+                self._stopping = True
+                for worker in list(self._workers.values()):
+                    worker.kill()
+                await asyncio.gather(*workers)
+                await asyncio.gather(*(load.engine.stop(ENGINE_STOP_SECONDS) for load in self._served.values()))
+        if failure:
+            raise EngineStartFailed(failure)
+
+    def _background(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _end(self, failure: str | None, delay_seconds: float = 0.0) -> None:
+        """Drains the workers; asked again, ends them."""
+        self._stopping = True
+        self._control.drain(delay_seconds)
+        if not self._ending.done():
+            self._ending.set_result(failure)
+
+    def _longest_drain(self) -> float:
+        return self._settings.drain_delay_seconds + self._settings.shutdown_seconds + GRACE_SECONDS
+
+    # Models and engines
+
+    def _load(self, bundle: Bundle) -> Load:
+        settings, name = self._settings, bundle.manifest.name
+        runtime = RuntimeOptions(
+            backend=settings.backend,
+            device=settings.device,
+            device_id=settings.device_id,
+            cpu_threads=settings.cpu_threads,
+            fp16=settings.fp16,
+            max_batch=settings.max_batch_items,
+            max_length=bundle.manifest.max_length,
+            cache_directory=str(settings.tensorrt_cache) if settings.tensorrt_cache else None,
+        )
+        batching = BatchingOptions(
+            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_items=settings.max_batch_items,
+            max_wait=settings.max_wait_ms / 1000,
+        )
+        watching = Watching(settings.probe_seconds, settings.hang_seconds, settings.max_restarts)
+        load = Load(next(self._numbers), bundle, Supervisor(bundle, runtime, batching, watching))
+        load.engine.on_change = lambda running: self._changed(load, running)
+        load.engine.on_batch = lambda batch: self._metrics.batch_done(name, batch)
+        load.engine.on_restart = self._metrics.restarts.labels(name).inc
+        load.engine.on_hopeless = self._end
+        return load
+
+    def _changed(self, load: Load, running: Running | None) -> None:
+        """An engine has become ready, or is no longer."""
+        if self._served.get(load.bundle.manifest.name) is load:
+            self._metrics.ready.labels(load.bundle.manifest.name).set(bool(running and running.responsive))
+            self._publish()
+
+    def _publish(self) -> None:
+        models = []
+        for load in self._served.values():
+            running = load.engine.running
+            socket, responsive = (str(running.socket), running.responsive) if running else (None, False)
+            models.append(Model(load.number, str(load.bundle.directory.resolve()), socket, responsive))
+        self._control.publish(models)
+
+    async def _start(self) -> None:
+        """Starts every engine for the first time."""
+        try:
+            await asyncio.gather(*(self._start_one(load) for load in self._served.values()))
+        except EngineStartFailed as error:
+            self._end(str(error))
+
+    async def _start_one(self, load: Load) -> None:
+        await load.engine.start()
+        self._metrics.serve(load.bundle, True)
+        assert load.engine.running
+        ready = load.engine.running.ready
+        log.info("%s is ready on %s, warm after %.1f s", load.bundle.manifest.name, ready.backend, ready.warmup_seconds)
+
+    async def reload(self) -> Reloaded:
+        """Looks at the repository again. One model after the other, so that only one is in memory twice."""
+        async with self._reloading:
+            done = Reloaded()
+            try:
+                bundles, refused = read_repository(self._settings.models)
+            except BundleError as error:
+                bundles, refused = (
+                    [load.bundle for load in self._served.values()],
+                    {str(self._settings.models): str(error)},
+                )
+            done.refused.update(refused)
+            for bundle in bundles:
+                await self._take_over(bundle, done)
+            names = {bundle.manifest.name for bundle in bundles}
+            for name in [name for name in self._served if name not in names]:
+                if any(path.split("/")[0] == name for path in refused):
+                    continue  # what is broken on the disk still works in memory
+                await self._retire(self._served.pop(name))
+                done.unloaded.append(name)
+            log.info("reloaded: %s", msgspec.json.encode(done).decode())
+            return done
+
+    async def _take_over(self, bundle: Bundle, done: Reloaded) -> None:
+        """Serves `bundle` instead of the load of its name, once its engine is warm."""
+        name = bundle.manifest.name
+        old = self._served.get(name)
+        if old and (old.bundle.directory, old.bundle.manifest) == (bundle.directory, bundle.manifest):
+            done.unchanged.append(name)
+            return
+        self._metrics.add(bundle)
+        new = self._load(bundle)
+        try:
+            await self._start_one(new)
+        except EngineStartFailed as error:
+            self._metrics.serve(bundle, False)
+            done.refused[name] = str(error)
+            return
+        self._served[name] = new
+        self._changed(new, new.engine.running)
+        done.loaded.append(name)
+        if old:
+            await self._retire(old)
+
+    async def _retire(self, load: Load) -> None:
+        """Ends an engine when nobody needs it any more."""
+        self._metrics.serve(load.bundle, False)
+        self._publish()
+        await self._control.unused(load.number)
+        await load.engine.stop(ENGINE_STOP_SECONDS)
+
+    # Workers
+
+    async def _keep_worker(self) -> None:
+        """One API process, started again when it ends while it should not."""
+        while not self._stopping:
+            worker = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.worker"),
+                *("--control", str(self._socket), "--listener", str(self._listener.fileno())),
+                pass_fds=[self._listener.fileno()],
+            )
+            self._workers[worker.pid] = worker
+            status = await worker.wait()
+            del self._workers[worker.pid]
+            self._metrics.forget(worker.pid)
+            if not self._stopping:
+                log.error("an API process ended with status %s; starting another", status)
+                await asyncio.sleep(WORKER_RESTART_SECONDS)

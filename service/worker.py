@@ -1,0 +1,91 @@
+"""`python -m service.worker`: one API process. The parent starts it; people do not.
+
+It takes connections from the socket it inherits, and its settings and models from the parent, and ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.control import Configure, ToWorker, WorkerControl
+from service.engine.client import READ_BYTES
+from service.engine.messages import FrameReader
+from service.logs import configure_logging
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn with a drain: readiness fails first, then new connections are refused, then the process ends."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def drain(self, delay_seconds: float) -> None:
+        """Is not ready from now on, and ends `delay_seconds` later; asked again, ends at once."""
+        if self._app.state.draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._app.state.draining = True
+        log.info("shutting down: not ready from now on, serving for %.1f s more", delay_seconds)
+        asyncio.get_running_loop().call_later(delay_seconds, lambda: setattr(self, "should_exit", True))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn on SIGTERM and SIGINT. They may reach every process; the parent decides what they mean."""
+
+
+def main() -> int:
+    """Serves until the parent says so, or is gone."""
+    parser = argparse.ArgumentParser(prog="python -m service.worker", description=__doc__)
+    parser.add_argument("--control", required=True, help="Unix socket of the parent")
+    parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
+    arguments = parser.parse_args()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(arguments.control)
+    frames = FrameReader(ToWorker)
+    settings = _settings(connection, frames)
+    configure_logging(settings)
+
+    async def follow_parent(app: FastAPI) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        control = app.state.control = WorkerControl(reader, writer, frames)
+        app.state.models.on_in_use = control.in_use
+        await control.listen(app.state.models.apply, server.drain)
+        log.error("the parent process is gone")
+        server.should_exit = server.force_exit = True
+
+    app = create_app(settings, background=follow_parent)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,
+        server_header=False,
+    )
+    server = Server(config, app)
+    server.run(sockets=[socket.socket(fileno=arguments.listener)])
+    return 0
+
+
+def _settings(connection: socket.socket, frames: FrameReader) -> Settings:
+    """What the parent says first; what it has said besides stays in `frames`."""
+    while data := connection.recv(READ_BYTES):
+        for message in frames.feed(data):
+            if isinstance(message, Configure):
+                return Settings(**message.settings)
+    sys.exit("the parent process is gone.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
