@@ -35,48 +35,44 @@ async def test_health_answers_within_50_ms_while_a_long_batch_runs(slow_models: 
     assert sorted(waits)[int(len(waits) * 0.99) - 1] <= 0.05, sorted(waits)[-5:]
 
 
-async def test_killing_an_engine_costs_its_requests_in_flight_and_nothing_else(tiny_models: Path) -> None:
-    outcomes: dict[str, list[httpx.Response]] = {"reviews": [], "characters": []}
-    with serving(tiny_models) as running:
+async def test_killing_an_engine_costs_the_batch_it_was_running_and_nothing_else(
+    tiny_models: Path, slow_models: Path, tmp_path: Path
+) -> None:
+    for directory in (slow_models / "slow", tiny_models / "characters"):
+        (tmp_path / directory.name).symlink_to(directory)
+    with serving(tmp_path, "--max-batch-tokens", "4096") as running:
         running.wait_ready()
-        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=running.url, timeout=120) as client:
             over = asyncio.Event()
+            others: list[httpx.Response] = []
 
-            async def load(model: str, endpoint: str, inputs: list[str]) -> None:
+            async def load() -> None:
                 while not over.is_set():
-                    outcomes[model].append(await client.post(endpoint, json={"inputs": inputs, "model": model}))
-                    if outcomes[model][-1].status_code == 503:
-                        await asyncio.sleep(0.02)
+                    others.append(await client.post("/fill-mask", json={"inputs": "好[MASK]"}))
 
-            clients = [
-                asyncio.create_task(load(model, endpoint, inputs))
-                for model, endpoint, inputs in (
-                    ("reviews", "/classify", ["好" * 60] * 32),
-                    ("characters", "/fill-mask", ["好[MASK]"]),
-                )
-                for _ in range(8)
-            ]
-            while min(map(len, outcomes.values())) < 20:
+            clients = [asyncio.create_task(load()) for _ in range(4)]
+            # The first two fill a batch, which takes a second; the rest wait behind it.
+            texts = ["好" * 500] * 4
+            sent = [asyncio.create_task(client.post("/classify", json={"inputs": texts})) for _ in range(6)]
+            while 'ernie_batch_requests_count{model="slow"} 1.0' not in (await client.get("/metrics")).text:
                 await asyncio.sleep(0.01)
-            engine = running.engines()["reviews"]
+            engine = running.engines()["slow"]
             engine.send_signal(signal.SIGKILL)
-            while not any(answer.status_code == 503 for answer in outcomes["reviews"]):
-                await asyncio.sleep(0.01)
+            refused = await client.post("/classify", json={"inputs": "好"})
+            answers = [await answer for answer in sent]
             await asyncio.to_thread(running.wait_ready)
-            recovered = len(outcomes["reviews"])
-            while len(outcomes["reviews"]) < recovered + 20:
-                await asyncio.sleep(0.01)
+            assert (await client.post("/classify", json={"inputs": "好"})).status_code == 200
             over.set()
             await asyncio.gather(*clients)
-            assert running.engines()["reviews"].pid != engine.pid
+            assert running.engines()["slow"].pid != engine.pid
             metrics = (await client.get("/metrics")).text
-    assert {answer.status_code for answer in outcomes["characters"]} == {200}
-    failed = [answer for answer in outcomes["reviews"] if answer.status_code != 200]
-    assert {answer.status_code for answer in failed} == {503}
-    assert {answer.json()["code"] for answer in failed} >= {"engine_failed"}
+    assert {answer.status_code for answer in others} == {200}
+    failed = [answer for answer in answers if answer.status_code != 200]
+    assert 1 <= len(failed) <= 3
+    assert {(answer.status_code, answer.json()["code"]) for answer in failed} == {(503, "engine_failed")}
+    assert refused.status_code in (200, 503)
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in failed)
-    assert all(answer.status_code == 200 for answer in outcomes["reviews"][-8:])
-    assert 'ernie_engine_restarts_total{model="reviews"} 1.0' in metrics
+    assert 'ernie_engine_restarts_total{model="slow"} 1.0' in metrics
 
 
 async def test_a_stopped_engine_is_killed_and_restarted(tiny_models: Path) -> None:
@@ -85,10 +81,9 @@ async def test_a_stopped_engine_is_killed_and_restarted(tiny_models: Path) -> No
         engine = running.engines()["reviews"]
         engine.suspend()
         async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
-            answer = await client.post("/classify", json={"inputs": "好"})
-            assert (answer.status_code, answer.json()["code"]) == (503, "engine_failed")
-            await asyncio.to_thread(running.wait_ready)
+            # It had not been started, so the next engine runs it.
             assert (await client.post("/classify", json={"inputs": "好"})).status_code == 200
+            assert running.engines()["reviews"].pid != engine.pid
 
 
 async def test_a_deadline_is_answered_504_while_the_engine_goes_on(tiny_models: Path) -> None:
