@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ async def reload(request: Request) -> dict[str, Any]:
 
     Answers when all that is done; no request is lost on the way.
     """
+    # It waits for the requests that may hold on to a model which is leaving, and is none of them.
+    request.app.state.models.in_progress.discard(asyncio.current_task())
     reloaded: dict[str, Any] = msgspec.to_builtins(await request.app.state.control.reload())
     del reloaded["type"], reloaded["id"]
     return reloaded

@@ -27,14 +27,26 @@ class Service:
     url: str
     log: list[str] = field(default_factory=list)
 
+    def children(self, module: str) -> list[tuple[psutil.Process, list[str]]]:
+        """Processes below this one that run `module`, with their command lines."""
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            # One that ends meanwhile is none.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if module in (command := child.cmdline()):
+                    found.append((child, command))
+        return found
+
     def engines(self) -> dict[str, psutil.Process]:
         """Engine processes by the name of their model."""
-        found = {}
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            command = child.cmdline()
-            if "service.engine" in command:
-                found[Path(command[command.index("--bundle") + 1]).parent.name] = child
-        return found
+        return {
+            Path(command[command.index("--bundle") + 1]).parent.name: child
+            for child, command in self.children("service.engine")
+        }
+
+    def workers(self) -> list[psutil.Process]:
+        """API processes."""
+        return [child for child, _ in self.children("service.worker")]
 
     def wait_ready(self) -> None:
         """Asks until the service is ready; fails with its log when it is not in time."""
