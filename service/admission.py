@@ -25,29 +25,43 @@ class Admission:
         self.tokens = 0
 
     @contextlib.contextmanager
-    def admit(self, tokens: int) -> Iterator[None]:
-        """Holds `tokens` for the time of the block. Raises Problem: `overloaded`, or `too_large` for ever."""
+    def admit(self, tokens: int = 0) -> Iterator[Place]:
+        """A place for the time of the block, with room for `tokens`; more may be asked of it.
+
+        Raises Problem: `overloaded`, or `too_large` for ever.
+        """
+        if self.requests >= self._max_requests:
+            raise self._overloaded()
+        place = Place(self)
+        place.hold(tokens)
+        if not self.requests:
+            self._last_leave = self._clock()
+        self.requests += 1
+        try:
+            yield place
+        finally:
+            self.requests -= 1
+            self.tokens -= place.tokens
+            if place.tokens:
+                self._measure(place.tokens)
+
+    def hold(self, tokens: int) -> None:
+        """Counts `tokens` as in work. Raises Problem: `overloaded`, or `too_large` for ever."""
         if tokens > self._max_tokens:
             raise Problem(
                 "too_large",
                 f"the request has {tokens} tokens, but at most {self._max_tokens} may be in work; split it.",
             )
-        if self.requests >= self._max_requests or self.tokens + tokens > self._max_tokens:
-            raise Problem(
-                "overloaded",
-                f"{self.requests} requests with {self.tokens} tokens are in work; try again later.",
-                retry_after=self.retry_after(),
-            )
-        if not self.requests:
-            self._last_leave = self._clock()
-        self.requests += 1
+        if self.tokens + tokens > self._max_tokens:
+            raise self._overloaded()
         self.tokens += tokens
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self.tokens -= tokens
-            self._measure(tokens)
+
+    def _overloaded(self) -> Problem:
+        return Problem(
+            "overloaded",
+            f"{self.requests} requests with {self.tokens} tokens are in work; try again later.",
+            retry_after=self.retry_after(),
+        )
 
     def retry_after(self) -> int:
         """Whole seconds in which half of what is in work will be done, at the measured rate."""
@@ -62,3 +76,16 @@ class Admission:
             known = self._tokens_per_second or rate
             self._tokens_per_second = known + SMOOTHING * (rate - known)
         self._last_leave = now
+
+
+class Place:
+    """What one request holds."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.tokens = 0
+
+    def hold(self, tokens: int) -> None:
+        """Takes room for tokens, all of them or none; raises Problem."""
+        self._admission.hold(tokens)
+        self.tokens += tokens

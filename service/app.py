@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from model_build.bundle import Bundle
 from service import admin, classify, fill_mask, problems, status
+from service.access import Access
 from service.body import RequestBody
 from service.metrics import Metrics
 from service.models import Models
@@ -22,15 +24,20 @@ from service.tracing import Tracing
 def create_app(
     settings: Settings,
     bundles: Sequence[Bundle] = (),
+    digests: Sequence[str] = (),
     background: Callable[[FastAPI], Coroutine[Any, Any, None]] | None = None,
 ) -> FastAPI:
     """The service. It answers at once, and is ready when its models are.
 
-    `bundles` are models known from the start; raises BundleError for an unusable vocabulary. `background` runs for as
-    long as the application does: it tells `app.state.models` what is served.
+    `bundles` are models known from the start; raises BundleError for an unusable vocabulary. `digests` are SHA-256 of
+    the API keys. `background` runs for as long as the application does: it tells `app.state.models` what is served.
     """
     metrics = Metrics(bundles)
     models = Models(bundles, settings, metrics)
+    good = list(digests)
+
+    def admit(changed: Sequence[str]) -> None:
+        good[:] = changed
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,15 +56,33 @@ def create_app(
         summary="ERNIE over HTTP: classification and masked tokens of Chinese text.",
         version=importlib.metadata.version("ernie-zh"),
         lifespan=lifespan,
+        # Spans only, and only of the requests that do work; its logs would hold what was sent.
+        telemetry={
+            "tracing": settings.otel,
+            "auto_configure": settings.otel,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "exclude": lambda scope: scope["path"].startswith(("/health/", "/v2/health/", "/metrics")),
+        },
     )
     app.state.metrics = metrics
     app.state.models = models
-    app.state.settings = settings
+    app.state.admit = admit
     app.state.control = None
     app.state.draining = False
     problems.install(app)
     for room in (classify, fill_mask, status, *([admin] if settings.admin else [])):
         app.include_router(room.router)
     app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress)
-    app.add_middleware(Tracing, metrics=metrics)
+    app.add_middleware(Access, digests=good)
+    if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
+    app.add_middleware(Tracing, metrics=metrics, log_requests=settings.log_requests)
     return app

@@ -8,10 +8,10 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from service.models import Timings
-from service.problems import Problem
+from service.problems import RESPONSES
 from service.schemas import ClassifyRequest
 
-router = APIRouter()
+router = APIRouter(responses=RESPONSES)
 
 
 @router.post("/classify")
@@ -21,9 +21,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     request.state.model = model.name
     request.state.timings = timings = Timings()
     encodings, outputs = await model.run(body, timings)
-    labels = model.labels
-    if outputs and len(labels) != len(outputs[0].scores):
-        raise Problem("internal", f"{model.name} has {len(labels)} labels for {len(outputs[0].scores)} classes.")
+    labels = model.labels(len(outputs[0].scores))
     results: list[dict[str, Any]] = []
     for encoding, output in zip(encodings, outputs, strict=True):
         ranked = sorted(zip(labels, output.scores, strict=True), key=lambda pair: -pair[1])

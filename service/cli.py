@@ -13,10 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_build.bundle import BundleError, find_bundles
+from service.access import KeysError
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("service.cli")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     configure_logging(settings)
     try:
         return _serve(settings)
-    except (BundleError, OSError) as error:
+    except (BundleError, KeysError, OSError) as error:
         print(f"ernie-serve: {error}", file=sys.stderr)
         return 1
 

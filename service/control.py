@@ -20,9 +20,16 @@ from service.engine.messages import FrameError, FrameReader, frame
 
 
 class Configure(msgspec.Struct, tag=True):
-    """Parent to worker, first: the settings, which may hold secrets and so are in no command line."""
+    """Parent to worker, first: the settings, and SHA-256 of the API keys, before the first request can come in."""
 
     settings: dict[str, Any]
+    digests: list[str]
+
+
+class Keys(msgspec.Struct, tag=True):
+    """Parent to worker: SHA-256 of the API keys that are good from now on."""
+
+    digests: list[str]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -70,7 +77,7 @@ class InUse(msgspec.Struct, tag=True):
     numbers: list[int]
 
 
-ToWorker = Configure | Table | Drain | Reloaded
+ToWorker = Configure | Keys | Table | Drain | Reloaded
 ToParent = Reload | InUse
 
 
@@ -88,8 +95,10 @@ class _Worker:
 class Control:
     """The parent's end: a Unix socket on which workers come and go."""
 
-    def __init__(self, settings: dict[str, Any], on_reload: Callable[[], Awaitable[Reloaded]]) -> None:
-        self._configure = Configure(settings)
+    def __init__(
+        self, settings: dict[str, Any], digests: list[str], on_reload: Callable[[], Awaitable[Reloaded]]
+    ) -> None:
+        self._configure = Configure(settings, digests)
         self._on_reload = on_reload
         self._table = Table(0, [])
         self._drain: Drain | None = None
@@ -112,6 +121,11 @@ class Control:
         for worker in self._workers:
             worker.in_use |= {model.number for model in models}
         self._broadcast(self._table)
+
+    def admit(self, digests: list[str]) -> None:
+        """Tells every worker, and those to come, which API keys are good."""
+        self._configure.digests = digests
+        self._broadcast(Keys(digests))
 
     def drain(self, delay_seconds: float) -> None:
         """Tells every worker to end."""
@@ -176,13 +190,20 @@ class WorkerControl:
         self._ids = itertools.count(1)
         self._reloads: dict[int, asyncio.Future[Reloaded]] = {}
 
-    async def listen(self, on_table: Callable[[Table], Awaitable[None]], on_drain: Callable[[float], None]) -> None:
+    async def listen(
+        self,
+        on_keys: Callable[[list[str]], None],
+        on_table: Callable[[Table], Awaitable[None]],
+        on_drain: Callable[[float], None],
+    ) -> None:
         """Hands on what the parent says, until it is gone."""
         with contextlib.suppress(ConnectionError, FrameError):
             data = b""
             while True:
                 for message in self._frames.feed(data):
-                    if isinstance(message, Table):
+                    if isinstance(message, Keys):
+                        on_keys(message.digests)
+                    elif isinstance(message, Table):
                         await on_table(message)
                     elif isinstance(message, Drain):
                         on_drain(message.delay_seconds)

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Request, Response
 from service.classify import answer
 from service.engine.messages import MaskOutput
 from service.models import Timings
-from service.problems import Problem
+from service.problems import RESPONSES, Problem
 from service.schemas import FillMaskRequest
 from service.tokenization import MASK, Tokenizer
 
-router = APIRouter()
+router = APIRouter(responses=RESPONSES)
 DEFAULT_TOP_K = 5
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from model_build.bundle import Bundle, BundleError, read_repository
+from service.access import KeysError, read_keys
 from service.control import Control, Model, Reloaded
 from service.engine.batching import BatchingOptions
 from service.engine.supervisor import EngineStartFailed, Running, Supervisor, Watching
 from service.metrics import Metrics
 from service.runtime.base import RuntimeOptions
-from service.settings import Settings
+from service.settings import Settings, revealed
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._served: dict[str, Load] = {}
         self._reloading = asyncio.Lock()
-        self._control = Control(settings.model_dump(mode="json"), self.reload)
+        self._control = Control(revealed(settings), read_keys(settings), self.reload)
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._ending: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -94,6 +95,8 @@ class Fleet:
         """Drains the workers; asked again, ends them."""
         self._stopping = True
         self._control.drain(delay_seconds)
+        # While this process held the socket, connections that no worker takes would be kept waiting, not refused.
+        asyncio.get_running_loop().call_later(delay_seconds, self._listener.close)
         if not self._ending.done():
             self._ending.set_result(failure)
 
@@ -119,7 +122,9 @@ class Fleet:
             max_batch_items=settings.max_batch_items,
             max_wait=settings.max_wait_ms / 1000,
         )
-        watching = Watching(settings.probe_seconds, settings.hang_seconds, settings.max_restarts)
+        watching = Watching(
+            settings.probe_seconds, settings.hang_seconds, settings.start_seconds, settings.max_restarts
+        )
         load = Load(next(self._numbers), bundle, Supervisor(bundle, runtime, batching, watching))
         load.engine.on_change = lambda running: self._changed(load, running)
         load.engine.on_batch = lambda batch: self._metrics.batch_done(name, batch)
@@ -175,8 +180,15 @@ class Fleet:
                     continue  # what is broken on the disk still works in memory
                 await self._retire(self._served.pop(name))
                 done.unloaded.append(name)
+            self._renew_keys(done)
             log.info("reloaded: %s", msgspec.json.encode(done).decode())
             return done
+
+    def _renew_keys(self, done: Reloaded) -> None:
+        try:
+            self._control.admit(read_keys(self._settings))
+        except KeysError as error:
+            done.refused["API keys"] = str(error)
 
     async def _take_over(self, bundle: Bundle, done: Reloaded) -> None:
         """Serves `bundle` instead of the load of its name, once its engine is warm."""

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from opentelemetry import trace
+
 from model_build.bundle import Bundle, BundleError, Task, open_bundle
-from service.admission import Admission
+from service.admission import Admission, Place
 from service.control import Model, Table
 from service.engine.client import EngineFailed, EngineLink
-from service.engine.messages import Item, Output
+from service.engine.messages import Answer, Item, Output
 from service.metrics import Metrics
 from service.problems import Problem
 from service.schemas import Envelope, TextInput
@@ -31,6 +33,18 @@ class Timings:
     tokenize: float = 0.0
     queue: float = 0.0
     inference: float = 0.0
+
+
+def spans(timings: Timings) -> None:
+    """OpenTelemetry spans of what a request has just gone through, below the span of the request, where one is kept."""
+    if not trace.get_current_span().is_recording():
+        return
+    tracer, end = trace.get_tracer("ernie"), time.time_ns()
+    parts = (("inference", timings.inference), ("queue", timings.queue), ("tokenize", timings.tokenize))
+    for name, seconds in parts:
+        start = end - int(seconds * 1e9)
+        tracer.start_span(name, start_time=start).end(end)
+        end = start
 
 
 class ServedModel:
@@ -71,11 +85,9 @@ class ServedModel:
                 return
         self._socket = entry.socket
 
-    @property
-    def labels(self) -> list[str]:
-        """Names of the classes; LABEL_0, LABEL_1 … where the bundle has none."""
-        ready = self.engine.ready
-        return self.manifest.labels or [f"LABEL_{index}" for index in range(ready.num_outputs if ready else 0)]
+    def labels(self, count: int) -> list[str]:
+        """Names of `count` classes; LABEL_0, LABEL_1 … where the bundle has none."""
+        return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
 
     async def encode(self, inputs: Sequence[TextInput], request: Envelope) -> list[Encoding]:
         """Encodes every input; raises Problem `invalid_input` naming the first that cannot be served."""
@@ -120,29 +132,36 @@ class ServedModel:
             )
         if not self.engine.ready:
             raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
-        deadline = time.monotonic() + (request.timeout_ms or self._settings.request_timeout_ms) / 1000
-        begun = time.perf_counter()
-        encodings = await self.encode(request.inputs, request)
-        timings.tokenize = time.perf_counter() - begun
-        items = [
-            Item(each.input_ids, each.token_type_ids, each.mask_positions if self.manifest.task == "fill-mask" else [],
-                 list(targets))
-            for each in encodings
-        ]  # fmt: skip
-        with self.admission.admit(sum(len(item.input_ids) for item in items)):
+        seconds = (request.timeout_ms or self._settings.request_timeout_ms) / 1000
+        # Its place is taken before anything is spent on the request: overload is answered at once.
+        with self.admission.admit() as place:
+            work = self._work(request, timings, targets, time.monotonic() + seconds, place)
             try:
-                answer = await asyncio.wait_for(
-                    self.engine.infer(items, deadline, request.priority), deadline - time.monotonic()
-                )
+                encodings, answer = await asyncio.wait_for(work, seconds)
             except asyncio.TimeoutError:
                 raise Problem("deadline_exceeded", "the request's time ran out before it was answered.") from None
             except EngineFailed as error:
                 raise Problem(error.code, str(error), retry_after=self.admission.retry_after()) from error
         timings.queue, timings.inference = answer.queue_seconds, answer.inference_seconds
+        spans(timings)
         self._metrics.tokenize.labels(self.name).observe(timings.tokenize)
         self._metrics.queue.labels(self.name).observe(timings.queue)
         self._metrics.truncated.labels(self.name).inc(sum(encoding.truncated for encoding in encodings))
         return encodings, answer.outputs
+
+    async def _work(
+        self, request: Envelope, timings: Timings, targets: Sequence[int], deadline: float, place: Place
+    ) -> tuple[list[Encoding], Answer]:
+        begun = time.perf_counter()
+        encodings = await self.encode(request.inputs, request)
+        timings.tokenize = time.perf_counter() - begun
+        fill_mask = self.manifest.task == "fill-mask"
+        items = [
+            Item(each.input_ids, each.token_type_ids, each.mask_positions if fill_mask else [], list(targets))
+            for each in encodings
+        ]
+        place.hold(sum(len(item.input_ids) for item in items))
+        return encodings, await self.engine.infer(items, deadline, request.priority)
 
 
 class Models:

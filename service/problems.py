@@ -5,17 +5,20 @@ from __future__ import annotations
 import http
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
 
 STATUS = {
     "invalid_json": 400,
+    "unauthorized": 401,
     "not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,
@@ -30,6 +33,27 @@ STATUS = {
     "deadline_exceeded": 504,
 }
 
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `code` is stable, `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None
+
+
+_SCHEMA = {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": " or ".join(code for code, of in STATUS.items() if of == status),
+        "content": _SCHEMA,
+    }
+    for status in sorted(set(STATUS.values()) - {500})
+}
+"""What any route may answer besides success, for the OpenAPI document."""
 
 MAX_DETAIL_CHARACTERS = 500
 

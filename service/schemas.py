@@ -55,6 +55,13 @@ class TextInput(BaseModel):
         return text
 
 
+def _refuse_many_unknown(given: dict[str, Any], known: type[BaseModel]) -> None:
+    """One error for all: pydantic would make one for each of a hundred thousand unknown fields."""
+    if len(given) > len(known.model_fields):
+        name = next(name for name in given if name not in known.model_fields)
+        raise ValueError(f"has {len(given)} fields, and {name[:100]!r} is not a field of this request")
+
+
 def _listed(inputs: Any) -> Any:
     """A string, an object, or a list of either, as a list of objects."""
     listed = inputs if isinstance(inputs, list) else [inputs]
@@ -63,6 +70,8 @@ def _listed(inputs: Any) -> Any:
     for each in listed:
         if not isinstance(each, str | dict | TextInput):
             raise ValueError("must be a string, an object with text and text_pair, or a list of those")
+        if isinstance(each, dict):
+            _refuse_many_unknown(each, TextInput)
     return [{"text": each} if isinstance(each, str) else each for each in listed]
 
 
@@ -95,6 +104,7 @@ class Envelope(BaseModel):
         """A bare {text, text_pair} is one input."""
         if not isinstance(body, dict):
             return body
+        _refuse_many_unknown(body, cls)
         if ("inputs" in body) == ("text" in body):
             raise ValueError("must have either inputs or text")
         if "text" in body:

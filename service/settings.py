@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.runtime.base import Backend, Device
@@ -45,11 +45,19 @@ class Settings(BaseSettings):
     request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")
 
     probe_seconds: float = Field(10.0, gt=0, description="how often an engine must prove that its graph still runs")
+    start_seconds: float = Field(600.0, gt=0, description="time for an engine to warm up; TensorRT takes minutes")
     hang_seconds: float = Field(60.0, gt=0, description="silence after which an engine is killed and restarted")
     max_restarts: int = Field(5, ge=0, description="engine restarts in a row before the service ends; 0: no end")
     drain_delay_seconds: float = Field(0.0, ge=0, description="after SIGTERM: time to go on serving while not ready")
     shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
+    api_keys: SecretStr = Field(SecretStr(""), description="API keys, separated by commas; better in the environment")
+    api_keys_file: Path | None = Field(None, description="file of API keys, one a line; read again on SIGHUP")
+    cors_origins: str = Field("", description="origins of other sites' pages that may ask, separated by commas, or *")
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    log_format: Literal["text", "json"] = Field("text", description="text or json lines")
+    log_requests: bool = Field(False, description="whether every request is logged; its texts never are")
+    otel: bool = Field(False, description="OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra otel")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,3 +83,8 @@ def read_settings(argv: list[str] | None) -> Settings:
     """Settings from flags and the environment; raises pydantic.ValidationError."""
     given: dict[str, Any] = vars(parser().parse_args(argv))
     return Settings(**given)
+
+
+def revealed(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON types, secrets in plain, for another process of the service."""
+    return {**settings.model_dump(mode="json"), "api_keys": settings.api_keys.get_secret_value()}

@@ -57,7 +57,7 @@ def _description(model: ServedModel) -> dict[str, Any]:
         "version": manifest.version,
         "task": manifest.task,
         "max_length": manifest.max_length,
-        "labels": model.labels,
+        "labels": model.labels(ready.num_outputs if ready else 0),
         "top_candidates": manifest.top_candidates,
         "evaluation": manifest.evaluation,
         "ready": model.ready,

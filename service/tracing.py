@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -11,15 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import ENDPOINTS, Metrics
 
+log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Tracing:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, log_requests: bool = False) -> None:
         self._app = app
         self._metrics = metrics
+        self._log_requests = log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Keeps the caller's request id where it is plain and short, and makes one otherwise."""
@@ -53,6 +56,8 @@ class Tracing:
             raise
 
     def _count(self, scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
+        if self._log_requests:
+            self._log(scope, state, status, seconds)
         if scope["path"] not in ENDPOINTS.values():
             return
         # A request that named no model of ours counts under none, so that callers cannot make up label values.
@@ -61,3 +66,21 @@ class Tracing:
         self._metrics.duration.labels(model).observe(seconds)
         if "failure" in state:
             self._metrics.failures.labels(str(state["failure"])).inc()
+
+    @staticmethod
+    def _log(scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
+        # The path is what the caller wrote; a newline in it must not begin a line of the log.
+        path = scope["path"].encode("unicode_escape").decode("ascii")
+        fields = {
+            "request_id": state["request_id"],
+            "method": scope["method"],
+            "path": path,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 3),
+            "model": state.get("model"),
+            "failure": state.get("failure"),
+        }
+        log.info(
+            "%s %s %d %.1f ms, request %s", scope["method"], path, status, seconds * 1000, state["request_id"],
+            extra={name: value for name, value in fields.items() if value is not None},
+        )  # fmt: skip

@@ -22,7 +22,7 @@ from service.engine.messages import FrameReader
 from service.logs import configure_logging
 from service.settings import Settings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("service.worker")
 
 
 class Server(uvicorn.Server):
@@ -54,22 +54,23 @@ def main() -> int:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(arguments.control)
     frames = FrameReader(ToWorker)
-    settings = _settings(connection, frames)
+    configuration = _configuration(connection, frames)
+    settings = Settings(**configuration.settings)
     configure_logging(settings)
 
     async def follow_parent(app: FastAPI) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         control = app.state.control = WorkerControl(reader, writer, frames)
         app.state.models.on_in_use = control.in_use
-        await control.listen(app.state.models.apply, server.drain)
+        await control.listen(app.state.admit, app.state.models.apply, server.drain)
         log.error("the parent process is gone")
         server.should_exit = server.force_exit = True
 
-    app = create_app(settings, background=follow_parent)
+    app = create_app(settings, digests=configuration.digests, background=follow_parent)
     config = uvicorn.Config(
         app,
         log_config=None,
-        access_log=settings.log_level == "debug",
+        access_log=False,
         timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,
         server_header=False,
     )
@@ -78,12 +79,12 @@ def main() -> int:
     return 0
 
 
-def _settings(connection: socket.socket, frames: FrameReader) -> Settings:
+def _configuration(connection: socket.socket, frames: FrameReader) -> Configure:
     """What the parent says first; what it has said besides stays in `frames`."""
     while data := connection.recv(READ_BYTES):
         for message in frames.feed(data):
             if isinstance(message, Configure):
-                return Settings(**message.settings)
+                return message
     sys.exit("the parent process is gone.")
 
 

@@ -121,8 +121,10 @@ class FrameError(ValueError):
 
 
 def frame(message: msgspec.Struct) -> bytes:
-    """The bytes of a message."""
+    """The bytes of a message; raises FrameError for one that the other end would refuse."""
     body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {len(body)} bytes is longer than {MAX_FRAME_BYTES}.")
     return _LENGTH.pack(len(body)) + body
 
 

@@ -85,7 +85,10 @@ class Engine:
         self._last_run = clock()
 
     def warm_up(self) -> Ready:
-        """Runs the shapes that serving will meet: short, longest, and a full batch."""
+        """Runs the shapes that serving will meet: short, longest, and a full batch.
+
+        Raises BundleError where the graph has another number of classes than the bundle has labels, and OutputError.
+        """
         started = self._clock()
         longest = self._tensors.max_length
         options = self._batcher.options
@@ -93,6 +96,7 @@ class Engine:
         rows = max(1, min(options.max_batch_items, options.max_batch_tokens // usual))
         for count, length in ((1, min(8, longest)), (1, longest), (rows, usual)):
             outputs = self._forward(self._tensors.example(count, length))
+        self._tensors.check_labels(outputs[0])
         self._ready = Ready(len(outputs[0].scores), self._runtime.backend, self._clock() - started)
         return self._ready
 
@@ -251,7 +255,10 @@ class Engine:
     def _answer(self, key: Any, request: _Pending) -> None:
         outputs = [output for output in request.outputs if output is not None]
         queued = (request.started or request.arrival) - request.arrival
-        self._send(request.connection, Answer(request.message.id, outputs, queued, request.inference_seconds))
+        try:
+            self._send(request.connection, Answer(request.message.id, outputs, queued, request.inference_seconds))
+        except FrameError as error:
+            self._fail(key, "invalid_input", f"the answer is too large: {error}")
         self._forget(key)
 
     def _fail(self, key: Any, code: Any, message: str) -> None:

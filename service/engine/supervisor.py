@@ -44,6 +44,8 @@ class Watching:
     """A probe is sent so often, and is answered with a forward pass no older than this behind it."""
     hang_seconds: float = 60.0
     """An engine that says nothing for so long is killed; after a third of it, it is not ready."""
+    start_seconds: float = 600.0
+    """An engine that has not warmed up after so long is killed; TensorRT takes minutes to build its graphs."""
     max_restarts: int = 5
     """Restarts with no minute of service in between, after which there is no hope; 0 hopes for ever."""
 
@@ -117,11 +119,12 @@ class Supervisor:
             began = loop.time()
             try:
                 await self._run_once(started)
-            except (EngineStartFailed, OSError) as error:
+            except (EngineStartFailed, OSError, asyncio.TimeoutError) as error:
+                sentence = str(error) or f"the engine was not ready after {self._watching.start_seconds:g} s."
                 if not started.done():
-                    started.set_exception(EngineStartFailed(str(error)))
+                    started.set_exception(EngineStartFailed(sentence))
                     return
-                log.error("%s: the engine could not be restarted: %s", name, error)
+                log.error("%s: the engine could not be restarted: %s", name, sentence)
             if self._stopping:
                 return
             if loop.time() - began > STABLE_SECONDS:
@@ -142,7 +145,8 @@ class Supervisor:
             process = self._process = await self._spawn(socket)
             errors = asyncio.create_task(_last_line(process))
             try:
-                reader, writer, ready = await self._connect(process, socket, errors)
+                connecting = self._connect(process, socket, errors)
+                reader, writer, ready = await asyncio.wait_for(connecting, self._watching.start_seconds)
                 self._change(Running(socket, ready))
                 if not started.done():
                     started.set_result(None)

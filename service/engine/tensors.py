@@ -27,6 +27,8 @@ class Tensors:
         vocabulary = read_vocabulary(bundle.vocab_path)
         if missing := [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocabulary]:
             raise BundleError(f"{bundle.vocab_path}: the vocabulary has no {' and no '.join(missing)}.")
+        self.directory = bundle.directory
+        self.labels = manifest.labels
         self.fill_mask = manifest.task == "fill-mask"
         self.max_length = manifest.max_length
         self.pad_id = vocabulary.index("[PAD]") if "[PAD]" in vocabulary else 0
@@ -96,6 +98,13 @@ class Tensors:
             results.append(Output(masks=[MaskOutput(*column) for column in columns]))
             start = stop
         return results
+
+    def check_labels(self, output: Output) -> None:
+        """Raises BundleError where the bundle has labels, but another number of them than there are scores."""
+        if self.labels and len(self.labels) != len(output.scores):
+            raise BundleError(
+                f"{self.directory} has {len(self.labels)} labels, but its graph {len(output.scores)} classes."
+            )
 
     def example(self, rows: int, length: int) -> list[Item]:
         """Items of `length` tokens to warm up with."""

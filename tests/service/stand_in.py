@@ -15,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from model_build.bundle import GraphFile, Manifest, Task, TensorSpec, open_bundle
+from service.access import read_keys
 from service.app import create_app
 from service.engine.messages import Answer, Item, MaskOutput, Output, Ready
 from service.settings import Settings
@@ -90,7 +91,8 @@ def application(
 ) -> tuple[FastAPI, dict[str, StandInEngine]]:
     """The application of `models`, and its engines by name."""
     bundles = [open_bundle(write_bundle(directory, task, name)) for name, task in models.items()]
-    app = create_app(Settings(**settings), bundles)  # type: ignore[arg-type]
+    chosen = Settings(**settings)
+    app = create_app(chosen, bundles, read_keys(chosen))  # type: ignore[arg-type]
     engines = {name: StandInEngine(task) for name, task in models.items()}
     for name, engine in engines.items():
         app.state.models.served[name].engine = engine

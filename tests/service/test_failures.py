@@ -1,6 +1,9 @@
 """What the service does when an engine is busy, dies, cannot start, or when the process is told to end."""
 
 import asyncio
+import contextlib
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,14 +111,14 @@ async def test_more_than_the_queue_holds_is_answered_429(tiny_models: Path) -> N
             (refused,) = [task.result() for task in done]
             assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
             assert int(refused.headers["retry-after"]) >= 1
-            for_ever = await client.post("/classify", json={"inputs": ["好" * 60] * 4})
-            assert for_ever.status_code == 413
             engine.resume()
             assert [(await answer).status_code for answer in held] == [200, 200]
+            for_ever = await client.post("/classify", json={"inputs": ["好" * 60] * 4})
+            assert for_ever.status_code == 413
 
 
 async def test_a_client_that_leaves_takes_its_work_out_of_the_queue(tiny_models: Path) -> None:
-    with serving(tiny_models, "--max-queue-requests", "1") as running:
+    with serving(tiny_models, "--max-queue-requests", "1", "--hang-seconds", "600") as running:
         running.wait_ready()
         engine = running.engines()["reviews"]
         engine.suspend()
@@ -129,20 +132,43 @@ async def test_a_client_that_leaves_takes_its_work_out_of_the_queue(tiny_models:
             assert (await waiting).status_code == 200
 
 
-async def test_sigterm_lets_requests_in_flight_finish_and_exits_0(tiny_models: Path) -> None:
+async def test_sigterm_makes_the_service_not_ready_while_it_goes_on_serving(tiny_models: Path) -> None:
     with serving(tiny_models, "--drain-delay-seconds", "1") as running:
         running.wait_ready()
-        engine = running.engines()["reviews"]
-        engine.suspend()
+        engines = running.engines()
         async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             await client.get("/health/live")
-            held = asyncio.create_task(client.post("/classify", json={"inputs": "好"}))
-            await asyncio.sleep(0)
             running.process.send_signal(signal.SIGTERM)
             while (ready := await client.get("/health/ready")).status_code == 200:
                 pass
             assert (ready.status_code, ready.json()["code"]) == (503, "draining")
             assert (await client.post("/fill-mask", json={"inputs": "[MASK]"})).status_code == 200
+        assert await asyncio.to_thread(running.process.wait, 30) == 0
+        assert not any(engine.is_running() for engine in engines.values())
+
+
+async def refused(url: str) -> None:
+    """Returns when no new connection is taken any more."""
+    with contextlib.suppress(httpx.ConnectError):
+        while True:
+            async with httpx.AsyncClient(base_url=url) as client:
+                await client.get("/health/live")
+
+
+async def test_sigterm_lets_requests_in_flight_finish_and_exits_0(tiny_models: Path) -> None:
+    with serving(tiny_models, "--max-queue-requests", "1", "--hang-seconds", "600") as running:
+        running.wait_ready()
+        engine = running.engines()["reviews"]
+        engine.suspend()
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+            held = asyncio.create_task(client.post("/classify", json={"inputs": "好"}))
+            # Another is refused when the first is in work; it may have come first itself.
+            while (await client.post("/classify", json={"inputs": "好", "timeout_ms": 50})).status_code != 429:
+                if held.done():
+                    held = asyncio.create_task(client.post("/classify", json={"inputs": "好"}))
+            running.process.send_signal(signal.SIGTERM)
+            await refused(running.url)
+            assert not held.done()
             engine.resume()
             assert (await held).status_code == 200
         assert await asyncio.to_thread(running.process.wait, 30) == 0
@@ -171,6 +197,17 @@ def test_what_the_machine_cannot_do_ends_the_start_with_one_sentence(
     assert last.startswith("ernie-serve: ")
     assert sentence in last
     assert "Traceback" not in ended.stderr
+
+
+def test_labels_that_do_not_fit_the_graph_end_the_start_with_one_sentence(tiny_models: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_models / "reviews" / "1", tmp_path / "reviews" / "1")
+    manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    manifest["labels"].append("one too many")
+    (bundle / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    ended = start("--models", str(tmp_path))
+    assert ended.returncode == 1
+    count = len(manifest["labels"])
+    assert ended.stderr.strip().endswith(f"has {count} labels, but its graph {count - 1} classes.")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""API keys, other sites' pages, logs and spans, over the real application with stand-in engines."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from service.access import KeysError, read_keys
+from service.logs import JsonFormatter
+from service.settings import Settings
+from tests.service.conftest import serving
+from tests.service.stand_in import application, client_of
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def test_with_keys_work_needs_one_and_probes_need_none(tmp_path: Path) -> None:
+    app, _ = application(tmp_path, {"reviews": "classify"}, api_keys="first, second")
+    async with client_of(app) as client:
+        for headers in ({}, bearer("third"), bearer(""), {"Authorization": "Basic first"}, bearer("first, second")):
+            answer = await client.post("/classify", json={"text": "今天"}, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        assert (await client.get("/models")).status_code == 401
+        for key in ("first", "second"):
+            assert (await client.post("/classify", json={"text": "今天"}, headers=bearer(key))).status_code == 200
+        for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
+            assert (await client.get(path)).status_code == 200
+        assert 'ernie_request_failures_total{reason="unauthorized"} 5.0' in (await client.get("/metrics")).text
+
+
+def test_keys_come_from_a_file_too_and_an_empty_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# of the shop\nfirst\n\n  second  \n", encoding="utf-8")
+    assert len(read_keys(Settings(api_keys="third,first", api_keys_file=file))) == 3
+    file.write_text("# none\n", encoding="utf-8")
+    with pytest.raises(KeysError, match="has no API key"):
+        read_keys(Settings(api_keys_file=file))
+    with pytest.raises(KeysError, match="cannot be read"):
+        read_keys(Settings(api_keys_file=tmp_path / "absent"))
+
+
+async def test_keys_are_read_again_on_reload(tiny_models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("old", encoding="utf-8")
+    with serving(tiny_models, "--api-keys-file", str(file), "--admin", "true") as running:
+        running.wait_ready()
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+            assert (await client.post("/admin/reload")).status_code == 401
+            file.write_text("", encoding="utf-8")
+            refused = (await client.post("/admin/reload", headers=bearer("old"))).json()["refused"]
+            assert "has no API key" in refused["API keys"]
+            file.write_text("new", encoding="utf-8")
+            assert (await client.post("/admin/reload", headers=bearer("old"))).status_code == 200
+            for key, status in (("old", 401), ("new", 200)):
+                answer = await client.post("/classify", json={"inputs": "好"}, headers=bearer(key))
+                assert answer.status_code == status
+    assert not any("old" in line or "new " in line for line in running.log)
+
+
+async def test_pages_of_other_sites_are_refused_unless_they_are_named(tmp_path: Path) -> None:
+    preflight = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    for origins, allowed in (("", None), ("https://shop.example", "https://shop.example"), ("https://x.example", None)):
+        name = origins.removeprefix("https://") or "none"
+        app, _ = application(tmp_path / name, {"reviews": "classify"}, cors_origins=origins)
+        async with client_of(app) as client:
+            answer = await client.options("/classify", headers=preflight)
+            assert answer.headers.get("access-control-allow-origin") == allowed
+            answer = await client.post("/classify", json={"text": "今天"}, headers={"Origin": "https://shop.example"})
+            assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_a_logged_request_has_its_id_and_nothing_that_was_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, _ = application(tmp_path, {"reviews": "classify"}, log_requests=True, api_keys="secret-key")
+    with caplog.at_level(logging.DEBUG):
+        async with client_of(app) as client:
+            headers = {**bearer("secret-key"), "X-Request-ID": "abc"}
+            await client.post("/classify", json={"text": "今天气"}, headers=headers)
+            await client.post("/classify", json={"text": "今天气", "secret": 1}, headers=headers)
+            await client.get("/a%0Ab", headers=headers)
+    lines = [
+        json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name == "service.tracing"
+    ]
+    assert [(line["request_id"], line["status"], line.get("model")) for line in lines] == [
+        ("abc", 200, "reviews"),
+        ("abc", 422, None),
+        ("abc", 404, None),
+    ]
+    assert lines[2]["path"] == "/a\\nb"
+    written = "".join(JsonFormatter().format(record) for record in caplog.records)
+    assert "今天气" not in written
+    assert "secret-key" not in written
+
+
+async def test_every_line_of_a_json_log_is_an_object(tiny_models: Path) -> None:
+    with serving(tiny_models, "--log-format", "json", "--log-requests", "true") as running:
+        running.wait_ready()
+        httpx.post(f"{running.url}/classify", json={"inputs": "好"})
+    lines = [json.loads(line) for line in running.log]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert [line["status"] for line in lines if line.get("path") == "/classify"] == [200]
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    yield exporter
+    provider.shutdown()
+
+
+async def test_spans_go_on_from_the_callers_trace_and_hold_no_text(tmp_path: Path, spans: InMemorySpanExporter) -> None:
+    app, _ = application(tmp_path, {"reviews": "classify"}, otel=True)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with client_of(app) as client:
+        await client.post("/classify", json={"text": "今天气"}, headers={"traceparent": parent})
+        await client.get("/health/live")
+    found = {span.name: span for span in spans.get_finished_spans()}
+    assert set(found) == {"POST /classify", "tokenize", "queue", "inference"}
+    assert {f"{span.context.trace_id:032x}" for span in found.values()} == {"0af7651916cd43dd8448eb211c80319c"}
+    request = found.pop("POST /classify")
+    assert f"{request.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert {span.parent.span_id for span in found.values()} == {request.context.span_id}
+    assert found["tokenize"].end_time <= found["queue"].start_time
+    assert found["queue"].end_time <= found["inference"].start_time
+    assert "今天气" not in "".join(span.to_json() for span in spans.get_finished_spans())
