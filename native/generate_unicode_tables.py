@@ -70,9 +70,7 @@ def tables() -> str:
     blocks: dict[tuple[int, ...], int] = {}
     order = []
     for start in range(0, sys.maxunicode + 1, BLOCK):
-        block = tuple(
-            records.setdefault(record(code, mappings), len(records)) for code in range(start, start + BLOCK)
-        )
+        block = tuple(records.setdefault(record(code, mappings), len(records)) for code in range(start, start + BLOCK))
         order.append(blocks.setdefault(block, len(blocks)))
     return "".join(
         [

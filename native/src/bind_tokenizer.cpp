@@ -188,25 +188,39 @@ PaddedBatch encode_padded(
     return type == "int64" ? pad<std::int64_t>(tokenizer, batch, width) : pad<std::int32_t>(tokenizer, batch, width);
 }
 
-nb::list offsets_of(const Encoding& encoding) {
-    nb::list offsets;
-    for (std::size_t index = 0; index < encoding.ids.size(); ++index)
-        offsets.append(nb::make_tuple(encoding.starts[index], encoding.ends[index]));
-    return offsets;
+// A list of what `value` makes, as a new reference, of each token of the row.
+template <class Value> nb::object column(const Encoding& encoding, Value value) {
+    nb::object list = nb::steal(PyList_New(static_cast<Py_ssize_t>(encoding.layout.length())));
+    if (!list.is_valid()) throw nb::python_error();
+    Py_ssize_t index = 0;
+    encoding.each([&](auto... token) {
+        PyObject* made = value(token...);
+        if (!made) throw nb::python_error();
+        PyList_SET_ITEM(list.ptr(), index++, made);
+    });
+    return list;
 }
 
 nb::object none_or(std::int32_t id) { return id == ErnieTokenizer::kNone ? nb::none() : nb::object(nb::int_(id)); }
 
 void bind_encoding(nb::module_& m) {
     nb::class_<Encoding>(m, "Encoding")
-        .def_prop_ro("ids", [](const Encoding& self) { return self.ids; })
-        .def_prop_ro("token_type_ids", [](const Encoding& self) { return self.type_ids; })
-        .def_prop_ro("offsets", offsets_of)
-        .def_prop_ro("special_tokens_mask", [](const Encoding& self) { return self.added; })
-        .def_prop_ro("full_length", [](const Encoding& self) { return self.full_length; })
-        .def_prop_ro("overflow", [](const Encoding& self) { return self.full_length - self.ids.size(); })
-        .def_prop_ro("truncated", [](const Encoding& self) { return self.full_length > self.ids.size(); })
-        .def("__len__", [](const Encoding& self) { return self.ids.size(); });
+        .def_prop_ro("ids", [](const Encoding& self) {
+            return column(self, [](int id, int, int, int, bool) { return PyLong_FromLong(id); });
+        })
+        .def_prop_ro("token_type_ids", [](const Encoding& self) {
+            return column(self, [](int, int, int, int type, bool) { return PyLong_FromLong(type); });
+        })
+        .def_prop_ro("offsets", [](const Encoding& self) {
+            return column(self, [](int, int start, int end, int, bool) { return Py_BuildValue("(ii)", start, end); });
+        })
+        .def_prop_ro("special_tokens_mask", [](const Encoding& self) {
+            return column(self, [](int, int, int, int, bool added) { return PyLong_FromLong(added); });
+        })
+        .def_prop_ro("full_length", [](const Encoding& self) { return self.layout.full_length; })
+        .def_prop_ro("overflow", [](const Encoding& self) { return self.layout.full_length - self.layout.length(); })
+        .def_prop_ro("truncated", [](const Encoding& self) { return self.layout.full_length > self.layout.length(); })
+        .def("__len__", [](const Encoding& self) { return self.layout.length(); });
     nb::class_<PaddedBatch>(m, "PaddedBatch")
         .def_ro("input_ids", &PaddedBatch::input_ids)
         .def_ro("token_type_ids", &PaddedBatch::token_type_ids)
@@ -215,11 +229,23 @@ void bind_encoding(nb::module_& m) {
         .def_ro("full_lengths", &PaddedBatch::full_lengths);
 }
 
-nb::object state_of(const ErnieTokenizer& self) {
+nb::list tokens_of(const ErnieTokenizer& self) {
     nb::list tokens;
     for (const auto& token : self.tokens()) tokens.append(str_of(token));
+    return tokens;
+}
+
+using State = std::tuple<nb::list, bool, bool, bool, bool>;
+
+State state_of(const ErnieTokenizer& self) {
     const Options& options = self.options();
-    return nb::make_tuple(tokens, options.lower_case, options.strip_accents, options.split_cjk);
+    return {tokens_of(self), options.lower_case, options.strip_accents, options.split_cjk, self.missing_final_newline};
+}
+
+void restore(ErnieTokenizer& self, const State& state) {
+    const auto& [tokens, lower_case, strip_accents, split_cjk, missing_final_newline] = state;
+    new (&self) ErnieTokenizer(make(tokens, lower_case, strip_accents, split_cjk));
+    self.missing_final_newline = missing_final_newline;
 }
 
 }  // namespace
@@ -280,7 +306,7 @@ void bind_tokenizer(nb::module_& m) {
                  return str_of(self.tokens()[static_cast<std::size_t>(id)]);
              },
              "id"_a)
-        .def_prop_ro("tokens", [](const ErnieTokenizer& self) { return state_of(self)[0]; })
+        .def_prop_ro("tokens", tokens_of)
         .def_prop_ro("vocab_size", [](const ErnieTokenizer& self) { return self.tokens().size(); })
         .def("__len__", [](const ErnieTokenizer& self) { return self.tokens().size(); })
         .def_prop_ro("duplicates", &ErnieTokenizer::duplicates)
@@ -294,8 +320,5 @@ void bind_tokenizer(nb::module_& m) {
         .def_prop_ro("strip_accents", [](const ErnieTokenizer& self) { return self.options().strip_accents; })
         .def_prop_ro("split_cjk", [](const ErnieTokenizer& self) { return self.options().split_cjk; })
         .def("__getstate__", state_of)
-        .def("__setstate__", [](ErnieTokenizer& self, std::tuple<nb::object, bool, bool, bool> state) {
-            const auto& [tokens, lower, strip, split] = state;
-            new (&self) ErnieTokenizer(make(tokens, lower, strip, split));
-        });
+        .def("__setstate__", restore);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace ernie {
 namespace {
@@ -19,25 +20,6 @@ void cut_one(std::size_t& cut, std::size_t other, std::size_t room, const char* 
         refuse(std::string("the ") + other_name + " text alone has " + std::to_string(other) + " tokens, but " +
                "max_length leaves room for " + std::to_string(room) + "; let truncation cut it too.");
     cut = std::min(cut, room - other);
-}
-
-void append(Encoding& encoding, const SpannedTokens& tokens, std::size_t begin, std::size_t count, std::uint8_t type) {
-    const auto copy = [&](std::vector<std::int32_t>& to, const std::vector<std::int32_t>& from) {
-        to.insert(to.end(), from.begin() + begin, from.begin() + begin + count);
-    };
-    copy(encoding.ids, tokens.ids);
-    copy(encoding.starts, tokens.starts);
-    copy(encoding.ends, tokens.ends);
-    encoding.type_ids.insert(encoding.type_ids.end(), count, type);
-    encoding.added.insert(encoding.added.end(), count, 0);
-}
-
-void append_added(Encoding& encoding, std::int32_t id, std::uint8_t type) {
-    encoding.ids.push_back(id);
-    encoding.starts.push_back(0);
-    encoding.ends.push_back(0);
-    encoding.type_ids.push_back(type);
-    encoding.added.push_back(1);
 }
 
 }  // namespace
@@ -71,21 +53,13 @@ Layout lay_out(std::size_t first, std::optional<std::size_t> second, const Limit
 
 Encoding encode(const ErnieTokenizer& tokenizer, const Text& text, const Text* pair, const Limits& limits) {
     SpannedTokens tokens;
+    tokens.reserve(text.length + (pair ? pair->length : 0));
     tokenizer.tokenize(text, true, tokens);
     const std::size_t first = tokens.size();
     if (pair) tokenizer.tokenize(*pair, true, tokens);
     const auto second = pair ? std::optional(tokens.size() - first) : std::nullopt;
     const Layout layout = lay_out(first, second, limits);
-    Encoding encoding;
-    encoding.full_length = layout.full_length;
-    for (auto* column : {&encoding.ids, &encoding.starts, &encoding.ends}) column->reserve(layout.length());
-    for (auto* column : {&encoding.type_ids, &encoding.added}) column->reserve(layout.length());
-    if (layout.specials) append_added(encoding, tokenizer.cls, 0);
-    append(encoding, tokens, 0, layout.first, 0);
-    if (layout.specials) append_added(encoding, tokenizer.sep, 0);
-    append(encoding, tokens, first, layout.second, 1);
-    if (layout.specials && pair) append_added(encoding, tokenizer.sep, 1);
-    return encoding;
+    return {std::move(tokens), first, pair != nullptr, layout, tokenizer.cls, tokenizer.sep};
 }
 
 FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, bool special) {

@@ -34,11 +34,26 @@ struct Layout {
 // `second` is empty where there is no pair. Throws std::invalid_argument where the limits cannot be kept.
 Layout lay_out(std::size_t first, std::optional<std::size_t> second, const Limits& limits);
 
-// One text or pair: [CLS] first [SEP] (second [SEP]).
+// One text or pair: [CLS] first [SEP] (second [SEP]), of which only the texts' own tokens are kept.
 struct Encoding {
-    std::vector<std::int32_t> ids, starts, ends;  // an added token's characters are 0 to 0
-    std::vector<std::uint8_t> type_ids, added;
-    std::size_t full_length;
+    SpannedTokens tokens;  // of the first text, then of the second, all of them
+    std::size_t first;     // how many of those are the first text's
+    bool has_pair;
+    Layout layout;
+    std::int32_t cls, sep;
+
+    // Calls visit(id, start, end, type_id, added) for every token of the row; an added token has no characters.
+    template <class Visit> void each(Visit visit) const {
+        const auto keep = [&](std::size_t begin, std::size_t count, int type) {
+            for (std::size_t at = begin; at < begin + count; ++at)
+                visit(tokens.ids[at], tokens.starts[at], tokens.ends[at], type, false);
+        };
+        if (layout.specials) visit(cls, 0, 0, 0, true);
+        keep(0, layout.first, 0);
+        if (layout.specials) visit(sep, 0, 0, 0, true);
+        keep(first, layout.second, 1);
+        if (layout.specials && has_pair) visit(sep, 0, 0, 1, true);
+    }
 };
 
 Encoding encode(const ErnieTokenizer& tokenizer, const Text& text, const Text* pair, const Limits& limits);

@@ -71,7 +71,8 @@ struct ErnieTokenizer::Word {
         ++length;
     }
 
-    // Canonical ordering, for the few combining characters that are kept: those of lower classes come first.
+    // Canonical ordering, for the few combining characters that are kept: those of lower classes come first. Places
+    // stay in order, so that a piece begins where the text it may come from begins.
     void append_in_order(char32_t character, std::size_t place) {
         append(character, place);
         const int own = unicode::character(character).combining_class;
@@ -79,7 +80,6 @@ struct ErnieTokenizer::Word {
         for (std::size_t at = length - 1; at > floor; --at) {
             if (unicode::character(characters[at - 1]).combining_class <= own) return;
             std::swap(characters[at - 1], characters[at]);
-            std::swap(places[at - 1], places[at]);
         }
     }
 

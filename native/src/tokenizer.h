@@ -27,6 +27,10 @@ struct Tokens {
     std::vector<std::int32_t> ids, starts;
 
     std::size_t size() const { return ids.size(); }
+    void reserve(std::size_t size) {
+        ids.reserve(size);
+        starts.reserve(size);
+    }
     void append(std::int32_t id, std::int32_t start, std::int32_t) {
         ids.push_back(id);
         starts.push_back(start);
@@ -41,6 +45,10 @@ struct Tokens {
 struct SpannedTokens : Tokens {
     std::vector<std::int32_t> ends;
 
+    void reserve(std::size_t size) {
+        Tokens::reserve(size);
+        ends.reserve(size);
+    }
     void append(std::int32_t id, std::int32_t start, std::int32_t end) {
         Tokens::append(id, start, end);
         ends.push_back(end);
