@@ -66,6 +66,7 @@ ABORTING = characters_of("23A 23E 10023A 10023E") | SURROGATES
 UNASSIGNED = {chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Cn"}
 # What each of the two takes in its own way, or not at all.
 FAST_DIFFERS = ABORTING | UNASSIGNED | {"\u1734"}
+FAST_DIFFERS |= {chr(0x100000 + ord(character)) for character in FAST_DIFFERS if character < "\U00010000"}
 HUGGING_FACE_DIFFERS = SURROGATES | UNASSIGNED | characters_of(LATER_THAN_UNICODE_8) | characters_of("2B820-2B91F")
 # Kept characters that canonical ordering may move: `tokenizers` then gives offsets of other characters.
 MOVABLE = {
