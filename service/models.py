@@ -21,7 +21,7 @@ from service.metrics import Metrics
 from service.problems import Problem
 from service.schemas import Envelope, TextInput
 from service.settings import Settings
-from service.tokenization import MASK, Encoding, Tokenizer
+from service.tokenization import MASK, Encoding, tokenizer_named
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ class ServedModel:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.name = bundle.manifest.name
-        self.tokenizer = Tokenizer(bundle.vocab_path, bundle.manifest.tokenizer.do_lower_case)
+        lower = bundle.manifest.tokenizer.do_lower_case
+        self.tokenizer = tokenizer_named(settings.tokenizer, bundle.vocab_path, lower)
         workers = settings.api_workers  # each has its share of the bounds
         self.admission = Admission(
             math.ceil(settings.max_queue_requests / workers),

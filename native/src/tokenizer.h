@@ -1,0 +1,145 @@
+// WordPiece as ERNIE and BERT do it: clean, split, take accents off, lower, then the longest known pieces of each word.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace ernie {
+
+// Characters of a text in the narrowest width that holds them all, as Python keeps them. Any value up to 0x10FFFF.
+struct Text {
+    const void* characters;
+    std::size_t length;
+    int width;  // bytes a character: 1, 2 or 4
+};
+
+struct Options {
+    bool lower_case = true;
+    bool strip_accents = true;
+    bool split_cjk = true;
+};
+
+// Tokens and the characters of the text at which each begins.
+struct Tokens {
+    std::vector<std::int32_t> ids, starts;
+
+    std::size_t size() const { return ids.size(); }
+    void reserve(std::size_t size) {
+        ids.reserve(size);
+        starts.reserve(size);
+    }
+    void append(std::int32_t id, std::int32_t start, std::int32_t) {
+        ids.push_back(id);
+        starts.push_back(start);
+    }
+    void shrink(std::size_t size) {
+        ids.resize(size);
+        starts.resize(size);
+    }
+};
+
+// The same, and the characters after which each ends.
+struct SpannedTokens : Tokens {
+    std::vector<std::int32_t> ends;
+
+    void reserve(std::size_t size) {
+        Tokens::reserve(size);
+        ends.reserve(size);
+    }
+    void append(std::int32_t id, std::int32_t start, std::int32_t end) {
+        Tokens::append(id, start, end);
+        ends.push_back(end);
+    }
+    void shrink(std::size_t size) {
+        Tokens::shrink(size);
+        ends.resize(size);
+    }
+};
+
+// Vocabulary entries as a trie whose edges lie in one hash table. Continuations ("##x") hang from a root of their own.
+class PieceTrie {
+public:
+    static constexpr std::uint32_t kWordStart = 1, kContinuation = 2;
+
+    struct Edge {
+        std::uint32_t parent;  // 0 is an empty slot
+        char32_t character;
+        std::uint32_t child;
+        std::int32_t id;  // of the piece that ends here, or -1
+    };
+
+    explicit PieceTrie(std::size_t characters);
+    void insert(const std::u32string& token, std::int32_t id);
+    const Edge* find(std::uint32_t parent, char32_t character) const {
+        for (std::size_t place = slot(parent, character);; place = (place + 1) & mask_) {
+            const Edge& edge = edges_[place];
+            if (edge.parent == parent && edge.character == character) return &edge;
+            if (edge.parent == 0) return nullptr;
+        }
+    }
+
+private:
+    std::size_t slot(std::uint32_t parent, char32_t character) const {
+        const std::uint64_t key = (std::uint64_t{parent} << 32 | character) * 0x9E3779B97F4A7C15u;
+        return key >> 32 & mask_;
+    }
+
+    std::vector<Edge> edges_;
+    std::size_t mask_;
+    std::uint32_t nodes_ = kContinuation + 1;
+};
+
+// Constant after construction, so that any number of threads may use one instance.
+class ErnieTokenizer {
+public:
+    static constexpr std::size_t kLongestWord = 100;  // characters; a longer word is [UNK]
+    static constexpr std::int32_t kNone = -1;
+
+    // The id of a token is its place; of a token that stands twice, its last. Throws std::invalid_argument.
+    ErnieTokenizer(std::vector<std::u32string> tokens, Options options);
+
+    // Appends the tokens of `text`, without [CLS] and [SEP]. With `special`, a special token that is written out in
+    // the text, "[MASK]" for one, becomes its id; otherwise it is brackets and letters like any other.
+    void tokenize(const Text& text, bool special, Tokens& tokens) const;
+    void tokenize(const Text& text, bool special, SpannedTokens& tokens) const;
+
+    const std::vector<std::u32string>& tokens() const { return tokens_; }
+    std::int32_t id(const std::u32string& token) const;
+    const Options& options() const { return options_; }
+    std::size_t duplicates() const { return tokens_.size() - ids_.size(); }
+
+    bool missing_final_newline = false;  // of the file the tokens were read from
+    std::int32_t pad = kNone, cls = kNone, sep = kNone, mask = kNone, unknown = kNone;
+
+private:
+    struct Word;
+    struct Special {
+        std::u32string text;
+        std::int32_t id;
+    };
+
+    std::uint32_t classify(char32_t character) const;
+    std::uint32_t action(char32_t character) const {
+        return character < actions_.size() ? actions_[character] : classify(character);
+    }
+    int normalise(char32_t character, char32_t* out) const;
+    std::int32_t id_of_single(char32_t character) const;
+    template <class Character> const Special* special_at(const Character* text, std::size_t length) const;
+    template <class Sink> void tokenize_any(const Text& text, bool special, Sink& sink) const;
+    template <class Character, class Sink>
+    void scan(const Character* text, std::size_t length, bool special, Sink& sink) const;
+    template <class Sink> void add_normalised(char32_t character, std::size_t place, Word& word, Sink& sink) const;
+    template <class Sink> void finish(Word& word, Sink& sink) const;
+
+    std::vector<std::u32string> tokens_;
+    std::unordered_map<std::u32string, std::int32_t> ids_;
+    Options options_;
+    PieceTrie trie_;
+    std::vector<Special> specials_;
+    std::vector<std::uint32_t> actions_;  // of the Basic Multilingual Plane
+};
+
+}  // namespace ernie
