@@ -1,5 +1,21 @@
 """Hot loops in C++, with a typed Python face."""
 
-from native._core import version
+from native._core import (
+    MAX_BLENDING_PERIOD,
+    BatchMaker,
+    Blending,
+    build_sample_map,
+    permute,
+    philox4x32,
+    version,
+)
 
-__all__ = ["version"]
+__all__ = [
+    "MAX_BLENDING_PERIOD",
+    "BatchMaker",
+    "Blending",
+    "build_sample_map",
+    "permute",
+    "philox4x32",
+    "version",
+]
