@@ -43,20 +43,20 @@ nb::tuple build(const AnyArray& offsets, const AnyArray& documents, int64_t toke
 
 nb::tuple permute(const AnyArray& positions, int64_t size, uint64_t seed) {
     const int64_t* values = elements<int64_t>(positions, "positions");
-    require(size >= 1 && size < (int64_t{1} << 62), "size lies between 1 and 2^62.");
+    require(size >= 1 && size <= (int64_t{1} << 62), "size lies between 1 and 2^62.");
     std::vector<int64_t> epochs(positions.size()), rows(positions.size());
-    int64_t current = -1;
     {
         nb::gil_scoped_release release;
-        Permutation permutation(static_cast<uint64_t>(size), seed, 0);
         for (size_t i = 0; i < rows.size(); ++i) {
             require(values[i] >= 0, "positions count from 0.");
-            const int64_t epoch = values[i] / size;
-            require(epoch <= int64_t{0xFFFFFFFF}, "a position lies beyond epoch 2^32.");
-            if (epoch != current)
-                permutation = Permutation(static_cast<uint64_t>(size), seed, static_cast<uint32_t>(current = epoch));
-            epochs[i] = epoch;
-            rows[i] = static_cast<int64_t>(permutation(static_cast<uint64_t>(values[i] - epoch * size)));
+            epochs[i] = values[i] / size;
+            rows[i] = values[i] - epochs[i] * size;
+            require(epochs[i] <= int64_t{0xFFFFFFFF}, "a position lies beyond epoch 2^32.");
+        }
+        // Neighbours are mostly of one epoch; its permutation is made once for all of them.
+        for (size_t first = 0, end; first < rows.size(); first = end) {
+            for (end = first; end < rows.size() && epochs[end] == epochs[first];) ++end;
+            Permutation(size, seed, static_cast<uint32_t>(epochs[first])).apply(rows.data() + first, end - first);
         }
     }
     return nb::make_tuple(to_numpy(std::move(epochs)), to_numpy(std::move(rows)));

@@ -2,6 +2,7 @@
 // cycle until it lands inside (J. Black, P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "random.h"
@@ -10,10 +11,10 @@ namespace ernie {
 
 class Permutation {
   public:
-    // size >= 1
-    Permutation(uint64_t size, uint64_t seed, uint32_t epoch) : size_(size) {
+    // 1 <= size <= 2^62
+    Permutation(int64_t size, uint64_t seed, uint32_t epoch) : size_(size) {
         unsigned bits = 0;
-        while (bits < 63 && (uint64_t{1} << bits) < size) ++bits;
+        while ((int64_t{1} << bits) < size) ++bits;
         right_bits_ = (bits + 1) / 2;
         left_mask_ = (uint64_t{1} << (bits - right_bits_)) - 1;
         right_mask_ = (uint64_t{1} << right_bits_) - 1;
@@ -24,23 +25,23 @@ class Permutation {
         }
     }
 
-    // position < size; expected number of walks below two, since the domain is less than twice the size.
-    uint64_t operator()(uint64_t position) const {
-        do {
-            position = encrypt(position);
-        } while (position >= size_);
-        return position;
+    // Each value < size is replaced by its image. The domain is less than twice the size, so a walk takes less than two
+    // steps on average; first steps are made together, because they do not wait for each other.
+    void apply(int64_t* values, size_t count) const {
+        for (size_t i = 0; i < count; ++i) values[i] = encrypt(values[i]);
+        for (size_t i = 0; i < count; ++i)
+            while (values[i] >= size_) values[i] = encrypt(values[i]);
     }
 
   private:
-    uint64_t encrypt(uint64_t value) const {
-        uint64_t left = value >> right_bits_;
-        uint64_t right = value & right_mask_;
+    int64_t encrypt(int64_t value) const {
+        uint64_t left = static_cast<uint64_t>(value) >> right_bits_;
+        uint64_t right = static_cast<uint64_t>(value) & right_mask_;
         for (unsigned round = 0; round < keys_.size(); round += 2) {
             left ^= mix(right ^ keys_[round]) & left_mask_;
             right ^= mix(left ^ keys_[round + 1]) & right_mask_;
         }
-        return left << right_bits_ | right;
+        return static_cast<int64_t>(left << right_bits_ | right);
     }
 
     // The finaliser of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, OOPSLA 2014).
@@ -50,7 +51,8 @@ class Permutation {
         return value ^ (value >> 31);
     }
 
-    uint64_t size_, left_mask_, right_mask_;
+    int64_t size_;
+    uint64_t left_mask_, right_mask_;
     unsigned right_bits_;
     std::array<uint64_t, 8> keys_;
 };

@@ -46,7 +46,7 @@ def make(
 
 
 def a_corpus(seed: int = 1, documents: int = 60) -> SmallCorpus:
-    """Documents of two to nine sentences of 2 to 30 tokens with unit boundaries; pieces continue what is before them."""
+    """Documents of two to nine sentences of 2 to 30 tokens, with unit boundaries and `##` pieces inside units."""
     rng = np.random.default_rng(seed)
     sentences = rng.integers(2, 10, documents)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(2, 31, sentences.sum()))]).astype(np.int64)
