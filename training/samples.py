@@ -9,6 +9,7 @@ import logging
 import os
 import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 import native
 from training.corpus.indexed import IndexedCorpus
+from training.split import split_documents
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,16 @@ def open_source(corpus: IndexedCorpus, documents: range, settings: MapSettings, 
     description = describe(corpus, documents, settings)
     rows = _cached(corpus, documents, settings, description, cache) if cache else build(corpus, documents, settings)
     return Source(corpus, rows, int.from_bytes(_digest(description)[:8], "little"))
+
+
+def open_part(
+    corpora: Sequence[IndexedCorpus], split: str, part: str, settings: MapSettings, cache: Path | None
+) -> list[Source]:
+    """The samples of one part (train, validation, test) of every corpus. Raises ValueError where one would be empty."""
+    return [
+        open_source(each, split_documents(len(each.documents) - 1, split, part, str(each.prefix)), settings, cache)
+        for each in corpora
+    ]
 
 
 def describe(corpus: IndexedCorpus, documents: range, settings: MapSettings) -> dict[str, object]:

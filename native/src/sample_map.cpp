@@ -26,7 +26,13 @@ void check(const CorpusIndex& corpus, int64_t first, int64_t last, const SampleM
                                 "; the corpus index is damaged.");
 }
 
-// The documents are walked one by one; what is carried between the sentences of one is held here.
+// The sentences taken so far for the next sample.
+struct Run {
+    int64_t begin, end;
+    int64_t sentences;
+    int64_t target;
+};
+
 class Walk {
   public:
     Walk(const CorpusIndex& corpus, const SampleMapSettings& settings, SampleMap& map)
@@ -38,9 +44,8 @@ class Walk {
         if (first < 0 || end > corpus_.sentences) refuse("documents", document, "points outside the sentences");
         if (end < first) refuse("documents", document + 1, "is less than the entry before it");
         Random random(settings_.seed, Stream::sample_map, 0, static_cast<uint64_t>(document));
-        const size_t samples_before = map_.samples.size();
         int64_t filled_sentences = 0;
-        open(corpus_.offsets[first], random);
+        Run run = open(corpus_.offsets[first], random);
         for (int64_t sentence = first; sentence < end; ++sentence) {
             const int64_t begin = corpus_.offsets[sentence];
             const int64_t stop = corpus_.offsets[sentence + 1];
@@ -48,56 +53,50 @@ class Walk {
             if (stop < begin) refuse("offsets", sentence + 1, "is less than the entry before it");
             if (stop == begin) continue;
             ++filled_sentences;
-            if (stop - begin > settings_.window) {
-                cut(begin, stop, random);
-            } else {
-                end_ = stop;
-                ++taken_;
+            if (stop - begin > settings_.window) run = cut(run, begin, stop, random);
+            run.end = stop;
+            ++run.sentences;
+            const bool enough = !settings_.pairs || (run.sentences >= 2 && sentence + 2 != end);
+            if (run.end - run.begin >= run.target && enough) {
+                emit(run);
+                run = open(stop, random);
             }
-            const bool enough = !settings_.pairs || (taken_ >= 2 && sentence + 2 != end);
-            if (end_ - begin_ >= target_ && enough) close(random);
         }
-        if (end_ > begin_) emit();
-        map_.empty_documents += map_.samples.size() == samples_before;
+        if (run.end > run.begin) emit(run);
+        map_.empty_documents += filled_sentences == 0;
         map_.single_sentence_documents += filled_sentences == 1;
     }
 
   private:
-    void open(int64_t begin, Random& random) {
-        begin_ = end_ = begin;
-        taken_ = 0;
-        target_ = settings_.window;
-        if (short_ != 0 && random.next() < short_) target_ = 2 + random.below(static_cast<uint32_t>(settings_.window - 1));
+    Run open(int64_t begin, Random& random) const {
+        int64_t target = settings_.window;
+        if (short_ != 0 && random.next() < short_) target = 2 + random.below(static_cast<uint32_t>(target - 1));
+        return {begin, begin, 0, target};
     }
 
-    void close(Random& random) {
-        emit();
-        open(end_, random);
-    }
-
-    void emit() {
-        const bool pair = taken_ >= 2;
-        map_.samples.push_back({begin_, static_cast<int32_t>(end_ - begin_), static_cast<uint16_t>(target_), pair});
+    void emit(const Run& run) {
+        const bool pair = run.sentences >= 2;
+        map_.samples.push_back(
+            {run.begin, static_cast<int32_t>(run.end - run.begin), static_cast<uint16_t>(run.target), pair});
         map_.pairs += pair;
     }
 
-    // The rest, at least one token, begins the next run and counts as a sentence of it.
-    void cut(int64_t begin, int64_t stop, Random& random) {
-        if (end_ > begin_) close(random);
+    // Ends the run, cuts whole windows off the sentence, and gives the run that its rest, at least one token, begins.
+    Run cut(Run run, int64_t begin, int64_t stop, Random& random) {
+        if (run.end > run.begin) {
+            emit(run);
+            run = open(begin, random);
+        }
         ++map_.cut_sentences;
         for (; stop - begin > settings_.window; begin += settings_.window)
-            map_.samples.push_back(
-                {begin, static_cast<int32_t>(settings_.window), static_cast<uint16_t>(settings_.window), 0});
-        begin_ = begin;
-        end_ = stop;
-        taken_ = 1;
+            emit({begin, begin + settings_.window, 1, settings_.window});
+        return {begin, begin, 0, run.target};
     }
 
-    const CorpusIndex& corpus_;
-    const SampleMapSettings& settings_;
+    const CorpusIndex corpus_;
+    const SampleMapSettings settings_;
     const uint64_t short_;
     SampleMap& map_;
-    int64_t begin_ = 0, end_ = 0, taken_ = 0, target_ = 0;
 };
 
 }  // namespace

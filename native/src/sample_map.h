@@ -40,9 +40,9 @@ struct CorpusIndex {
 
 // Walks the documents first … last - 1. Throws std::invalid_argument where the index is not in order.
 //
-// A run takes sentences until it holds its target, and, where pairs are wanted, at least two, and does not leave a single
-// sentence of the document behind. A sentence longer than the window closes the run before it and is cut into windows,
-// each a sample of its own; what remains of it begins the next run. Draws are keyed by (seed, document).
+// A sample takes sentences until it holds its target, and, where pairs are wanted, at least two, and does not leave a single
+// sentence of the document behind. A sentence longer than the window ends the sample before it and is cut into windows,
+// each a sample of its own; what remains of it begins the next one. Draws are keyed by (seed, document).
 SampleMap build_sample_map(const CorpusIndex& corpus, int64_t first, int64_t last, const SampleMapSettings& settings);
 
 }  // namespace ernie

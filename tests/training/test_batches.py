@@ -88,7 +88,7 @@ def test_a_run_resumes_where_it_stopped() -> None:
     first = list(batches().iterate(stop=240))
     rest = list(batches().iterate(start=first[-1].next_position, stop=600))
     assert all(equal(one, other) for one, other in zip(whole, first + rest, strict=True))
-    far = next(iter(batches().iterate(start=12 * 10**9)))
+    far = next(batches().iterate(start=12 * 10**9))
     assert far.next_position == 12 * 10**9 + 12
 
 
@@ -137,7 +137,7 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
     source.corpus.tokens[:] = 999
     broken = Batches([source], VOCABULARY, SETTINGS, batch_size=4)
     with pytest.raises(ValueError, match="outside the vocabulary"):
-        next(iter(broken.iterate()))
+        next(broken.iterate())
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_a_run_over_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="data/1 has no samples"):
         Batches([empty], VOCABULARY, SETTINGS, batch_size=4)
     with pytest.raises(ValueError, match="start -1"):
-        next(iter(batches().iterate(start=-1)))
+        batches().iterate(start=-1)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from training.corpus.indexed import IndexedCorpus
-from training.samples import SAMPLE, MapSettings, SampleError, build, open_source
+from training.samples import SAMPLE, MapSettings, SampleError, build, open_part, open_source
 
 SETTINGS = MapSettings(max_seq_length=64)
 
@@ -147,6 +147,17 @@ def test_a_part_without_text_says_so() -> None:
     empty = IndexedCorpus(Path("data/a"), np.zeros(0, np.uint16), None, np.zeros(3, np.int64), np.array([0, 1, 2]))
     with pytest.raises(SampleError, match=r"data/a gives no samples: documents 0 to 2 hold no tokens"):
         open_source(empty, range(2), SETTINGS, None)
+
+
+def test_a_part_of_every_corpus_is_opened_and_a_small_corpus_is_named() -> None:
+    small = dataclasses.replace(a_corpus(documents=5), prefix=Path("data/small"))
+    sources = open_part([a_corpus(), small], "8,2", "validation", SETTINGS, None)
+    for source, first in zip(sources, (240, 4), strict=True):
+        corpus = source.corpus
+        assert source.rows["begin"][0] == corpus.offsets[corpus.documents[first]]
+        assert source.rows["begin"][-1] + source.rows["length"][-1] == len(corpus.tokens)
+    with pytest.raises(ValueError, match="data/small has 5 documents, too few"):
+        open_part([a_corpus(), small], "98,1,1", "test", SETTINGS, None)
 
 
 def test_documents_of_one_sentence_train_the_masked_lm_and_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
