@@ -1,5 +1,29 @@
 """Hot loops in C++, with a typed Python face."""
 
-from native._core import Encoding, ErnieTokenizer, PaddedBatch, unicode_version, version
+from native._core import (
+    MAX_BLENDING_PERIOD,
+    BatchMaker,
+    Blending,
+    Encoding,
+    ErnieTokenizer,
+    PaddedBatch,
+    build_sample_map,
+    permute,
+    philox4x32,
+    unicode_version,
+    version,
+)
 
-__all__ = ["Encoding", "ErnieTokenizer", "PaddedBatch", "unicode_version", "version"]
+__all__ = [
+    "MAX_BLENDING_PERIOD",
+    "BatchMaker",
+    "Blending",
+    "Encoding",
+    "ErnieTokenizer",
+    "PaddedBatch",
+    "build_sample_map",
+    "permute",
+    "philox4x32",
+    "unicode_version",
+    "version",
+]

@@ -1,0 +1,77 @@
+// numpy arrays across the seam: taken as they are or refused with a sentence, never converted or copied in silence.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ernie {
+
+namespace nb = nanobind;
+using AnyArray = nb::ndarray<nb::ro>;
+
+template <typename T>
+const char* dtype_name();
+template <>
+inline const char* dtype_name<bool>() { return "bool"; }
+template <>
+inline const char* dtype_name<uint8_t>() { return "uint8"; }
+template <>
+inline const char* dtype_name<uint16_t>() { return "uint16"; }
+template <>
+inline const char* dtype_name<int32_t>() { return "int32"; }
+template <>
+inline const char* dtype_name<int64_t>() { return "int64"; }
+template <>
+inline const char* dtype_name<double>() { return "float64"; }
+
+inline std::string describe(const AnyArray& array) {
+    static const char* const kinds[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
+    const auto type = array.dtype();
+    std::string text = type.code < 7 ? kinds[type.code] : "unknown";
+    if (type.code != 6) text += std::to_string(type.bits);
+    text += " [";
+    for (size_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
+    return text + "]";
+}
+
+inline bool is_contiguous(const AnyArray& array) {
+    int64_t stride = 1;
+    for (size_t i = array.ndim(); i-- > 0;) {
+        if (array.shape(i) != 1 && array.stride(i) != stride) return false;
+        stride *= static_cast<int64_t>(array.shape(i));
+    }
+    return true;
+}
+
+template <typename T>
+bool has_dtype(const AnyArray& array) {
+    return array.dtype() == nb::dtype<T>();
+}
+
+// The array's first element. TypeError unless it is C-contiguous, aligned, in main memory, of type T and `ndim` axes.
+template <typename T>
+const T* elements(const AnyArray& array, const char* name, size_t ndim = 1) {
+    const auto address = reinterpret_cast<uintptr_t>(array.data());
+    if (!has_dtype<T>(array) || array.ndim() != ndim || array.device_type() != nb::device::cpu::value ||
+        !(is_contiguous(array) || array.size() == 0) || address % alignof(T))
+        throw nb::type_error((std::string(name) + " must be a C-contiguous " + dtype_name<T>() + " array of " +
+                              std::to_string(ndim) + (ndim == 1 ? " axis, not " : " axes, not ") + describe(array) + ".")
+                                 .c_str());
+    return static_cast<const T*>(array.data());
+}
+
+// A numpy array that owns what the vector held.
+template <typename T>
+nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values) {
+    auto owner = std::make_unique<std::vector<T>>(std::move(values));
+    T* data = owner->data();
+    const size_t size = owner->size();
+    nb::capsule capsule(owner.release(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    return nb::ndarray<nb::numpy, T>(data, {size}, capsule);
+}
+
+}  // namespace ernie
