@@ -96,7 +96,9 @@ def read_request(body: bytes, head_length: str | None) -> tuple[InferRequest, di
             continue
         if size > len(tail):
             where = "in the body" if head_length else "without the header Inference-Header-Content-Length"
-            raise _invalid(tensor, f"has a binary_data_size of {size}, but there are {len(tail)} bytes for it {where}")
+            raise _invalid(
+                tensor, f"has a binary_data_size of {size}, more than the {len(tail)} bytes left for it {where}"
+            )
         texts[tensor.name] = _unpacked(tensor, count, tail[:size])
         tail = tail[size:]
     if tail:
@@ -193,7 +195,7 @@ def _unpacked(tensor: InputTensor, count: int, raw: bytes) -> list[str]:
         start, end = end, end + length
         if end > len(raw):
             raise _invalid(
-                tensor, f"gives element {index} a length of {length} bytes, but {len(raw) - start} are left of it"
+                tensor, f"gives element {index} a length of {length} bytes, more than the {len(raw) - start} left of it"
             )
         try:
             texts.append(raw[start:end].decode("utf-8"))
@@ -201,5 +203,5 @@ def _unpacked(tensor: InputTensor, count: int, raw: bytes) -> list[str]:
             raise _invalid(tensor, f"has an element at {index} that is not UTF-8 at its byte {error.start}") from None
         start = end
     if start < len(raw):
-        raise _invalid(tensor, f"has {len(raw) - start} bytes after its {count} elements")
+        raise _invalid(tensor, f"has {len(raw) - start} bytes too many after element {count - 1}")
     return texts
