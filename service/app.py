@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from fastapi import FastAPI
 
 from model_build.bundle import Bundle
-from service import classify, fill_mask, open_inference, problems, status
+from service import classify, fill_mask, front_page, open_inference, problems, status
 from service.body import RequestBody
 from service.engine.supervisor import EngineStartFailed
 from service.metrics import Metrics
@@ -64,7 +64,7 @@ def create_app(
     app.state.models = models
     app.state.draining = False
     problems.install(app)
-    for room in (classify, fill_mask, open_inference, status):
+    for room in (classify, fill_mask, open_inference, status, *([front_page] if settings.page else [])):
         app.include_router(room.router)
     app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Tracing, metrics=metrics)

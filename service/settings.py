@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(60.0, gt=0, description="silence after which a busy engine is killed and restarted")
     drain_delay_seconds: float = Field(0.0, ge=0, description="after SIGTERM: time to go on serving while not ready")
     shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
+    page: bool = Field(True, description="a page at / to try the endpoints")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
 
 
