@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from model_build.bundle import Bundle
-from service import admin, classify, fill_mask, problems, status
+from service import admin, classify, fill_mask, front_page, open_inference, problems, status
 from service.access import Access
 from service.body import RequestBody
 from service.metrics import Metrics
@@ -72,7 +72,8 @@ def create_app(
     app.state.control = None
     app.state.draining = False
     problems.install(app)
-    for room in (classify, fill_mask, status, *([admin] if settings.admin else [])):
+    optional = [*([front_page] if settings.page else []), *([admin] if settings.admin else [])]
+    for room in (classify, fill_mask, open_inference, status, *optional):
         app.include_router(room.router)
     app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress)
     app.add_middleware(Access, digests=good)

@@ -35,7 +35,7 @@ class RequestBody:
         except Problem as problem:
             scope["state"]["failure"] = problem.code
             # What is left of the body is not read, so the connection cannot be used again.
-            response = problem_response(problem, scope["state"].get("request_id"), {"Connection": "close"})
+            response = problem_response(problem, scope, {"Connection": "close"})
             await response(scope, receive, send)
             return
         await self._run(body, scope, receive, send)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from service.models import Timings
+from service.models import ServedModel, Timings
 from service.problems import RESPONSES
 from service.schemas import ClassifyRequest
 
@@ -20,6 +20,11 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     model = request.app.state.models.for_task(body.model, "classify")
     request.state.model = model.name
     request.state.timings = timings = Timings()
+    return answer(model.name, model.manifest.version, await classified(model, body, timings))
+
+
+async def classified(model: ServedModel, body: ClassifyRequest, timings: Timings) -> list[dict[str, Any]]:
+    """`results` of the answer, one for every input; raises Problem."""
     encodings, outputs = await model.run(body, timings)
     labels = model.labels(len(outputs[0].scores))
     results: list[dict[str, Any]] = []
@@ -32,7 +37,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
                 "truncated": encoding.truncated,
             }
         )
-    return answer(model.name, model.manifest.version, results)
+    return results
 
 
 def answer(model: str, version: str, results: list[dict[str, Any]]) -> Response:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.classify import answer
 from service.engine.messages import MaskOutput
-from service.models import Timings
+from service.models import ServedModel, Timings
 from service.problems import RESPONSES, Problem
 from service.schemas import FillMaskRequest
 from service.tokenization import MASK, Tokenizer
@@ -25,6 +25,11 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     model = request.app.state.models.for_task(body.model, "fill-mask")
     request.state.model = model.name
     request.state.timings = timings = Timings()
+    return answer(model.name, model.manifest.version, await filled(model, body, timings))
+
+
+async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) -> list[dict[str, Any]]:
+    """`results` of the answer, one for every input; raises Problem."""
     # The graph's candidates may hold every special token, and those are no answers.
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
     if not body.targets and (body.top_k or 0) > most:
@@ -49,7 +54,7 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
                 ]
             )
         results.append({"masks": masks, "tokens": len(encoding.input_ids), "truncated": encoding.truncated})
-    return answer(model.name, model.manifest.version, results)
+    return results
 
 
 async def target_ids(tokenizer: Tokenizer, targets: Sequence[str]) -> list[int]:

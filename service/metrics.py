@@ -21,6 +21,7 @@ COUNTS = tuple(float(2**power) for power in range(0, 11))
 TOKENS = tuple(float(2**power) for power in range(3, 18))
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 ENDPOINTS = {"classify": "/classify", "fill-mask": "/fill-mask"}
+INFER = "/v2/models/{name}/infer"
 
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -76,11 +77,19 @@ class Metrics:
     def _create(self, model: str, endpoint: str) -> None:
         for status in sorted({200, *STATUS.values()}):
             self.requests.labels(endpoint, model, str(status))
+            self.requests.labels(INFER, model, str(status))
         for metric in (
             *(self.duration, self.tokenize, self.queue, self.inference, self.queue_requests, self.queue_tokens),
             *(self.batch_requests, self.batch_tokens, self.padding, self.truncated, self.restarts, self.ready),
         ):
             metric.labels(model)
+
+    @staticmethod
+    def endpoint(path: str) -> str | None:
+        """The label of a request's path; None where its requests are not counted."""
+        if path.startswith("/v2/models/") and path.endswith("/infer"):
+            return INFER
+        return path if path in ENDPOINTS.values() else None
 
     def batch_done(self, model: str, batch: BatchDone) -> None:
         """Counts one forward pass."""

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, each with a stable `code` and one sentence."""
+"""Errors as RFC 9457 problem documents, each with a stable `code` and one sentence; under /v2 as its protocol asks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +76,23 @@ def _shortened(detail: str) -> str:
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def problem_response(problem: Problem, request_id: str | None, headers: Mapping[str, str] | None = None) -> Response:
-    """The document as a response; 503 and 429 carry Retry-After in whole seconds."""
-    body = {
+def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+    """The document as a response to the request of `scope`; 503 and 429 carry Retry-After in whole seconds."""
+    document = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "detail": _shortened(problem.detail),
         "code": problem.code,
-        "request_id": request_id,
+        "request_id": scope.get("state", {}).get("request_id"),
     }
+    media_type = "application/problem+json"
+    if f"{scope['path']}/".startswith("/v2/"):
+        document, media_type = {"error": document["detail"]}, "application/json"
     sent = dict(headers or {})
     if problem.status in (429, 503):
         sent["Retry-After"] = str(max(1, problem.retry_after or 1))
-    return Response(msgspec.json.encode(body), problem.status, sent, "application/problem+json")
+    return Response(msgspec.json.encode(document), problem.status, sent, media_type)
 
 
 def sentence(error: RequestValidationError) -> Problem:
@@ -130,7 +134,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> Response:
         request.state.failure = error.code
-        return problem_response(error, request_id(request))
+        return problem_response(error, request.scope)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -146,7 +150,7 @@ def install(app: FastAPI) -> None:
         }
         problem = known.get(error.status_code) or Problem("internal", str(error.detail))
         request.state.failure = problem.code
-        return problem_response(problem, request_id(request), error.headers)
+        return problem_response(problem, request.scope, error.headers)
 
     @app.exception_handler(Exception)
     async def _internal(request: Request, error: Exception) -> Response:

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     max_restarts: int = Field(5, ge=0, description="engine restarts in a row before the service ends; 0: no end")
     drain_delay_seconds: float = Field(0.0, ge=0, description="after SIGTERM: time to go on serving while not ready")
     shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
+    page: bool = Field(True, description="a page at / to try the endpoints")
     api_keys: SecretStr = Field(SecretStr(""), description="API keys, separated by commas; better in the environment")
     api_keys_file: Path | None = Field(None, description="file of API keys, one a line; read again on SIGHUP")
     cors_origins: str = Field("", description="origins of other sites' pages that may ask, separated by commas, or *")

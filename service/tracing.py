@@ -10,7 +10,7 @@ import uuid
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.metrics import ENDPOINTS, Metrics
+from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -58,11 +58,11 @@ class Tracing:
     def _count(self, scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
         if self._log_requests:
             self._log(scope, state, status, seconds)
-        if scope["path"] not in ENDPOINTS.values():
+        if (endpoint := self._metrics.endpoint(scope["path"])) is None:
             return
         # A request that named no model of ours counts under none, so that callers cannot make up label values.
         model = str(state.get("model", ""))
-        self._metrics.requests.labels(scope["path"], model, str(status)).inc()
+        self._metrics.requests.labels(endpoint, model, str(status)).inc()
         self._metrics.duration.labels(model).observe(seconds)
         if "failure" in state:
             self._metrics.failures.labels(str(state["failure"])).inc()
