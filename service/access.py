@@ -51,7 +51,7 @@ class Access:
             return
         scope["state"]["failure"] = "unauthorized"
         problem = Problem("unauthorized", "this service wants an API key: send Authorization: Bearer <key>.")
-        response = problem_response(problem, scope["state"].get("request_id"), {"WWW-Authenticate": "Bearer"})
+        response = problem_response(problem, scope, {"WWW-Authenticate": "Bearer"})
         await response(scope, receive, send)
 
     @staticmethod
