@@ -27,7 +27,8 @@ class MaskingVocabulary:
     continuation: np.ndarray
     """bool [size]: `##` pieces"""
     ordinary: np.ndarray
-    """int32 [k]: what a random replacement is drawn from; no special and no unused tokens"""
+    """int32 [k]: what a random replacement is drawn from; no special or unused tokens, and no `##` pieces, which
+    would stand without a head"""
 
     @classmethod
     def of(cls, tokens: Sequence[str]) -> MaskingVocabulary:
@@ -36,15 +37,16 @@ class MaskingVocabulary:
         missing = [token for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]") if token not in ids]
         if missing:
             raise ValueError(f"the vocabulary has no {', '.join(missing)}; masked-LM batches need them.")
-        special = [token.startswith("[") and token.endswith("]") and len(token) > 2 for token in tokens]
+        special = np.array([token.startswith("[") and token.endswith("]") and len(token) > 2 for token in tokens])
+        continuation = np.array([token.startswith("##") and len(token) > 2 for token in tokens])
         return cls(
             size=len(tokens),
             pad=ids["[PAD]"],
             cls=ids["[CLS]"],
             sep=ids["[SEP]"],
             mask=ids["[MASK]"],
-            continuation=np.array([token.startswith("##") and len(token) > 2 for token in tokens]),
-            ordinary=np.flatnonzero(~np.array(special)).astype(np.int32),
+            continuation=continuation,
+            ordinary=np.flatnonzero(~(special | continuation)).astype(np.int32),
         )
 
 
