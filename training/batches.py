@@ -61,7 +61,8 @@ class BatchSettings:
     max_ngrams: int = 3
     """units masked together, n of them with a probability proportional to 1/n"""
     levels: Sequence[Sequence[float]] = ((0.0, 1.0, 0.0, 0.0),)
-    """shares of the samples masked by character, word, phrase and entity, one row an epoch; the last row goes on"""
+    """shares of the samples masked by character, word, phrase and entity: one row an epoch of the sample's corpus, the
+    last of them for all later ones"""
     sentence_order: bool = True
     """cut samples into sentence-order pairs where the map allows it"""
     mask_share: float = 0.8
