@@ -27,7 +27,8 @@ class MaskingVocabulary:
     continuation: np.ndarray
     """bool [size]: `##` pieces"""
     ordinary: np.ndarray
-    """int32 [k]: what a random replacement is drawn from; no special and no unused tokens"""
+    """int32 [k]: what a random replacement is drawn from; no special or unused tokens, and no `##` pieces, which
+    would stand without a head"""
 
     @classmethod
     def of(cls, tokens: Sequence[str]) -> MaskingVocabulary:
@@ -36,15 +37,16 @@ class MaskingVocabulary:
         missing = [token for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]") if token not in ids]
         if missing:
             raise ValueError(f"the vocabulary has no {', '.join(missing)}; masked-LM batches need them.")
-        special = [token.startswith("[") and token.endswith("]") and len(token) > 2 for token in tokens]
+        special = np.array([token.startswith("[") and token.endswith("]") and len(token) > 2 for token in tokens])
+        continuation = np.array([token.startswith("##") and len(token) > 2 for token in tokens])
         return cls(
             size=len(tokens),
             pad=ids["[PAD]"],
             cls=ids["[CLS]"],
             sep=ids["[SEP]"],
             mask=ids["[MASK]"],
-            continuation=np.array([token.startswith("##") and len(token) > 2 for token in tokens]),
-            ordinary=np.flatnonzero(~np.array(special)).astype(np.int32),
+            continuation=continuation,
+            ordinary=np.flatnonzero(~(special | continuation)).astype(np.int32),
         )
 
 
@@ -59,7 +61,8 @@ class BatchSettings:
     max_ngrams: int = 3
     """units masked together, n of them with a probability proportional to 1/n"""
     levels: Sequence[Sequence[float]] = ((0.0, 1.0, 0.0, 0.0),)
-    """shares of the samples masked by character, word, phrase and entity, one row an epoch; the last row goes on"""
+    """shares of the samples masked by character, word, phrase and entity: one row an epoch of the sample's corpus, the
+    last of them for all later ones"""
     sentence_order: bool = True
     """cut samples into sentence-order pairs where the map allows it"""
     mask_share: float = 0.8

@@ -29,6 +29,7 @@ Blending::Blending(std::vector<int64_t> weights) : weights_(std::move(weights)) 
     }
     // In units of 1 / (total * span): corpus i may be taken once its due share exceeds what it got by `total`, and has
     // to be before it exceeds it by total * (span - 1). Of those that may, the one with the earliest deadline is taken.
+    // There is always one: what is due adds up to 1, so somebody's share of it is at least 1 / corpora >= 1 / span.
     const int64_t span = 2 * corpora - 2;
     for (int64_t n = 1; n <= total; ++n) {
         int32_t best = -1;

@@ -75,7 +75,7 @@ def texts(batch: Arrays) -> list[list[list[int]]]:
     return found
 
 
-@effort(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@effort(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(small_corpora(), min_size=1, max_size=3), settings(), st.randoms(use_true_random=False), st.data())
 def test_a_batch_equals_the_plain_one(
     corpora: list[SmallCorpus], s: oracle.Settings, rng: Any, data: st.DataObject

@@ -40,7 +40,7 @@ def of_sentences(*documents: list[int]) -> SmallCorpus:
     return SmallCorpus(np.zeros(offsets[-1], np.uint16), None, offsets, ends, 1)
 
 
-@effort(max_examples=300, deadline=None)
+@effort(max_examples=200, deadline=None)
 @given(
     small_corpora(), st.integers(2, 60), st.sampled_from([0.0, 0.1, 0.9, 1.0]), st.booleans(), st.integers(0, 2**64 - 1)
 )
