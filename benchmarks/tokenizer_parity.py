@@ -3,24 +3,9 @@
     python -m benchmarks.tokenizer_parity --strings 1000000 --data ../shared/data
 
 Every line of the data's text files is compared with both vocabularies, and so are generated strings, with every setting
-of lower-casing and accents. The ids must be equal, save where one of the two is known to go its own way; those are the
-differences stated here, and `--characters` shows for each of the 1,114,112 code points that there are no others. The
-native tokenizer follows Unicode as its build interpreter knows it (13.0 on Python 3.10), which is what BERT's and
-PaddleNLP's own Python tokenizers do, and therefore what the models were trained with.
-
-fast-tokenizer-python 1.0.2, built with a later ICU:
-- code points that are unassigned in our Unicode version may be letters in its own; we drop all of them, and U+1734,
-  which was a combining mark up to Unicode 13. (`tokenizers` keeps every unassigned code point.)
-- it reads private-use U+10xxxx as U+xxxx (its UTF-8 decoder loses a bit); we drop private use.
-- it aborts the process on lone surrogates and on capitals whose small letters take more bytes; we drop surrogates,
-  as control characters, and lower the capitals.
-- without accent stripping, it makes `i` of U+0130; we make `i` and a combining dot, as Unicode and `tokenizers` do.
-
-tokenizers 0.23.3, whose character categories are those of Unicode 8:
-- unassigned code points are letters to it; we drop them.
-- marks, punctuation and format characters that came or changed later are letters to it (`LATER_THAN_UNICODE_8`).
-- U+2B820 to U+2B91F are no CJK characters to it, by a slip in one digit; to us, to BERT and to fast-tokenizer they are.
-- it refuses lone surrogates.
+of lower-casing and accents. The ids must be equal, save where one of the two is known to go its own way. Those
+differences are told in native/README.md and are stated here as sets of characters; `--characters` shows for each of the
+1,114,112 code points that there are no others.
 """
 
 from __future__ import annotations
@@ -62,6 +47,7 @@ def characters_of(ranges: str) -> set[str]:
 
 
 SURROGATES = characters_of("D800-DFFF")
+# Surrogates, and capitals whose small letters take more bytes in UTF-8: fast-tokenizer-python calls abort().
 ABORTING = characters_of("23A 23E 10023A 10023E") | SURROGATES
 UNASSIGNED = {chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Cn"}
 # What each of the two takes in its own way, or not at all.
@@ -75,6 +61,7 @@ MOVABLE = {
     for part in unicodedata.normalize("NFD", character)
     if unicodedata.combining(part) and unicodedata.category(part) != "Mn"
 }
+# Private use as fast-tokenizer-python reads it: its UTF-8 decoder loses a bit.
 _PLANE_16 = {code: code - 0x100000 for code in range(0x100000, 0x110000)}
 
 

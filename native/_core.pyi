@@ -115,8 +115,8 @@ class ErnieTokenizer:
     ) -> PaddedBatch:
         """Encodes texts, or pairs, into arrays of equal rows; `dtype` is int64 or int32.
 
-        Rows are as long as the longest, or as `max_length` where `padding` says so. Raises ValueError as `encode`
-        does, where there are not as many pairs as texts, and where a row has to be filled up without a [PAD].
+        Rows are as long as the longest, and where `padding` says so at least `max_length`. Raises ValueError as
+        `encode` does, where there are not as many pairs as texts, and where a row has to be filled up without a [PAD].
         """
     def encode_flat(
         self, texts: Sequence[str], *, special_tokens: bool = False
