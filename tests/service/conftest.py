@@ -126,3 +126,11 @@ def service(tiny_models: Path) -> Iterator[Service]:
     with serving(tiny_models, "--max-inputs", "40", "--max-masks", "3") as running:
         running.wait_ready()
         yield running
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Service]:
+    """A ready service of the models that come with the repository."""
+    with serving(ROOT / "models") as running:
+        running.wait_ready()
+        yield running

@@ -1,22 +1,14 @@
 """The models that come with the repository: whole, small, and sensible on plain sentences."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from model_build.bundle import find_bundles, verify_bundle
-from tests.service.conftest import ROOT, Service, serving
+from tests.service.conftest import ROOT, Service
 
 MODELS = ROOT / "models"
-
-
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[Service]:
-    with serving(MODELS) as running:
-        running.wait_ready()
-        yield running
 
 
 def test_the_bundles_are_as_they_were_written_and_small() -> None:
