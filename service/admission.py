@@ -32,18 +32,15 @@ class Admission:
         """
         if self.requests >= self._max_requests:
             raise self._overloaded()
-        place = Place(self)
-        place.hold(tokens)
         if not self.requests:
             self._last_leave = self._clock()
-        self.requests += 1
-        try:
-            yield place
-        finally:
-            self.requests -= 1
-            self.tokens -= place.tokens
-            if place.tokens:
-                self._measure(place.tokens)
+        place = Place(self)
+        with place.holding(tokens):
+            self.requests += 1
+            try:
+                yield place
+            finally:
+                self.requests -= 1
 
     def hold(self, tokens: int) -> None:
         """Counts `tokens` as in work. Raises Problem: `overloaded`, or `too_large` for ever."""
@@ -55,6 +52,12 @@ class Admission:
         if self.tokens + tokens > self._max_tokens:
             raise self._overloaded()
         self.tokens += tokens
+
+    def release(self, tokens: int) -> None:
+        """They are done."""
+        self.tokens -= tokens
+        if tokens:
+            self._measure(tokens)
 
     def _overloaded(self) -> Problem:
         return Problem(
@@ -83,9 +86,12 @@ class Place:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self.tokens = 0
 
-    def hold(self, tokens: int) -> None:
-        """Takes room for tokens, all of them or none; raises Problem."""
+    @contextlib.contextmanager
+    def holding(self, tokens: int) -> Iterator[None]:
+        """Room for tokens for the time of the block, for all of them or none; raises Problem."""
         self._admission.hold(tokens)
-        self.tokens += tokens
+        try:
+            yield
+        finally:
+            self._admission.release(tokens)

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from service.classify import answer
-from service.engine.messages import MaskOutput
-from service.models import ServedModel, Timings
+from service.engine.messages import Item, MaskOutput
+from service.joint_fill import Ask, Blank, Filling, Tokens, beam_search, score_targets
+from service.models import ServedModel, Session, Timings
 from service.problems import RESPONSES, Problem
-from service.schemas import FillMaskRequest
+from service.schemas import FillMaskRequest, TextInput
 from service.tokenization import MASK, Tokenizer
+from service.windows import Windows
 
 router = APIRouter(responses=RESPONSES)
 DEFAULT_TOP_K = 5
+DEFAULT_SPAN = 4
+# A beam of fewer than these loses words whose first character is not among the likeliest.
+LEAST_BEAM = 8
+# More would hold up the event loop, or not fit into a message of the engine.
+MAX_ANSWER_CHARACTERS = 4_000_000
+MAX_SCORES = 500_000
+_RUN = re.compile(r"((?:\[MASK\])+)(\+?)")
 
 
 @router.post("/fill-mask")
 async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
-    """Candidates for every mask of every input, each mask for itself, the likeliest first."""
+    """Candidates for the masks of every input, the likeliest first.
+
+    `independent`, as the fill-mask pipeline of Hugging Face does it: `masks` has a list for each mask, which is filled
+    for itself while the others stay masks. Unlike there, a list of one text gives a list of one result, special tokens
+    are no candidates, and a target of several tokens is scored as a whole instead of by its first token.
+
+    `joint`: `fills` is a list of ways to fill all masks of the text together, as one word or entity. `score` is the
+    product of each token's probability given those before it. Where the number of tokens is open (`[MASK]+`, or
+    `span`), candidates are ranked by `token_score`, the geometric mean.
+    """
     model = request.app.state.models.for_task(body.model, "fill-mask")
     request.state.model = model.name
     request.state.timings = timings = Timings()
@@ -34,63 +53,305 @@ async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) ->
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
     if not body.targets and (body.top_k or 0) > most:
         raise Problem("invalid_input", f"top_k is {body.top_k}, but {model.name} gives at most {most} candidates.")
-    targets = await target_ids(model.tokenizer, body.targets or [])
-    encodings, outputs = await model.run(body, timings, targets)
-    results: list[dict[str, Any]] = []
-    for given, encoding, output in zip(body.inputs, encodings, outputs, strict=True):
-        sequences = [part for text in (given.text, given.text_pair or "") for part in holes(text)]
-        masks = []
-        for (before, after), mask in zip(sequences, output.masks, strict=True):
-            ranked = candidates(model.tokenizer, mask, targets, body.top_k)
-            masks.append(
-                [
-                    {
-                        "token": (token := model.tokenizer.tokens[token_id]),
-                        "token_id": token_id,
-                        "score": score,
-                        "sequence": f"{before}{token.removeprefix('##')}{after}",
-                    }
-                    for token_id, score in ranked
-                ]
+    _check_size(body)
+    targets = await target_tokens(model.tokenizer, body.targets or [])
+
+    async def work(session: Session) -> list[dict[str, Any]]:
+        most = session.settings.max_masks
+        for index, each in enumerate(body.inputs):
+            if (masks := len(holes_of(each))) > most:
+                raise Problem("invalid_input", f"inputs[{index}] has {masks} masks, but at most {most} are allowed.")
+        fill = Fill(session, body, targets)
+        if body.strategy == "joint":
+            return await fill.jointly()
+        if any(len(target) > 1 for target in targets):
+            return await fill.by_long_targets()
+        return await fill.each_for_itself()
+
+    return await model.answered(body, timings, work)
+
+
+def _check_size(body: FillMaskRequest) -> None:
+    masks = [each.text.count(MASK) + (each.text_pair or "").count(MASK) for each in body.inputs]
+    top_k = body.top_k or DEFAULT_TOP_K
+    lengths = [max(len(each.text), len(each.text_pair or "")) for each in body.inputs]
+    characters = sum(count * top_k * length for count, length in zip(masks, lengths, strict=True))
+    if characters > MAX_ANSWER_CHARACTERS:
+        raise Problem(
+            "too_large",
+            f"the answer would have {characters} characters, more than {MAX_ANSWER_CHARACTERS}; "
+            "send fewer texts or masks, or a smaller top_k.",
+        )
+    scores = sum(masks) * len(body.targets or [])
+    if scores > MAX_SCORES:
+        raise Problem(
+            "too_large",
+            f"{sum(masks)} masks with {len(body.targets or [])} targets are {scores} scores, more than {MAX_SCORES}; "
+            "send fewer texts, masks or targets.",
+        )
+
+
+class Fill:
+    """One request's way through the model."""
+
+    def __init__(self, session: Session, body: FillMaskRequest, targets: Sequence[Tokens]) -> None:
+        self._session = session
+        self._body = body
+        self._targets = targets
+        self._tokenizer = session.model.tokenizer
+        self._top_k = body.top_k or DEFAULT_TOP_K
+        self._texts = 0
+
+    async def each_for_itself(self) -> list[dict[str, Any]]:
+        """Every mask by its own probabilities, all in one question to the engine."""
+        targets = [target[0] for target in self._targets]
+        results: list[dict[str, Any]] = []
+        items: list[Item] = []
+        places: list[list[tuple[int, int]]] = []  # for each input and mask: the item, and the mask's number in it
+        for index, given in enumerate(self._body.inputs):
+            windows, truncated = await self._encode(index, given)
+            used: dict[int, list[int]] = {}
+            where = []
+            for column in windows.whole.mask_positions:
+                window = windows.best_for([column]) or 0
+                columns = used.setdefault(window, [])
+                where.append((window, len(columns)))
+                columns.append(windows.column(window, column) or 0)
+            numbers = {window: len(items) + order for order, window in enumerate(used)}
+            texts = [windows.encodings[window] for window in used]
+            items += [
+                Item(text.input_ids, text.token_type_ids, columns, targets)
+                for text, columns in zip(texts, used.values(), strict=True)
+            ]
+            places.append([(numbers[window], order) for window, order in where])
+            tokens = sum(len(text.input_ids) for text in texts)
+            results.append({"masks": [], "tokens": tokens, "windows": len(windows.spans), "truncated": truncated})
+        outputs = await self._session.infer(items)
+        for given, result, each in zip(self._body.inputs, results, places, strict=True):
+            for (before, after), (item, order) in zip(holes_of(given), each, strict=True):
+                ranked = candidates(self._tokenizer, outputs[item].masks[order], targets, self._top_k)
+                result["masks"].append(
+                    [
+                        {
+                            "token": (token := self._tokenizer.tokens[token_id]),
+                            "token_id": token_id,
+                            "score": score,
+                            "sequence": f"{before}{token.removeprefix('##')}{after}",
+                        }
+                        for token_id, score in ranked
+                    ]
+                )
+            await asyncio.sleep(0)
+        return results
+
+    async def by_long_targets(self) -> list[dict[str, Any]]:
+        """Every mask by targets of which some have several tokens: such a mask becomes as many masks."""
+        blanks: list[Blank] = []
+        scored: list[list[Tokens]] = []
+        results: list[dict[str, Any]] = []
+        owners: list[tuple[int, int]] = []  # for each blank: the input, and the mask's number in it
+        by_count: dict[int, list[Tokens]] = {}
+        for target in self._targets:
+            by_count.setdefault(len(target), []).append(target)
+        for index, given in enumerate(self._body.inputs):
+            result: dict[str, Any] = {"masks": [], "tokens": 0, "windows": 1, "truncated": False}
+            for number in range(len(holes_of(given))):
+                for count, targets in by_count.items():
+                    blank = await self._blank(index, widened(given, number, count), result, number, count)
+                    blanks.append(blank)
+                    scored.append(targets)
+                    owners.append((index, number))
+            results.append(result)
+        fillings = await score_targets(blanks, scored, self._ask(results, [index for index, _ in owners]))
+        for index, given in enumerate(self._body.inputs):
+            for number, (before, after) in enumerate(holes_of(given)):
+                own = [each for each, owner in zip(fillings, owners, strict=True) if owner == (index, number)]
+                ranked = sorted((one for each in own for one in each), key=lambda one: -one.token_score)
+                results[index]["masks"].append(
+                    [
+                        {
+                            "token": self._written(one),
+                            "token_id": one.tokens[0] if len(one.tokens) == 1 else None,
+                            "tokens": self._tokens(one),
+                            "score": one.score,
+                            "token_score": one.token_score,
+                            "sequence": f"{before}{self._written(one)}{after}",
+                        }
+                        for one in ranked[: self._top_k]
+                    ]
+                )
+            await asyncio.sleep(0)
+        return results
+
+    async def jointly(self) -> list[dict[str, Any]]:
+        """All masks of a text together."""
+        blanks: list[Blank] = []
+        owners: list[tuple[int, TextInput]] = []
+        results: list[dict[str, Any]] = []
+        for index, given in enumerate(self._body.inputs):
+            result: dict[str, Any] = {"fills": [], "tokens": 0, "windows": 1, "truncated": False}
+            for text in self._variants(index, given):
+                blanks.append(await self._blank(index, text, result))
+                owners.append((index, text))
+            results.append(result)
+        width = max(LEAST_BEAM, self._top_k)
+        ask = self._ask(results, [index for index, _ in owners])
+        beams = await beam_search(blanks, width, self._tokenizer.special_ids, ask)
+        for index, result in enumerate(results):
+            own = [
+                (one, text) for beam, (owner, text) in zip(beams, owners, strict=True) if owner == index for one in beam
+            ]
+            own.sort(key=lambda pair: -pair[0].token_score)
+            result["fills"] = [
+                {
+                    "text": self._written(one),
+                    "tokens": self._tokens(one),
+                    "score": one.score,
+                    "token_score": one.token_score,
+                    "sequence": sequence(text, self._tokens(one)),
+                }
+                for one, text in own[: self._top_k]
+            ]
+            await asyncio.sleep(0)
+        return results
+
+    def _variants(self, index: int, given: TextInput) -> list[TextInput]:
+        """The text as it is, or where the number of its masks is open, with one mask, with two, and so on."""
+        runs = [(name, run) for name in ("text", "text_pair") for run in _RUN.finditer(getattr(given, name) or "")]
+        if self._body.span is None and not any(run[2] for _, run in runs):
+            return [given]
+        most, span = self._session.settings.max_span, self._body.span or DEFAULT_SPAN
+        if span > most:
+            raise Problem("invalid_input", f"span is {span}, but at most {most} tokens are filled together.")
+        if len(runs) != 1:
+            raise Problem(
+                "invalid_input",
+                f"inputs[{index}] must have one [MASK]+, or one row of masks, and no others.",
             )
-        results.append({"masks": masks, "tokens": len(encoding.input_ids), "truncated": encoding.truncated})
-    return results
+        ((name, run),) = runs
+        text = getattr(given, name)
+        return [
+            given.model_copy(update={name: f"{text[: run.start()]}{MASK * count}{text[run.end() :]}"})
+            for count in range(1, span + 1)
+        ]
+
+    async def _encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
+        """The windows of an input whose masks are as many as stand there; raises Problem."""
+        windows, truncated = await self._session.encode(index, given)
+        written = len(holes_of(given))
+        # Where the tokenizer saw another number of masks than stand there, none of them could be put back in place.
+        if not written or windows.whole.masks != written:
+            raise Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
+        if len(windows.whole.mask_positions) < written:
+            raise Problem("invalid_input", f"inputs[{index}] loses a mask to truncation; shorten the text before it.")
+        return windows, truncated
+
+    async def _blank(
+        self, index: int, given: TextInput, result: dict[str, Any], first: int = 0, count: int | None = None
+    ) -> Blank:
+        """The window in which the masks from `first` on, `count` of them or all, have most context."""
+        windows, truncated = await self._encode(index, given)
+        result["windows"], result["truncated"] = len(windows.spans), truncated
+        columns = windows.whole.mask_positions[first : None if count is None else first + count]
+        window = windows.best_for(columns)
+        if window is None:
+            raise Problem(
+                "invalid_input", f"inputs[{index}] has masks too far apart to be filled together; shorten the text."
+            )
+        text = windows.encodings[window]
+        return Blank(text.input_ids, text.token_type_ids, [windows.column(window, column) or 0 for column in columns])
+
+    def _ask(self, results: list[dict[str, Any]], owners: list[int]) -> Ask:
+        """Asks the engine, bounds how often, and counts what each input costs; `owners` are the blanks' inputs."""
+        most = self._session.settings.max_fill_texts
+
+        async def ask(blanks: list[int], items: list[Item]) -> list[MaskOutput]:
+            self._texts += len(items)
+            if self._texts > most:
+                raise Problem(
+                    "too_large",
+                    f"the request needs more than {most} texts run; send fewer texts, masks or targets, or a smaller "
+                    "top_k or span.",
+                )
+            for blank, item in zip(blanks, items, strict=True):
+                results[owners[blank]]["tokens"] += len(item.input_ids)
+            return [output.masks[0] for output in await self._session.infer(items)]
+
+        return ask
+
+    def _tokens(self, filling: Filling) -> list[str]:
+        return [self._tokenizer.tokens[token] for token in filling.tokens]
+
+    def _written(self, filling: Filling) -> str:
+        return written(self._tokens(filling))
 
 
-async def target_ids(tokenizer: Tokenizer, targets: Sequence[str]) -> list[int]:
-    """Ids of the targets, each once; raises Problem for one that is not exactly one known token.
+def written(tokens: Sequence[str]) -> str:
+    """Tokens as text: pieces joined to their words, a space between Latin words and numbers."""
+    text = ""
+    for token in tokens:
+        apart = text[-1:].isascii() and text[-1:].isalnum() and token[:1].isascii() and token[:1].isalnum()
+        text += token[2:] if token.startswith("##") and len(token) > 2 else f" {token}" if apart else token
+    return text
+
+
+async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str]) -> list[Tokens]:
+    """Tokens of the targets, each target once; raises Problem for one that the vocabulary cannot write.
 
     A token as candidates write it, `##` included, stands for itself.
     """
-    ids: dict[int, None] = {}
+    found: dict[Tokens, None] = {}
     for index, target in enumerate(targets):
         if target in tokenizer.ids:
             pieces = [tokenizer.ids[target]]
         else:
             pieces = tokenizer.pieces(target) if target.strip() else []
             await asyncio.sleep(0)
-        if len(pieces) != 1 or pieces[0] == tokenizer.unknown_id:
-            written = " ".join(tokenizer.tokens[piece] for piece in pieces) or "nothing"
+        if not pieces or tokenizer.unknown_id in pieces:
+            shown = " ".join(tokenizer.tokens[piece] for piece in pieces) or "nothing"
             raise Problem(
-                "invalid_input", f"targets[{index}] must be one token of the vocabulary, but {target!r} is {written}."
+                "invalid_input", f"targets[{index}] must be of tokens of the vocabulary, but {target!r} is {shown}."
             )
-        ids[pieces[0]] = None
-    return list(ids)
+        found[tuple(pieces)] = None
+    return list(found)
 
 
-def candidates(
-    tokenizer: Tokenizer, mask: MaskOutput, targets: Sequence[int], top_k: int | None
-) -> list[tuple[int, float]]:
+def candidates(tokenizer: Tokenizer, mask: MaskOutput, targets: Sequence[int], top_k: int) -> list[tuple[int, float]]:
     """Ids and probabilities, the likeliest first: of the targets where there are any, else of the vocabulary."""
     if targets:
         return sorted(zip(targets, mask.target_scores, strict=True), key=lambda pair: -pair[1])[:top_k]
     ordinary = (
         pair for pair in zip(mask.top_ids, mask.top_scores, strict=True) if pair[0] not in tokenizer.special_ids
     )
-    return [pair for pair, _ in zip(ordinary, range(top_k or DEFAULT_TOP_K), strict=False)]
+    return [pair for pair, _ in zip(ordinary, range(top_k), strict=False)]
+
+
+def holes_of(given: TextInput) -> list[tuple[str, str]]:
+    """What stands before and after each mask, in the text that it is in."""
+    return [hole for text in (given.text, given.text_pair or "") for hole in holes(text)]
 
 
 def holes(text: str) -> list[tuple[str, str]]:
     """What stands before and after each mask of a text."""
     parts = text.split(MASK)
     return [(MASK.join(parts[:cut]), MASK.join(parts[cut:])) for cut in range(1, len(parts))]
+
+
+def widened(given: TextInput, number: int, count: int) -> TextInput:
+    """The input with mask `number` replaced by `count` masks."""
+    in_text = len(holes(given.text))
+    name, place = ("text", number) if number < in_text else ("text_pair", number - in_text)
+    before, after = holes(getattr(given, name))[place]
+    return given.model_copy(update={name: f"{before}{MASK * count}{after}"})
+
+
+def sequence(given: TextInput, tokens: Sequence[str]) -> str:
+    """The text with its masks filled; where both texts of a pair have masks, both, one a line."""
+    remaining = list(tokens)
+    lines = []
+    for text in (given.text, given.text_pair or ""):
+        parts = text.split(MASK)
+        if len(parts) > 1:
+            filling = [remaining.pop(0).removeprefix("##") for _ in parts[1:]]
+            lines.append("".join(part + fill for part, fill in zip(parts, [*filling, ""], strict=True)))
+    return "\n".join(lines)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from opentelemetry import trace
 
@@ -16,14 +17,16 @@ from model_build.bundle import Bundle, BundleError, Task, open_bundle
 from service.admission import Admission, Place
 from service.control import Model, Table
 from service.engine.client import EngineFailed, EngineLink
-from service.engine.messages import Answer, Item, Output
+from service.engine.messages import Item, Output
 from service.metrics import Metrics
 from service.problems import Problem
 from service.schemas import Envelope, TextInput
 from service.settings import Settings
-from service.tokenization import MASK, Encoding, tokenizer_named
+from service.tokenization import tokenizer_named
+from service.windows import NoRoom, Windows
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass
@@ -90,42 +93,8 @@ class ServedModel:
         """Names of `count` classes; LABEL_0, LABEL_1 … where the bundle has none."""
         return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
 
-    async def encode(self, inputs: Sequence[TextInput], request: Envelope) -> list[Encoding]:
-        """Encodes every input; raises Problem `invalid_input` naming the first that cannot be served."""
-        limit = self.manifest.max_length
-        encodings = []
-        for index, each in enumerate(inputs):
-            if index:
-                await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
-            encoding = await self.tokenizer.encode(each.text, each.text_pair, limit)
-            if encoding.truncated and request.truncation == "error":
-                raise Problem(
-                    "invalid_input",
-                    f"inputs[{index}] has {encoding.full_length} tokens, but {self.name} takes at most {limit}; "
-                    'shorten it, or send "truncation": "truncate".',
-                )
-            if self.manifest.task == "fill-mask":
-                self._check_masks(index, each, encoding)
-            encodings.append(encoding)
-        return encodings
-
-    def _check_masks(self, index: int, given: TextInput, encoding: Encoding) -> None:
-        written = given.text.count(MASK) + (given.text_pair or "").count(MASK)
-        # Where the tokenizer saw another number of masks than stand there, none of them could be put back in place.
-        if not written or encoding.masks != written:
-            raise Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
-        if len(encoding.mask_positions) < encoding.masks:
-            raise Problem("invalid_input", f"inputs[{index}] loses a mask to truncation; shorten the text before it.")
-        if encoding.masks > self._settings.max_masks:
-            raise Problem(
-                "invalid_input",
-                f"inputs[{index}] has {encoding.masks} masks, but at most {self._settings.max_masks} are allowed.",
-            )
-
-    async def run(
-        self, request: Envelope, timings: Timings, targets: Sequence[int] = ()
-    ) -> tuple[list[Encoding], list[Output]]:
-        """Tokenises, queues, and awaits the engine; raises Problem for everything that may go wrong on the way."""
+    async def answered(self, request: Envelope, timings: Timings, work: Callable[[Session], Awaitable[T]]) -> T:
+        """What `work` makes of a session with the engine; raises Problem for all that may go wrong on the way."""
         limit = self._settings.max_inputs
         if len(request.inputs) > limit:
             raise Problem(
@@ -136,33 +105,91 @@ class ServedModel:
         seconds = (request.timeout_ms or self._settings.request_timeout_ms) / 1000
         # Its place is taken before anything is spent on the request: overload is answered at once.
         with self.admission.admit() as place:
-            work = self._work(request, timings, targets, time.monotonic() + seconds, place)
+            session = Session(self, self._settings, request, timings, time.monotonic() + seconds, place)
             try:
-                encodings, answer = await asyncio.wait_for(work, seconds)
+                result = await asyncio.wait_for(work(session), seconds)
             except asyncio.TimeoutError:
                 raise Problem("deadline_exceeded", "the request's time ran out before it was answered.") from None
             except EngineFailed as error:
                 raise Problem(error.code, str(error), retry_after=self.admission.retry_after()) from error
-        timings.queue, timings.inference = answer.queue_seconds, answer.inference_seconds
         spans(timings)
         self._metrics.tokenize.labels(self.name).observe(timings.tokenize)
         self._metrics.queue.labels(self.name).observe(timings.queue)
-        self._metrics.truncated.labels(self.name).inc(sum(encoding.truncated for encoding in encodings))
-        return encodings, answer.outputs
+        self._metrics.truncated.labels(self.name).inc(session.truncated)
+        return result
 
-    async def _work(
-        self, request: Envelope, timings: Timings, targets: Sequence[int], deadline: float, place: Place
-    ) -> tuple[list[Encoding], Answer]:
+
+class Session:
+    """One request's dealings with the tokenizer and the engine of a model."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        settings: Settings,
+        request: Envelope,
+        timings: Timings,
+        deadline: float,
+        place: Place,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.truncated = 0
+        self._request = request
+        self._timings = timings
+        self._deadline = deadline
+        self._place = place
+
+    async def encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
+        """The windows of `inputs[index]`, and whether it was cut instead; raises Problem `invalid_input`."""
         begun = time.perf_counter()
-        encodings = await self.encode(request.inputs, request)
-        timings.tokenize = time.perf_counter() - begun
-        fill_mask = self.manifest.task == "fill-mask"
-        items = [
-            Item(each.input_ids, each.token_type_ids, each.mask_positions if fill_mask else [], list(targets))
-            for each in encodings
-        ]
-        place.hold(sum(len(item.input_ids) for item in items))
-        return encodings, await self.engine.infer(items, deadline, request.priority)
+        try:
+            return await self._encode(f"inputs[{index}]", given)
+        finally:
+            self._timings.tokenize += time.perf_counter() - begun
+            await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
+
+    async def _encode(self, name: str, given: TextInput) -> tuple[Windows, bool]:
+        limit, model = self.model.manifest.max_length, self.model.name
+        encoding = await self.model.tokenizer.encode(given.text, given.text_pair, limit)
+        if not encoding.truncated:
+            return Windows(encoding, limit), False
+        if self._request.truncation == "truncate":
+            self.truncated += 1
+            return Windows(encoding, limit), True
+        if self._request.truncation == "error":
+            raise Problem(
+                "invalid_input",
+                f"{name} has {encoding.full_length} tokens, but {model} takes at most {limit}; "
+                'shorten it, or send "truncation": "window" or "truncate".',
+            )
+        # Bounded before it is encoded whole: a window adds at least half of its length.
+        most = self.settings.max_windows
+        if encoding.full_length <= most * limit:
+            whole = await self.model.tokenizer.encode(given.text, given.text_pair, encoding.full_length)
+            try:
+                windows = Windows(whole, limit)
+            except NoRoom:
+                raise Problem(
+                    "invalid_input",
+                    f"{name} has a text_pair that leaves no room for windows of {limit} tokens; "
+                    'shorten it, or send "truncation": "truncate".',
+                ) from None
+            if len(windows.spans) <= most:
+                return windows, False
+        raise Problem(
+            "invalid_input",
+            f"{name} has {encoding.full_length} tokens, more than {most} windows of {limit} hold; "
+            'split it, or send "truncation": "truncate".',
+        )
+
+    async def infer(self, items: Sequence[Item]) -> list[Output]:
+        """Results of the items, all in one request to the engine; raises Problem and EngineFailed."""
+        tokens = sum(len(item.input_ids) for item in items)
+        with self._place.holding(tokens):
+            answer = await self.model.engine.infer(items, self._deadline, self._request.priority)
+        self._timings.queue += answer.queue_seconds
+        self._timings.inference += answer.inference_seconds
+        return answer.outputs
 
 
 class Models:

@@ -94,7 +94,11 @@ class Envelope(BaseModel):
     text_pair: Text | None = Field(None, description="second text that goes with text")
     model: Text | None = Field(None, description="may be left out where one model does the task")
     top_k: StrictInt | None = Field(None, ge=1, description="results per text")
-    truncation: Truncation = Field("error", description="what to do with a text longer than the model")
+    truncation: Truncation = Field(
+        "window",
+        description="a text longer than the model is read in overlapping windows, refused (error), or cut (truncate); "
+        "the answer says how many windows there were and whether it was cut",
+    )
     priority: Priority = Field("interactive", description="batch gives way to interactive, for two seconds at most")
     timeout_ms: StrictInt | None = Field(None, ge=1, le=600_000, description="deadline of this request")
 
@@ -122,13 +126,6 @@ class Envelope(BaseModel):
             raise ValueError("must not be an empty list")
         return inputs
 
-    @field_validator("truncation")
-    @classmethod
-    def _known(cls, truncation: str) -> str:
-        if truncation == "window":
-            raise ValueError('"window" is not supported yet; use "error" or "truncate"')
-        return truncation
-
 
 class ClassifyRequest(Envelope):
     """Body of POST /classify."""
@@ -146,12 +143,20 @@ class FillMaskRequest(Envelope):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "他在大[MASK]里教书。", "top_k": 5}]})
 
-    targets: list[Target] | None = Field(None, min_length=1, max_length=1000, description="score these tokens only")
-    strategy: Literal["independent", "joint"] = Field("independent", description="several masks of one text")
+    targets: list[Target] | None = Field(
+        None, min_length=1, max_length=1000, description="score these only; one may be of several tokens"
+    )
+    strategy: Literal["independent", "joint"] = Field(
+        "independent", description="several masks of one text: each for itself, or together, as one word"
+    )
+    span: StrictInt | None = Field(
+        None, ge=1, description="with joint: the text's masks, or its [MASK]+, stand for 1 to so many tokens"
+    )
 
-    @field_validator("strategy")
-    @classmethod
-    def _possible(cls, strategy: str) -> str:
-        if strategy == "joint":
-            raise ValueError('"joint" is not supported yet; use "independent"')
-        return strategy
+    @model_validator(mode="after")
+    def _fits(self) -> FillMaskRequest:
+        if self.span is not None and self.strategy != "joint":
+            raise ValueError('has span, which needs "strategy": "joint"')
+        if self.targets and self.strategy == "joint":
+            raise ValueError('has targets, which are for "strategy": "independent"')
+        return self

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     max_queue_tokens: int = Field(200_000, ge=1, description="tokens in work per model before 429")
     max_inputs: int = Field(256, ge=1, le=MAX_INPUTS, description="texts in one request")
     max_masks: int = Field(64, ge=1, description="masks in one text")
+    max_windows: int = Field(16, ge=1, le=256, description="windows of one long text")
+    max_span: int = Field(8, ge=1, le=32, description="tokens of one target or one filled span")
+    max_fill_texts: int = Field(2048, ge=1, description="variants of its texts that one fill-mask request may need run")
     max_body_bytes: int = Field(2 << 20, ge=1, description="size of a request body")
     request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")
 

@@ -74,6 +74,27 @@ def test_top_k_limits_the_labels(service: Service) -> None:
     assert len(classify(service, {"inputs": "好", "top_k": 1})["results"][0]["labels"]) == 1
 
 
+def test_a_long_text_is_read_in_windows_whose_probabilities_are_averaged(service: Service) -> None:
+    text = "好" * 40 + "不" * 60
+    whole = classify(service, {"inputs": text})["results"][0]
+    assert (whole["windows"], whole["tokens"], whole["truncated"]) == (2, 128, False)
+    parts = classify(service, {"inputs": [text[:62], text[38:]]})["results"]
+    for place in range(2):
+        label = whole["labels"][place]["label"]
+        scores = [each["score"] for part in parts for each in part["labels"] if each["label"] == label]
+        assert whole["labels"][place]["score"] == pytest.approx(sum(scores) / 2, abs=1e-5)
+
+
+def test_a_mask_of_a_long_text_is_filled_in_the_window_around_it(service: Service) -> None:
+    answer = fill_mask(service, {"inputs": "好" * 70 + "[MASK]" + "不" * 40})["results"][0]
+    # Of the windows at tokens 0, 24 and 49 only the last is run: there the mask has 21 tokens before it and the end.
+    assert (answer["windows"], answer["tokens"]) == (3, 64)
+    alone = fill_mask(service, {"inputs": "好" * 21 + "[MASK]" + "不" * 40})["results"][0]
+    for found, expected in zip(answer["masks"][0], alone["masks"][0], strict=True):
+        assert found["token"] == expected["token"]
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-6)
+
+
 def test_a_long_text_is_cut_when_asked_for_and_the_answer_says_so(service: Service) -> None:
     answer = classify(service, {"inputs": ["好" * 100, "好"], "truncation": "truncate"})
     assert [result["truncated"] for result in answer["results"]] == [True, False]
