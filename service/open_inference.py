@@ -7,7 +7,6 @@ pairs are meant. Parameters of a request are those of the other endpoints, and T
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -232,16 +231,8 @@ def _masks(results: list[dict[str, Any]]) -> list[OutputTensor]:
     depth = max(len(candidates) for result in results for candidates in result["masks"])
     shape = (len(results), max(counts), depth)
     empty = {"token": "", "score": 0.0, "sequence": ""}
-
-    def filled_up(candidates: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        return [*candidates, *[empty] * (depth - len(candidates))]
-
-    flat = [
-        candidate
-        for result in results
-        for candidates in [*result["masks"], *[[]] * (max(counts) - len(result["masks"]))]
-        for candidate in filled_up(candidates)
-    ]
+    rows = [[*result["masks"], *[[]] * (max(counts) - count)] for result, count in zip(results, counts, strict=True)]
+    flat = [each for row in rows for mask in row for each in [*mask, *[empty] * (depth - len(mask))]]
     return [
         OutputTensor("tokens", "BYTES", shape, [each["token"] for each in flat]),
         OutputTensor("scores", "FP32", shape, [each["score"] for each in flat]),

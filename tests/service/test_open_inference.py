@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tritonclient.utils import InferenceServerException
 
 from service.engine.client import EngineFailed
@@ -241,6 +243,11 @@ def built(tmp_path: Path) -> tuple[FastAPI, dict[str, StandInEngine]]:
 
 
 @pytest.fixture
+def both(tmp_path: Path) -> tuple[FastAPI, dict[str, StandInEngine]]:
+    return application(tmp_path, {"reviews": "classify", "characters": "fill-mask"})
+
+
+@pytest.fixture
 async def local(built: tuple[FastAPI, dict[str, StandInEngine]]) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(built[0]) as opened:
         yield opened
@@ -293,4 +300,51 @@ async def test_errors_before_any_route_have_the_form_of_the_protocol_too(local: 
     assert "larger than 1000 bytes" in error(await local.post(INFER, content=b" " * 1001), 413)
     assert "there is nothing at /v2/nothing" in error(await local.get("/v2/nothing"), 404)
     assert "GET is not allowed" in error(await local.get(INFER), 405)
+    assert "POST is not allowed" in error(await local.post("/v2"), 405)
     assert "code" in (await local.get("/v2nd")).json()
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["[MASK]", "", "\ud800", "BYTES"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "x"]), inner, max_size=2),
+    max_leaves=5,
+)
+PARAMETER_NAMES = ["top_k", "truncation", "priority", "timeout", "timeout_ms", "targets", "binary_data_output", "x"]
+OUTPUT_NAMES = ["labels", "scores", "tokens", "truncated"]
+OUTPUT_PARAMETERS = ["binary_data", "classification", "shared_memory_region"]
+
+
+def either(good: object) -> st.SearchStrategy[object]:
+    """Mostly what is right, so that what is wrong elsewhere is reached."""
+    return st.one_of(st.just(good), st.just(good), st.just(good), values)
+
+
+tensors = st.fixed_dictionaries(
+    {"name": either("text"), "datatype": either("BYTES"), "shape": either([1]), "data": either(["今[MASK]"])},
+    optional={"parameters": st.dictionaries(st.sampled_from(["binary_data_size", "content_type"]), values) | values},
+)
+outputs = st.fixed_dictionaries(
+    {"name": st.sampled_from(OUTPUT_NAMES) | values},
+    optional={"parameters": st.dictionaries(st.sampled_from(OUTPUT_PARAMETERS), values)},
+)
+requests = st.fixed_dictionaries(
+    {"inputs": st.lists(tensors, min_size=1, max_size=2)},
+    optional={
+        "id": values,
+        "parameters": st.dictionaries(st.sampled_from(PARAMETER_NAMES), values, max_size=3) | values,
+        "outputs": st.lists(outputs, max_size=3) | values,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=requests | values)
+async def test_no_json_value_whatever_is_answered_with_5xx(
+    both: tuple[FastAPI, dict[str, StandInEngine]], body: object
+) -> None:
+    async with client_of(both[0]) as client:
+        for model in ("reviews", "characters"):
+            answer = await client.post(f"/v2/models/{model}/infer", content=json.dumps(body))
+            assert answer.status_code in (200, 400, 413, 422, 504), answer.text
+            if answer.status_code != 200:
+                assert error(answer, answer.status_code).endswith(".")
