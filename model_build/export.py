@@ -97,7 +97,17 @@ def save_paddle(graph: nn.Layer, directory: Path) -> None:
     ]
     static = paddle.jit.to_static(graph, input_spec=specs, full_graph=True)
     paddle.jit.save(static, str(directory / "model"))
+    strip_callstacks(directory / "model.pdmodel")
     (directory / "model.pdiparams.info").unlink(missing_ok=True)
+
+
+def strip_callstacks(path: Path) -> None:
+    """Takes out of a `.pdmodel` what Paddle writes into every operator: the Python stack that made it, files and all."""
+    program = paddle.base.core.ProgramDesc(path.read_bytes())
+    for block in map(program.block, range(program.num_blocks())):
+        for operator in map(block.op, range(block.op_size())):
+            operator.remove_attr("op_callstack")
+    path.write_bytes(program.serialize_to_string())
 
 
 def save_onnx(directory: Path, input_names: Sequence[str], output_names: Sequence[str]) -> None:

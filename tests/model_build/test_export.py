@@ -52,6 +52,12 @@ def test_both_graphs_agree_with_eager_mode_and_the_manifest_says_so(exported: Pa
     verify_bundle(bundle)
 
 
+def test_no_graph_tells_where_it_was_made(exported: Path) -> None:
+    (bundle,) = find_bundles(exported)
+    for name in bundle.manifest.graphs:
+        assert b".py" not in bundle.graph(name)[0].read_bytes()
+
+
 def test_the_embedding_table_is_stored_once(exported: Path) -> None:
     (bundle,) = find_bundles(exported)
     model, params = bundle.graph("paddle")
