@@ -47,5 +47,5 @@ def _runs(max_repeat: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 def sentences(text: str) -> list[str]:
     """Sentences of a document, without white space at their ends; a line break always ends one."""
-    parts = _SENTENCE_END.sub("\\g<0>\n", text).split("\n")
+    parts = _SENTENCE_END.sub(lambda end: end[0] + "\n", text).split("\n")
     return [sentence for part in parts if (sentence := part.strip())]

@@ -18,10 +18,11 @@ BLOCK = 1 << 20
 
 
 class Output:
-    """A file that is written once, front to back, and hashed on the way."""
+    """A file that is written once, front to back, and hashed on the way if that is wanted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hashed: bool = True) -> None:
         self.path = path
+        self._hashed = hashed
         self._bytes, self._digest = 0, hashlib.sha256()
         with naming(path):
             self._file = path.open("wb", buffering=BLOCK)
@@ -31,7 +32,8 @@ class Output:
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")
         with naming(self.path):
             self._file.write(view)
-        self._digest.update(view)
+        if self._hashed:
+            self._digest.update(view)
         self._bytes += len(view)
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:

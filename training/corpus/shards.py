@@ -76,7 +76,7 @@ def build_shard(job: ShardJob) -> Path:
         part.mkdir(parents=True)
     try:
         with contextlib.ExitStack() as stack:
-            outputs = {name: Output(part / name) for name in (*ARRAYS, COUNTS)}
+            outputs = {name: Output(part / name, hashed=False) for name in (*ARRAYS, COUNTS)}
             for output in outputs.values():
                 stack.callback(output.close)
             counts = _fill(outputs, job)
@@ -153,9 +153,9 @@ def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
             counts.duplicates += 1
             continue
         seen.add(mark)
-        outputs["digests.bin"].write(mark)
         for sentence in sentences(document):
             chunk.add(sentence, owner)
+        chunk.end_document(mark)
         owner += 1
     chunk.flush()
     counts.text_bytes, counts.documents_cut, counts.faults = reader.text_bytes, reader.cut_documents, reader.faults
@@ -170,6 +170,7 @@ class _Chunk:
         self._encoder, self._outputs = encoder, outputs
         self._sentences: list[str] = []
         self._owners: list[int] = []
+        self._digests: list[bytes] = []
         self._characters = 0
         self.unaligned = 0
 
@@ -180,6 +181,9 @@ class _Chunk:
         if self._characters >= CHUNK:
             self.flush()
 
+    def end_document(self, mark: bytes) -> None:
+        self._digests.append(mark)
+
     def flush(self) -> None:
         """Sentences without a token leave no trace."""
         tokens, boundaries, sizes, unaligned = self._encoder.encode(self._sentences)
@@ -188,5 +192,6 @@ class _Chunk:
         self._outputs["boundaries.bin"].write(boundaries)
         self._outputs["sizes.bin"].write(sizes[written])
         self._outputs["owners.bin"].write(np.array(self._owners, dtype="<u4")[written])
+        self._outputs["digests.bin"].write(b"".join(self._digests))
         self.unaligned += unaligned
-        self._sentences, self._owners, self._characters = [], [], 0
+        self._sentences, self._owners, self._digests, self._characters = [], [], [], 0
