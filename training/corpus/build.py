@@ -1,7 +1,7 @@
 """Building a corpus: inputs divided into shards, shards made side by side, then joined in order.
 
-Everything that is not finished lies in `PREFIX.work/`: a plan, and one folder for each shard that is done. A killed build
-goes on from there. The result depends on the text, the vocabulary and CorpusSettings alone, to the byte.
+Everything that is not finished lies in `PREFIX.work/`: a plan, and one folder for each shard that is done. A killed
+build goes on from there. The result depends on the text, the vocabulary and CorpusSettings alone, to the byte.
 """
 
 from __future__ import annotations
@@ -172,11 +172,7 @@ def _join(jobs: Sequence[ShardJob], output: Path, settings: CorpusSettings, abou
     """Writes the shards one after the other, without the documents that stand in an earlier one."""
     dtype = best_dtype(about["vocabulary"]["tokens"])
     digests = [read_array(job.folder, "digests.bin", np.dtype("<u8")).reshape(-1, 2) for job in jobs]
-    kept = (
-        first_occurrences(digests)
-        if settings.remove_duplicates
-        else np.ones(sum(map(len, digests)), dtype=bool)
-    )
+    kept = first_occurrences(digests) if settings.remove_duplicates else np.ones(sum(map(len, digests)), dtype=bool)
     total = ShardCounts()
     first = 0
     with CorpusWriter(output, dtype) as writer:

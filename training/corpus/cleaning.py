@@ -34,7 +34,7 @@ def clean(text: str, max_repeat: int, plain_width: bool) -> str:
 
 
 def sample_step(max_repeat: int) -> int:
-    """Every how many characters a text is looked at: a run that is too long shows at four places in a row, or at all."""
+    """Every how many characters a text is looked at: a run that is too long shows at several places in a row."""
     return max(1, (max_repeat + 1) // 4)
 
 

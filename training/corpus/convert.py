@@ -117,7 +117,8 @@ def _sentences(path: Path, vocab_size: int) -> Iterator[tuple[bool, list[int], l
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            for line in file:
+                number += 1
                 first, second, is_next = _sample(line, vocab_size)
                 yield True, *first
                 if second[0]:

@@ -28,13 +28,14 @@ class Output:
             self._file = path.open("wb", buffering=BLOCK)
 
     def write(self, data: np.ndarray | bytes) -> None:
-        """Adds bytes, or a contiguous array's."""
-        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        """Adds bytes, or those of a contiguous array."""
+        view = memoryview(data.data if isinstance(data, np.ndarray) else data)
+        view = view.cast("B") if view.nbytes else memoryview(b"")
         with naming(self.path):
             self._file.write(view)
         if self._hashed:
             self._digest.update(view)
-        self._bytes += len(view)
+        self._bytes += view.nbytes
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
         """What has been written so far, a block at a time."""
@@ -72,7 +73,6 @@ def naming(path: Path) -> Iterator[None]:
         raise CorpusError(
             f"{path} cannot be written: {error.strerror}; make room or choose another --output, then run again."
         ) from error
-
 
 
 def sync_folder(folder: Path) -> None:

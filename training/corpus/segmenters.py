@@ -111,8 +111,7 @@ def _import(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise CorpusError(
-            f"--segmenter {name} cannot be loaded ({error}); install it with `pip install {name}`, "
-            "or choose another."
+            f"--segmenter {name} cannot be loaded ({error}); install it with `pip install {name}`, or choose another."
         ) from error
 
 

@@ -24,9 +24,9 @@ from native import ErnieTokenizer
 from training.corpus.boundaries import boundary_bytes
 from training.corpus.cleaning import clean, sentences
 from training.corpus.duplicates import digest
+from training.corpus.output import Output, naming
 from training.corpus.segmenters import load_segmenter
 from training.corpus.sources import Faults, Piece, Reader
-from training.corpus.output import Output, naming
 from training.corpus.writer import best_dtype
 from training.settings import CorpusSettings
 

@@ -1,7 +1,7 @@
 """Inputs of a corpus: files, the shards they are divided into, and the documents in them.
 
-A text file has a document up to each blank line, or one a line; a `.jsonl` file has one a line, under a key. Both may be
-compressed with gzip or Zstandard. Shards are cut at document boundaries; a compressed file is never cut.
+A text file has a document up to each blank line, or one a line; a `.jsonl` file has one a line, under a key. Both may
+be compressed with gzip or Zstandard. Shards are cut at document boundaries; a compressed file is never cut.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class CorpusWriter:
         self.counts["tokens"] += len(tokens)
 
     def finish(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes the index and `prefix.json`, which is `about` with counts and checksums, and renames all into place."""
+        """Writes the index and `prefix.json`, `about` with counts and checksums, and renames all into place."""
         if not self.counts["documents"]:
             raise CorpusError(f"{self.prefix} would be empty: no document has a sentence with a token in it.")
         self._outputs[".idx"] = Output(with_suffix(self.prefix, ".idx.part"))
