@@ -18,7 +18,7 @@ from service.problems import Problem
 from service.runtime.base import RuntimeOptions
 from service.schemas import Envelope, TextInput
 from service.settings import Settings
-from service.tokenization import MASK, Encoding, Tokenizer
+from service.tokenization import MASK, Encoding, tokenizer_named
 
 
 @dataclass
@@ -37,7 +37,8 @@ class ServedModel:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.name = bundle.manifest.name
-        self.tokenizer = Tokenizer(bundle.vocab_path, bundle.manifest.tokenizer.do_lower_case)
+        lower = bundle.manifest.tokenizer.do_lower_case
+        self.tokenizer = tokenizer_named(settings.tokenizer, bundle.vocab_path, lower)
         self.admission = Admission(settings.max_queue_requests, settings.max_queue_tokens, time.monotonic)
         self._settings = settings
         self._metrics = metrics

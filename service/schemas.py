@@ -29,7 +29,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _of_characters(text: str) -> str:
-    """JSON's "\\ud800" makes a lone surrogate, which pydantic lets through and which aborts the tokenizer's process."""
+    """JSON's "\\ud800" makes a lone surrogate, which pydantic lets through and which would abort fast_tokenizer."""
     if not text.isascii() and _SURROGATE.search(text):
         raise ValueError("holds half of a surrogate pair, which is no character")
     return text

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.runtime.base import Backend, Device
 from service.schemas import MAX_INPUTS
+from service.tokenization import TokenizerName
 
 
 class Settings(BaseSettings):
@@ -28,6 +29,7 @@ class Settings(BaseSettings):
     device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
     device_id: int = Field(0, ge=0, description="number of the GPU")
     cpu_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 takes every core")
+    tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer for comparison with it")
     fp16: bool = Field(False, description="half precision on the GPU")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps built TensorRT engines")
 

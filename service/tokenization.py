@@ -1,28 +1,21 @@
-"""Text to model input with fast-tokenizer-python, in steps short enough for an event loop."""
+"""Text to model input. The native tokenizer is the default; others have the same face (`tokenizer_named`)."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-
-from fast_tokenizer import ErnieFastTokenizer
+from typing import Literal
 
 from model_build.bundle import BundleError, read_vocabulary
+from native import ErnieTokenizer
 
+TokenizerName = Literal["native", "fast_tokenizer"]
 MASK = "[MASK]"
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", MASK, "[UNK]")
-# The tokenizer holds the GIL: 1,000 characters take about 1.5 ms, and a piece has twice as many at most.
-PIECE_CHARACTERS = 1000
-# After white space, a Chinese character or punctuation no word goes on; brackets are left alone for [MASK].
-_BOUNDARY = re.compile(r"[\s\u3400-\u4dbf\u4e00-\u9fff\u3001-\u3003，。！？；：,.!?;:]")
-
-# fast-tokenizer-python 1.0.2 aborts the process on capitals whose small letters take more bytes, so it is given the
-# small letters. It takes two private characters, which it should drop, for the same capitals.
-_ABORTING = re.compile("[\u023a\u023e\U0010023a\U0010023e]")
-_HARMLESS = {"\u023a": "\u2c65", "\u023e": "\u2c66", "\U0010023a": "\U00100000", "\U0010023e": "\U00100000"}
+# The native tokenizer takes 1 to 20 ns a character, so up to 1 ms here; a longer text goes to a thread.
+LONG_CHARACTERS = 50_000
 
 
 @dataclass(frozen=True)
@@ -39,81 +32,63 @@ class Encoding:
     """Tokens before truncation, special tokens included."""
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """Tokenizer of one vocabulary."""
 
-    def __init__(self, vocab_path: Path, do_lower_case: bool = True) -> None:
+    def __init__(self, vocab_path: Path) -> None:
         """Raises BundleError where the vocabulary lacks a special token."""
         self.tokens = read_vocabulary(vocab_path)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if missing := [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in self.ids]:
             raise BundleError(f"{vocab_path}: the vocabulary has no {' and no '.join(missing)}.")
-        self._tokenizer = ErnieFastTokenizer(self.ids, lowercase=do_lower_case, strip_accents=do_lower_case)
-        self._cls, self._sep, self.unknown_id = self.ids["[CLS]"], self.ids["[SEP]"], self.ids["[UNK]"]
+        self.unknown_id = self.ids["[UNK]"]
         self.mask_id = self.ids.get(MASK)
         self.special_ids = {self.ids[token] for token in SPECIAL_TOKENS if token in self.ids}
 
+    @abstractmethod
     def pieces(self, text: str) -> list[int]:
         """Ids of a short text without special tokens around it."""
-        harmless = text if text.isascii() else _ABORTING.sub(lambda found: _HARMLESS[found[0]], text)
-        return list(self._tokenizer.encode(harmless, add_special_tokens=False).ids)
 
-    async def pieces_gently(self, text: str) -> list[int]:
-        """The same for text of any length, giving way to the event loop between steps."""
-        if len(text) <= PIECE_CHARACTERS:
-            return self.pieces(text)
-        ids: list[int] = []
-        for piece in split(text):
-            ids += self.pieces(piece)
-            await asyncio.sleep(0)
-        return ids
+    @abstractmethod
+    async def encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
+        """[CLS] text [SEP] (pair [SEP]), cut to `max_length` from the end of the longer text first.
+
+        Texts of any length are taken, without keeping the event loop waiting for more than a few milliseconds.
+        """
+
+
+class NativeTokenizer(Tokenizer):
+    """The tokenizer of `native`, which releases the GIL."""
+
+    def __init__(self, vocab_path: Path, do_lower_case: bool = True) -> None:
+        super().__init__(vocab_path)
+        self._native = ErnieTokenizer(self.tokens, lower_case=do_lower_case)
+
+    def pieces(self, text: str) -> list[int]:
+        return self._native.encode(text, add_special_tokens=False).ids
 
     async def encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
-        """[CLS] text [SEP] (pair [SEP]), cut to `max_length` from the end of the longer text first."""
-        first = await self.pieces_gently(text)
-        second = await self.pieces_gently(pair) if pair is not None else None
-        specials = 2 if second is None else 3
-        full_length = len(first) + len(second or ()) + specials
-        masks = first.count(self.mask_id) + (second or []).count(self.mask_id) if self.mask_id is not None else 0
-        if full_length > max_length:
-            keep_first, keep_second = shares(len(first), len(second or ()), max_length - specials)
-            first = first[:keep_first]
-            second = second[:keep_second] if second is not None else None
-        input_ids = [self._cls, *first, self._sep]
-        token_type_ids = [0] * len(input_ids)
-        if second is not None:
-            input_ids += [*second, self._sep]
-            token_type_ids += [1] * (len(second) + 1)
-        positions = [column for column, token_id in enumerate(input_ids) if token_id == self.mask_id]
-        return Encoding(input_ids, token_type_ids, positions, masks, full_length > max_length, full_length)
+        if len(text) + len(pair or "") <= LONG_CHARACTERS:
+            return self._encode(text, pair, max_length)
+        return await asyncio.to_thread(self._encode, text, pair, max_length)
+
+    def _encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
+        encoded = self._native.encode(text, pair, max_length=max_length)
+        ids = encoded.ids
+        return Encoding(
+            input_ids=ids,
+            token_type_ids=encoded.token_type_ids,
+            mask_positions=[column for column, token_id in enumerate(ids) if token_id == self.mask_id],
+            masks=0 if self.mask_id is None else text.count(MASK) + (pair or "").count(MASK),
+            truncated=encoded.truncated,
+            full_length=encoded.full_length,
+        )
 
 
-def shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens each text of a pair keeps of `room`: the longer one is cut first, down to the other's length."""
-    keep_second = min(second, max(room - first, room // 2))
-    return min(first, room - keep_second), keep_second
+def tokenizer_named(name: TokenizerName, vocab_path: Path, do_lower_case: bool = True) -> Tokenizer:
+    """The tokenizer chosen in the settings; only that one is imported. Raises BundleError."""
+    if name == "native":
+        return NativeTokenizer(vocab_path, do_lower_case)
+    from service.fast_tokenization import FastTokenizer
 
-
-def _before_special(text: str, end: int) -> int:
-    """`end`, or the start of the special token that a cut at `end` would break."""
-    opened = text.rfind("[", end - max(map(len, SPECIAL_TOKENS)) + 1, end)
-    broken = opened >= 0 and any(
-        text.startswith(token, opened) and end < opened + len(token) for token in SPECIAL_TOKENS
-    )
-    return opened if broken else end
-
-
-def split(text: str) -> Iterator[str]:
-    """Pieces of about PIECE_CHARACTERS whose ids, one after the other, are the text's.
-
-    A run of twice that many characters without any boundary is cut all the same, though never within a special token;
-    it is one unknown word, and becomes several.
-    """
-    start = 0
-    while len(text) - start > PIECE_CHARACTERS:
-        found = _BOUNDARY.search(text, start + PIECE_CHARACTERS - 1, start + 2 * PIECE_CHARACTERS)
-        end = found.end() if found else _before_special(text, min(len(text), start + 2 * PIECE_CHARACTERS))
-        yield text[start:end]
-        start = end
-    if start < len(text):
-        yield text[start:]
+    return FastTokenizer(vocab_path, do_lower_case)

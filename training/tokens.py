@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from fast_tokenizer import ErnieFastTokenizer
 
 from model_build.bundle import read_vocabulary
+from native import ErnieTokenizer
 
 
 class Encoder:
@@ -16,20 +16,19 @@ class Encoder:
 
     def __init__(self, vocab_path: Path) -> None:
         self.tokens = read_vocabulary(vocab_path)
+        self._tokenizer = ErnieTokenizer(self.tokens)
         ids = {token: index for index, token in enumerate(self.tokens)}
-        self._tokenizer = ErnieFastTokenizer(ids)
         self.pad, self.cls, self.sep, self.mask = (ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
         self.specials = sorted(ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"))
 
     def pieces(self, text: str) -> list[int]:
         """Ids of `text` without special tokens."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def pieces_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids uint16 [T] without special tokens, and the character of `text` at which each begins, int64 [T]."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
-        return np.array(encoding.ids, dtype=np.uint16), starts
+        ids, _, starts = self._tokenizer.encode_flat([text], special_tokens=True)
+        return ids.astype(np.uint16), starts.astype(np.int64)
 
 
 def pad_batch(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:

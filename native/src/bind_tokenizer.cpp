@@ -98,8 +98,9 @@ template <class Value> nb::object array_of(std::vector<Value>&& values) {
     return nb::cast(nb::ndarray<nb::numpy, Value, nb::ndim<1>>(data, {size}, owner));
 }
 
-// Zeros [rows, columns].
+// Zeros [rows, columns]; Python gets a MemoryError where they cannot be had.
 template <class Value> nb::ndarray<nb::numpy, Value, nb::ndim<2>> zeros(std::size_t rows, std::size_t columns) {
+    if (columns > (std::size_t{1} << 40) / std::max<std::size_t>(rows, 1)) throw std::bad_alloc();
     void* data = std::calloc(std::max<std::size_t>(rows * columns, 1), sizeof(Value));
     if (!data) throw std::bad_alloc();
     nb::capsule owner(data, [](void* memory) noexcept { std::free(memory); });

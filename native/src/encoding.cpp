@@ -64,6 +64,9 @@ Encoding encode(const ErnieTokenizer& tokenizer, const Text& text, const Text* p
 
 FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, bool special) {
     FlatTokens flat;
+    std::size_t characters = 0;
+    for (const Text& text : texts) characters += text.length;
+    flat.tokens.reserve(characters);  // Chinese has about as many tokens as characters
     flat.splits.reserve(texts.size() + 1);
     flat.splits.push_back(0);
     for (const Text& text : texts) {

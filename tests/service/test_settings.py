@@ -27,7 +27,15 @@ def test_flags_beat_the_environment_and_the_environment_beats_defaults(monkeypat
 
 
 @pytest.mark.parametrize(
-    "flags", [["--port", "-1"], ["--port", "x"], ["--max-inputs", "0"], ["--max-inputs", "100000"], ["--device", "tpu"]]
+    "flags",
+    [
+        ["--port", "-1"],
+        ["--port", "x"],
+        ["--max-inputs", "0"],
+        ["--max-inputs", "100000"],
+        ["--device", "tpu"],
+        ["--tokenizer", "slow"],
+    ],
 )
 def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(flags: list[str]) -> None:
     with pytest.raises(ValidationError) as refused:

@@ -1,6 +1,8 @@
-"""Token ids against an independent WordPiece, cutting long texts in pieces, and truncation."""
+"""Both tokenizers of the service against an independent WordPiece; long texts, truncation, and what aborts one."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import BertWordPieceTokenizer
 
 from model_build.bundle import BundleError
-from service.tokenization import MASK, PIECE_CHARACTERS, Tokenizer, shares, split
+from service.fast_tokenization import PIECE_CHARACTERS, FastTokenizer, shares, split
+from service.tokenization import LONG_CHARACTERS, MASK, NativeTokenizer, Tokenizer, TokenizerName, tokenizer_named
 from tests.service.stand_in import CHARACTERS, TOKENS
 
 WORDS = ["ok", "okay", "a", "today", "12", "3", "-", ".", "(", ")"]
@@ -24,9 +27,9 @@ def vocab_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def tokenizer(vocab_path: Path) -> Tokenizer:
-    return Tokenizer(vocab_path)
+@pytest.fixture(scope="module", params=["native", "fast_tokenizer"])
+def tokenizer(request: pytest.FixtureRequest, vocab_path: Path) -> Tokenizer:
+    return tokenizer_named(request.param, vocab_path)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,28 @@ def test_letters_that_grow_when_small_do_not_abort_the_process(tokenizer: Tokeni
     assert tokenizer.pieces(f"{before}{MASK}{after}").count(tokenizer.ids[MASK]) == 1
 
 
+@settings(deadline=None)
+@given(text=texts, pair=st.none() | texts, max_length=st.integers(3, 20))
+async def test_both_tokenizers_give_the_same_encoding(
+    vocab_path: Path, text: str, pair: str | None, max_length: int
+) -> None:
+    native, fast = NativeTokenizer(vocab_path), FastTokenizer(vocab_path)
+    assert await native.encode(text, pair, max_length) == await fast.encode(text, pair, max_length)
+
+
+async def test_a_text_that_goes_to_a_thread_is_encoded_as_a_short_one(tokenizer: Tokenizer) -> None:
+    long, short = await asyncio.gather(
+        tokenizer.encode("今天" * LONG_CHARACTERS, "好", 16), tokenizer.encode("今天" * 100, "好", 16)
+    )
+    assert (long.input_ids, long.token_type_ids) == (short.input_ids, short.token_type_ids)
+    assert (long.truncated, long.full_length) == (True, 2 * LONG_CHARACTERS + 4)
+
+
+def test_the_tokenizer_that_is_not_chosen_is_not_imported() -> None:
+    code = "import sys, service.app; assert 'native' in sys.modules and 'fast_tokenizer' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 @settings(deadline=None, max_examples=50)
 @given(parts=st.lists(st.sampled_from([CHARACTERS, "okay today ", MASK, "12.3", "É"]), min_size=1, max_size=8))
 def test_a_long_text_has_the_same_ids_in_pieces_as_whole(tokenizer: Tokenizer, parts: list[str]) -> None:
@@ -108,7 +133,8 @@ async def test_other_tasks_run_while_a_long_text_is_encoded(tokenizer: Tokenizer
     running = asyncio.create_task(others())
     begun = time.perf_counter()
     await tokenizer.encode(text, None, 32)
-    assert turns >= len(text) // (2 * PIECE_CHARACTERS), f"{turns} turns in {time.perf_counter() - begun:.3f} s"
+    expected = 1 if isinstance(tokenizer, NativeTokenizer) else len(text) // (2 * PIECE_CHARACTERS)
+    assert turns >= expected, f"{turns} turns in {time.perf_counter() - begun:.3f} s"
     running.cancel()
 
 
@@ -130,8 +156,9 @@ async def test_a_mask_that_is_cut_off_is_still_counted(tokenizer: Tokenizer) -> 
     assert (encoding.truncated, encoding.full_length, len(encoding.input_ids)) == (True, 45, 16)
 
 
-def test_a_vocabulary_without_a_separator_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["native", "fast_tokenizer"])
+def test_a_vocabulary_without_a_separator_is_refused_by_name(tmp_path: Path, name: TokenizerName) -> None:
     path = tmp_path / "vocab.txt"
     path.write_text("[PAD]\n[CLS]\n[UNK]\n好", encoding="utf-8")
     with pytest.raises(BundleError, match=r"has no \[SEP\]"):
-        Tokenizer(path)
+        tokenizer_named(name, path)
