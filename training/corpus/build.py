@@ -133,6 +133,8 @@ def _plan(
     times = [file.stat().st_mtime_ns for file in files]
     plan = json.dumps({**about, "shard_megabytes": how.shard_megabytes, "modified": times}, ensure_ascii=False)
     if not path.is_file() or path.read_text(encoding="utf-8") != plan:
+        # The plan goes first: without it nobody takes a shard for done of which a part is already removed.
+        path.unlink(missing_ok=True)
         for folder in work.glob("shard-*"):
             shutil.rmtree(folder)
         with naming(path):

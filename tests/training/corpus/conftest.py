@@ -57,8 +57,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def corpus_bytes(prefix: Path) -> dict[str, bytes]:
-    """Content of all files of a corpus, by suffix; anything else that lies beside it is shown too."""
-    return {path.name[len(prefix.name) :]: path.read_bytes() for path in prefix.parent.glob(f"{prefix.name}*")}
+    """Content of all files of a corpus, by suffix; anything else that lies beside it shows too."""
+    beside = prefix.parent.glob(f"{prefix.name}*")
+    return {path.name[len(prefix.name) :]: path.read_bytes() if path.is_file() else b"" for path in beside}
 
 
 @pytest.fixture
