@@ -101,7 +101,7 @@ def build_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> list
     for character, count in _by_frequency(characters):
         if count >= settings.min_count and unicodedata.category(character)[0] not in "CZ":
             tokens.setdefault(character)
-            if character.isalnum() and not _CJK.match(character):
+            if _words().match(2 * character):  # it may stand inside a word
                 tokens.setdefault(f"##{character}")
     if settings.all_cjk:
         tokens |= dict.fromkeys(map(chr, range(0x4E00, 0x9FA6)))

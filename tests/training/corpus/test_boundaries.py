@@ -1,5 +1,6 @@
 """Boundary bytes: units of a segmenter against tokens, and what each segmenter marks."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def slow_boundaries(sentence: str, tokens: list[str], starts: list[int], units: 
         new = index == 0 or (not token.startswith("##") and owner[start] != owner[starts[index - 1]])
         result.append(units[owner[start]][1] if new else 0)
     heads = [index for index, level in enumerate(result) if level] + [len(result)]
-    for head, following in zip(heads, heads[1:], strict=False):
+    for head, following in pairwise(heads):
         if following - head == 1 and result[head] == 2:
             result[head] = 1
     return result
