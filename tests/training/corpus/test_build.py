@@ -160,12 +160,9 @@ def test_other_settings_or_a_changed_file_are_never_mixed_with_earlier_shards(
 ) -> None:
     copy, prefix = tmp_path / "text", tmp_path / "corpus"
     shutil.copytree(text, copy)
-    for point, change in (
-        (60, lambda: (copy / "a.txt").write_text("换了一篇新的文章。还有一句话。")),
-        (60, lambda: None),
-    ):
-        assert _run(_build_counting, copy, vocab, prefix, point) == -signal.SIGKILL
-        change()
+    assert _run(_build_counting, copy, vocab, prefix, 60) == -signal.SIGKILL
+    (copy / "a.txt").write_text("换了一篇新的文章。还有一句话。", encoding="utf-8")
+    assert _run(_build_counting, copy, vocab, prefix, 60) == -signal.SIGKILL
     settings = CorpusSettings(segmenter="none", min_document_length=5)
     build_corpus([copy], vocab, prefix, settings, SMALL)
     build_corpus([copy], vocab, tmp_path / "fresh", settings, SMALL)
@@ -222,9 +219,8 @@ def test_faults_are_counted_in_the_description_and_told(
     vocab: Path, tmp_path: Path, write_text: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = "今天天气很好，我们去散步。"
-    path = write_text(
-        f"{good}\n\n短\n\n".encode() + "乱码".encode("gbk") + f"\n\n{good}\n\n\x01\x02{' ' * 20}\x03\n".encode()
-    )
+    broken, empty = "乱码".encode("gbk"), f"\x01\x02{' ' * 20}\x03"
+    path = write_text(f"{good}\n\n短\n\n".encode() + broken + f"\n\n{good}\n\n{empty}\n".encode())
     with caplog.at_level(logging.WARNING):
         description = build_corpus([path], vocab, tmp_path / "corpus", CorpusSettings(min_document_length=2), SMALL)
     assert description["documents_left_out"] == {"too_short": 1, "duplicates": 1, "without_tokens": 1}

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 import struct
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
