@@ -63,7 +63,7 @@ def build_corpus(
         _build_shards(jobs, how)
         _refuse_changed(files, work)
         description = _join(jobs, output, settings, about)
-    shutil.rmtree(work)
+        shutil.rmtree(work)
     _warn(description)
     return description
 

@@ -215,6 +215,19 @@ def test_a_write_that_fails_is_one_clear_error_and_nothing_bears_a_final_name(
     assert corpus_bytes(prefix) == expected
 
 
+def test_a_disk_that_is_really_full_is_one_clear_error(text: Path, vocab: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs is not permitted here; the test of the file size limit stands in for it")
+    try:
+        with pytest.raises(CorpusError, match=r"cannot be written: No space left on device; make room"):
+            build_corpus([text], vocab, disk / "corpus", how=SMALL)
+        assert [path.name for path in disk.iterdir()] == ["corpus.work"]
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the error still holds mapped files
+
+
 def test_faults_are_counted_in_the_description_and_told(
     vocab: Path, tmp_path: Path, write_text: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
