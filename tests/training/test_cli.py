@@ -65,7 +65,7 @@ def test_the_demo_command_goes_from_text_to_two_verified_bundles(
 
 def test_vocab_pretrain_and_finetune_work_apart(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, vocab, reviews = str(data / "corpus" / "text.txt"), str(tmp_path / "vocab.txt"), data / "classification"
-    assert cli.main(["vocab", "--corpus", corpus, "--size", "200", "--output", vocab]) == 0
+    assert cli.main(["vocab", "build", corpus, "--size", "200", "--output", vocab]) == 0
     shape = ["--hidden-size", "16", "--num-hidden-layers", "1", "--num-attention-heads", "2"]
     small = ["--steps", "3", "--batch-size", "4", "--max-seq-length", "32", "--short-seq-length", "16"]
     output = str(tmp_path / "lm")
@@ -88,7 +88,7 @@ def test_overlap_prints_the_count(data: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["vocab", "--corpus", "absent.txt", "--output", "v.txt"], "absent.txt"),
+        (["vocab", "build", "absent.txt", "--output", "v.txt"], "absent.txt"),
         (["pretrain", "--corpus", "{corpus}", "--vocab", "absent.txt", "--output", "o"], "absent.txt"),
         (["demo", "--data", "{data}", "--steps", "0"], "--steps and --batch-size must be at least 1"),
     ],

@@ -8,7 +8,6 @@ import pytest
 from training.datasets.corpus import is_held_out, read_corpus, read_documents
 from training.datasets.tsv import Example, label_names, read_examples
 from training.overlap import overlapping
-from training.vocabulary import SPECIAL_TOKENS, build_vocabulary, write_vocabulary
 
 CHNSENTICORP = Path(__file__).resolve().parents[3] / "shared" / "data" / "classification" / "chnsenticorp"
 
@@ -86,28 +85,3 @@ def test_the_published_overlap_of_chnsenticorp_is_found() -> None:
     }
     assert len(overlapping(texts["train"], texts["test"])) == 335
     assert len(overlapping(texts["train"], texts["dev"])) == 342
-
-
-def test_a_vocabulary_has_specials_first_then_pieces_words_and_characters_by_frequency() -> None:
-    tokens = build_vocabulary([["NBA nba 中中国", "ok é"]], size=100, words=10)
-    assert tokens[:5] == list(SPECIAL_TOKENS)
-    assert {"7", "##7", "z", "##z", "nba"} <= set(tokens)
-    assert "ok" not in tokens  # seen once only
-    assert tokens.index("中") < tokens.index("国")
-    assert "é" not in tokens  # its accent is taken off before it is looked up
-    assert len(tokens) == len(set(tokens))
-
-
-def test_a_vocabulary_too_small_for_its_fixed_tokens_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs at least 77"):
-        build_vocabulary([["中"]], size=10)
-
-
-def test_every_plain_word_can_be_put_together_from_pieces(tmp_path: Path) -> None:
-    from training.tokens import Encoder
-
-    write_vocabulary(tmp_path / "vocab.txt", build_vocabulary([["中国"]], size=200))
-    encoder = Encoder(tmp_path / "vocab.txt")
-    unknown = encoder.tokens.index("[UNK]")
-    assert unknown not in encoder.pieces("Xq7zzz 中国")
-    assert unknown in encoder.pieces("鑫")

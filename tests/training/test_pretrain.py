@@ -6,7 +6,7 @@ import pytest
 from model_build.config import ErnieConfig
 from training import stream
 from training.pretrain import BatchPlan, held_out_batches, masked_batches, plan, pretrain
-from training.settings import PretrainSettings
+from training.settings import PretrainSettings, VocabularySettings
 from training.tokens import Encoder
 from training.vocabulary import build_vocabulary, write_vocabulary
 
@@ -16,7 +16,7 @@ DOCUMENTS = [[f"今天天气很好，我们去公园散步。第{number}天", "�
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    write_vocabulary(path, build_vocabulary(DOCUMENTS, 200))
+    write_vocabulary(path, build_vocabulary(map("\n".join, DOCUMENTS), VocabularySettings(200, min_count=1)))
     return Encoder(path)
 
 

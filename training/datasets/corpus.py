@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ Document = list[str]
 
 
 # Older newspapers set every letter and digit full-width; people type plain ones. Punctuation stays full-width.
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]+")
 _PLAIN = {ord(wide): unicodedata.normalize("NFKC", wide) for wide in map(chr, range(0xFF01, 0xFF5F)) if wide.isalnum()}
 
 
 def normalize(line: str) -> str:
     """`line` without white space at its ends and with plain letters and digits for full-width ones."""
-    return line.translate(_PLAIN).strip()
+    return _WIDE.sub(lambda wide: wide[0].translate(_PLAIN), line).strip()
 
 
 def read_documents(path: Path) -> Iterator[Document]:

@@ -1,0 +1,252 @@
+"""Building a corpus: inputs divided into shards, shards made side by side, then joined in order.
+
+Everything that is not finished lies in `PREFIX.work/`: a plan, and one folder for each shard that is done. A killed
+build goes on from there. The result depends on the text, the vocabulary and CorpusSettings alone, to the byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from native import ErnieTokenizer, unicode_version, version
+from training.corpus.duplicates import first_occurrences
+from training.corpus.engines import run
+from training.corpus.indexed import CorpusError, with_suffix
+from training.corpus.output import naming
+from training.corpus.segmenters import load_segmenter
+from training.corpus.shards import ShardCounts, ShardJob, build_shard, read_array, read_counts
+from training.corpus.sources import FAULTS, divide, find_inputs
+from training.corpus.writer import CorpusWriter, best_dtype
+from training.progress import Progress
+from training.settings import BuildSettings, CorpusSettings
+
+log = logging.getLogger(__name__)
+
+SENTENCES = 1 << 16
+"""Sentences joined at a time."""
+
+
+def build_corpus(
+    inputs: Iterable[Path],
+    vocab: Path,
+    output: Path,
+    settings: CorpusSettings | None = None,
+    how: BuildSettings | None = None,
+) -> dict[str, Any]:
+    """Builds the corpus `output` (.bin, .idx, .seg, .json) and returns its description, the content of the .json.
+
+    `inputs` are text files or folders of them. A corpus that is there already is kept when it was made from the same,
+    and refused otherwise. Raises CorpusError.
+    """
+    settings, how = settings or CorpusSettings(), how or BuildSettings()
+    files = find_inputs(inputs)
+    about = _describe(files, vocab, settings)
+    work = with_suffix(output, ".work")
+    if with_suffix(output, ".idx").exists():
+        description = _kept(output, about)
+        shutil.rmtree(work, ignore_errors=True)
+        return description
+    with _locked(work):
+        jobs = _plan(work, files, vocab, settings, how, about)
+        _build_shards(jobs, how)
+        _refuse_changed(files, work)
+        description = _join(jobs, output, settings, about)
+        shutil.rmtree(work)
+    _warn(description)
+    return description
+
+
+def _describe(files: Sequence[Path], vocab: Path, settings: CorpusSettings) -> dict[str, Any]:
+    """What the corpus is made from, as its .json will say it."""
+    tokenizer = ErnieTokenizer.from_file(vocab)
+    segmenter = load_segmenter(settings.segmenter, settings.levels)
+    return {
+        "format": "ernie-zh corpus 1",
+        "settings": dataclasses.asdict(settings),
+        "vocabulary": {"tokens": tokenizer.vocab_size, "sha256": hashlib.sha256(vocab.read_bytes()).hexdigest()},
+        "tokenizer": {"name": "native.ErnieTokenizer", "version": version(), "unicode": unicode_version()},
+        "segmenter": {"name": segmenter.name, "version": segmenter.version} if segmenter else None,
+        "inputs": [
+            {"path": str(path), "bytes": path.stat().st_size, "fingerprint": _fingerprint(path)} for path in files
+        ],
+    }
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of the size and of 64 KiB at the start, in the middle and at the end: quick for files of any size."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, size // 2, max(0, size - (1 << 16))):
+            file.seek(start)
+            digest.update(file.read(1 << 16))
+    return digest.hexdigest()
+
+
+def _kept(output: Path, about: dict[str, Any]) -> dict[str, Any]:
+    path = with_suffix(output, ".json")
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if description.items() >= about.items():
+        log.info("%s was built from the same text with the same settings; keeping it", output)
+        return description
+    raise CorpusError(
+        f"there is a corpus {output} already, made from something else; remove its files or choose another --output."
+    )
+
+
+@contextlib.contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Holds the work folder; the lock goes with the process, however it ends."""
+    with naming(work):
+        work.mkdir(parents=True, exist_ok=True)
+        file = (work / "lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CorpusError(f"another build is at work in {work}; wait for it or choose another --output.") from error
+        yield
+
+
+def _plan(
+    work: Path,
+    files: Sequence[Path],
+    vocab: Path,
+    settings: CorpusSettings,
+    how: BuildSettings,
+    about: dict[str, Any],
+) -> list[ShardJob]:
+    """The jobs of all shards. Shards of an earlier plan are removed unless it was the same."""
+    path = work / "plan.json"
+    times = [file.stat().st_mtime_ns for file in files]
+    plan = json.dumps({**about, "shard_megabytes": how.shard_megabytes, "modified": times}, ensure_ascii=False)
+    if not path.is_file() or path.read_text(encoding="utf-8") != plan:
+        # The plan goes first: without it nobody takes a shard for done of which a part is already removed.
+        path.unlink(missing_ok=True)
+        for folder in work.glob("shard-*"):
+            shutil.rmtree(folder)
+        with naming(path):
+            part = path.with_suffix(".part")
+            part.write_text(plan, encoding="utf-8")
+            os.replace(part, path)
+    else:
+        for folder in work.glob("shard-*.part"):
+            shutil.rmtree(folder, ignore_errors=True)
+    # A Ray task has another working directory.
+    files, vocab, work = [file.absolute() for file in files], vocab.absolute(), work.absolute()
+    shards = divide(files, settings.document == "line", max(1, int(how.shard_megabytes * 1e6)))
+    return [
+        ShardJob(work / f"shard-{number:06}", tuple(pieces), vocab, settings) for number, pieces in enumerate(shards)
+    ]
+
+
+def _build_shards(jobs: Sequence[ShardJob], how: BuildSettings) -> None:
+    missing = [job for job in jobs if not job.folder.is_dir()]
+    if len(missing) < len(jobs):
+        log.info("going on with an earlier build: %d of %d shards are done", len(jobs) - len(missing), len(jobs))
+    total = sum(job.bytes for job in jobs)
+    workers = how.workers or len(os.sched_getaffinity(0))
+    with Progress("corpus", total, total - sum(job.bytes for job in missing)) as progress:
+        for job in run(build_shard, missing, how.engine, workers, how.ray_address):
+            progress.add(job.bytes)
+
+
+def _refuse_changed(files: Sequence[Path], work: Path) -> None:
+    planned = json.loads((work / "plan.json").read_text(encoding="utf-8"))["modified"]
+    for path, modified in zip(files, planned, strict=True):
+        if path.stat().st_mtime_ns != modified:
+            raise CorpusError(f"{path} was changed while it was read; run the same command again.")
+
+
+def _join(jobs: Sequence[ShardJob], output: Path, settings: CorpusSettings, about: dict[str, Any]) -> dict[str, Any]:
+    """Writes the shards one after the other, without the documents that stand in an earlier one."""
+    dtype = best_dtype(about["vocabulary"]["tokens"])
+    digests = [read_array(job.folder, "digests.bin", np.dtype("<u8")).reshape(-1, 2) for job in jobs]
+    kept = first_occurrences(digests) if settings.remove_duplicates else np.ones(sum(map(len, digests)), dtype=bool)
+    total = ShardCounts()
+    first = 0
+    with CorpusWriter(output, dtype) as writer:
+        for job, marks in zip(jobs, digests, strict=True):
+            _copy(job.folder, kept[first : first + len(marks)], writer)
+            first += len(marks)
+            _add(total, read_counts(job.folder))
+        total.duplicates += int((~kept).sum())
+        return writer.finish({**about, **_report(total, writer.counts["documents"])})
+
+
+def _copy(folder: Path, kept: np.ndarray, writer: CorpusWriter) -> None:
+    """Adds the sentences of the documents kept, bool [documents of the shard], some at a time."""
+    sizes, owners = read_array(folder, "sizes.bin", np.dtype("<i4")), read_array(folder, "owners.bin", np.dtype("<u4"))
+    tokens = read_array(folder, "tokens.bin", writer.dtype)
+    boundaries = read_array(folder, "boundaries.bin", np.dtype(np.uint8))
+    begins = np.ones(len(owners), dtype=bool)
+    begins[1:] = owners[1:] != owners[:-1]
+    position = 0
+    for start in range(0, len(sizes), SENTENCES):
+        rows = slice(start, start + SENTENCES)
+        length = int(sizes[rows].sum())
+        row_kept = kept[owners[rows]]
+        span = slice(position, position + length)
+        position += length
+        if row_kept.all():
+            writer.add(tokens[span], boundaries[span], sizes[rows], begins[rows])
+        else:
+            token_kept = np.repeat(row_kept, sizes[rows])
+            writer.add(
+                tokens[span][token_kept], boundaries[span][token_kept], sizes[rows][row_kept], begins[rows][row_kept]
+            )
+
+
+def _add(total: ShardCounts, counts: ShardCounts) -> None:
+    for field in dataclasses.fields(total):
+        if field.name == "faults":
+            total.faults.merge(counts.faults)
+        else:
+            setattr(total, field.name, getattr(total, field.name) + getattr(counts, field.name))
+
+
+def _report(total: ShardCounts, documents: int) -> dict[str, Any]:
+    """What was read and what was left out, as the .json says it."""
+    left_out = {"too_short": total.documents_too_short, "duplicates": total.duplicates}
+    left_out["without_tokens"] = total.documents_read - sum(left_out.values()) - documents
+    faults = {
+        kind: {"count": total.faults.counts[kind], "first": total.faults.places[kind]}
+        for kind in FAULTS
+        if kind in total.faults.counts
+    }
+    return {
+        "text_bytes": total.text_bytes,
+        "documents_read": total.documents_read,
+        "documents_left_out": left_out,
+        "documents_cut": total.documents_cut,
+        "unaligned_sentences": total.unaligned_sentences,
+        "faults": faults,
+    }
+
+
+def _warn(description: dict[str, Any]) -> None:
+    """One line for each thing that a user should know went wrong."""
+    for kind, fault in description["faults"].items():
+        log.warning("left out %d %s; the first: %s", fault["count"], FAULTS[kind], fault["first"][0])
+    if description["documents_cut"]:
+        log.warning(
+            "%d documents were longer than 4 million characters and were cut; if each line is a document, "
+            "say --document line",
+            description["documents_cut"],
+        )
+    if description["unaligned_sentences"]:
+        log.warning(
+            "%d sentences have no word boundaries: the segmenter changed their text", description["unaligned_sentences"]
+        )

@@ -1,0 +1,197 @@
+"""One shard of a corpus: its documents cleaned, tokenised and marked, in a folder that is renamed into place when done.
+
+A shard depends on its pieces, the vocabulary and the settings alone, so it does not matter who makes it, when, or how
+often. The folder holds tokens.bin, boundaries.bin (uint8), sizes.bin (int32, tokens of a sentence), owners.bin (uint32,
+the document of a sentence), digests.bin (two uint64 a document) and shard.json, what was counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from native import ErnieTokenizer
+from training.corpus.boundaries import boundary_bytes
+from training.corpus.cleaning import clean, sentences
+from training.corpus.duplicates import digest
+from training.corpus.output import Output, naming
+from training.corpus.segmenters import load_segmenter
+from training.corpus.sources import Faults, Piece, Reader
+from training.corpus.writer import best_dtype
+from training.settings import CorpusSettings
+
+CHUNK = 1 << 18
+"""Characters tokenised and segmented at a time; Python's word lists of them take about 30 MB."""
+ARRAYS = ("tokens.bin", "boundaries.bin", "sizes.bin", "owners.bin", "digests.bin")
+COUNTS = "shard.json"
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What it takes to make one shard."""
+
+    folder: Path
+    """where it will lie; beside it a `.part` folder while it is made"""
+    pieces: Sequence[Piece]
+    vocab: Path
+    settings: CorpusSettings
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk of its inputs."""
+        return sum(piece.stop - piece.start for piece in self.pieces)
+
+
+@dataclass
+class ShardCounts:
+    """What was read for a shard and what was left out, before duplicates of other shards are dropped."""
+
+    text_bytes: int = 0
+    documents_read: int = 0
+    documents_too_short: int = 0
+    documents_cut: int = 0
+    duplicates: int = 0
+    unaligned_sentences: int = 0
+    faults: Faults = field(default_factory=Faults)
+
+
+def build_shard(job: ShardJob) -> Path:
+    """Makes the shard and returns its folder. One that is there already is left as it is."""
+    if job.folder.is_dir():
+        return job.folder
+    # A process that was left behind by a killed run may be at the same shard: each has a folder of its own.
+    part = job.folder.with_name(f"{job.folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    with naming(part):
+        part.mkdir(parents=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            outputs = {name: Output(part / name, hashed=False) for name in (*ARRAYS, COUNTS)}
+            for output in outputs.values():
+                stack.callback(output.close)
+            counts = _fill(outputs, job)
+            outputs[COUNTS].write(json.dumps(dataclasses.asdict(counts), ensure_ascii=False).encode("utf-8"))
+        _move(part, job.folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return job.folder
+
+
+def _move(part: Path, folder: Path) -> None:
+    try:
+        os.rename(part, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same bytes
+            raise
+
+
+def read_counts(folder: Path) -> ShardCounts:
+    """What `build_shard` counted."""
+    values = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+    return ShardCounts(**{**values, "faults": Faults(**values["faults"])})
+
+
+def read_array(folder: Path, name: str, dtype: np.dtype) -> np.ndarray:
+    """One of the shard's arrays, mapped."""
+    path = folder / name
+    return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
+
+
+class Encoder:
+    """Tokenizer and segmenter together: sentences to tokens and boundary bytes."""
+
+    def __init__(self, vocab: Path, segmenter: str, levels: bool) -> None:
+        self.tokenizer = ErnieTokenizer.from_file(vocab)
+        self.dtype = best_dtype(self.tokenizer.vocab_size)
+        self.segmenter = load_segmenter(segmenter, levels)
+        self._is_piece = np.array([token.startswith("##") and len(token) > 2 for token in self.tokenizer.tokens])
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """tokens [T], boundaries uint8 [T], sizes int32 [n] of n sentences, and how many of them were unaligned."""
+        ids, row_splits, starts = self.tokenizer.encode_flat(texts)
+        units = self.segmenter.units(texts) if self.segmenter else None
+        boundaries = boundary_bytes(ids, row_splits, starts, self._is_piece, units)
+        return (
+            ids.astype(self.dtype),
+            boundaries,
+            np.diff(row_splits).astype(np.int32),
+            units.unaligned if units else 0,
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def encoder_of(vocab: Path, segmenter: str, levels: bool) -> Encoder:
+    """An encoder, kept for the next shard that this process makes."""
+    return Encoder(vocab, segmenter, levels)
+
+
+def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
+    settings, counts = job.settings, ShardCounts()
+    encoder = encoder_of(job.vocab, settings.segmenter, settings.levels)
+    reader = Reader(settings.document == "line", settings.key)
+    seen: set[bytes] = set()
+    owner = 0
+    chunk = _Chunk(encoder, outputs)
+    for text in chain.from_iterable(map(reader.documents, job.pieces)):
+        counts.documents_read += 1
+        document = clean(text, settings.max_repeat, settings.plain_width)
+        if len(document) < settings.min_document_length:
+            counts.documents_too_short += 1
+            continue
+        mark = digest(document)
+        if settings.remove_duplicates and mark in seen:
+            counts.duplicates += 1
+            continue
+        seen.add(mark)
+        for sentence in sentences(document):
+            chunk.add(sentence, owner)
+        chunk.end_document(mark)
+        owner += 1
+    chunk.flush()
+    counts.text_bytes, counts.documents_cut, counts.faults = reader.text_bytes, reader.cut_documents, reader.faults
+    counts.unaligned_sentences = chunk.unaligned
+    return counts
+
+
+class _Chunk:
+    """Sentences that wait until there are enough of them to tokenise at once."""
+
+    def __init__(self, encoder: Encoder, outputs: Mapping[str, Output]) -> None:
+        self._encoder, self._outputs = encoder, outputs
+        self._sentences: list[str] = []
+        self._owners: list[int] = []
+        self._digests: list[bytes] = []
+        self._characters = 0
+        self.unaligned = 0
+
+    def add(self, sentence: str, owner: int) -> None:
+        self._sentences.append(sentence)
+        self._owners.append(owner)
+        self._characters += len(sentence)
+        if self._characters >= CHUNK:
+            self.flush()
+
+    def end_document(self, mark: bytes) -> None:
+        self._digests.append(mark)
+
+    def flush(self) -> None:
+        """Sentences without a token leave no trace."""
+        tokens, boundaries, sizes, unaligned = self._encoder.encode(self._sentences)
+        written = sizes > 0
+        self._outputs["tokens.bin"].write(tokens)
+        self._outputs["boundaries.bin"].write(boundaries)
+        self._outputs["sizes.bin"].write(sizes[written])
+        self._outputs["owners.bin"].write(np.array(self._owners, dtype="<u4")[written])
+        self._outputs["digests.bin"].write(b"".join(self._digests))
+        self.unaligned += unaligned
+        self._sentences, self._owners, self._digests, self._characters = [], [], [], 0

@@ -1,0 +1,86 @@
+"""Checking a corpus as a whole: checksums, index, and the bounds of ids and boundary bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.corpus.indexed import ENTITY, INSIDE, CorpusError, IndexedCorpus, with_suffix
+
+BLOCK = 1 << 22
+
+
+def read_description(prefix: Path) -> dict[str, Any]:
+    """The content of `prefix.json`; empty where there is none, as with corpora of other programs."""
+    path = with_suffix(prefix, ".json")
+    if not path.is_file():
+        return {}
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorpusError(f"{path} is damaged: {error}; copy it or make the corpus again.") from error
+    if not isinstance(description, dict):
+        raise CorpusError(f"{path} is damaged: it holds no JSON object; copy it or make the corpus again.")
+    return description
+
+
+def verify_corpus(prefix: Path) -> IndexedCorpus:
+    """Reads every byte of a corpus once and returns it opened.
+
+    Raises CorpusError naming the file that is absent, of another length or with another checksum than `prefix.json`
+    says, or that holds an id beyond the vocabulary, a boundary byte above 4 or a sentence that begins inside a unit.
+    A corpus without a `.json` is checked for all but checksums and the vocabulary.
+    """
+    description = read_description(prefix)
+    for suffix, file in description.get("files", {}).items():
+        _check_file(with_suffix(prefix, suffix), file)
+    corpus = IndexedCorpus.open(prefix)
+    _check_ids(corpus, description.get("vocabulary"))
+    if corpus.boundaries is not None:
+        _check_boundaries(corpus, corpus.boundaries)
+    return corpus
+
+
+def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise CorpusError(f"{path} is absent; copy it or make the corpus again.")
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise CorpusError(
+            f"{path} has {size} bytes, but should have {expected['bytes']}; copy it or make the corpus again."
+        )
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != expected["sha256"]:
+        raise CorpusError(f"{path} is damaged: its checksum is another one; copy it or make the corpus again.")
+
+
+def _check_ids(corpus: IndexedCorpus, vocabulary: Mapping[str, Any] | None) -> None:
+    limit = vocabulary["tokens"] if vocabulary else np.iinfo(corpus.tokens.dtype).max + 1
+    for start in range(0, len(corpus.tokens), BLOCK):
+        block = corpus.tokens[start : start + BLOCK]
+        if block.min() < 0 or block.max() >= limit:
+            at = start + int(np.flatnonzero((block < 0) | (block >= limit))[0])
+            raise CorpusError(
+                f"{corpus.prefix}.bin has the id {corpus.tokens[at]} at token {at}, but ids go from 0 to {limit - 1}; "
+                "was it made with another vocabulary?"
+            )
+
+
+def _check_boundaries(corpus: IndexedCorpus, boundaries: np.ndarray) -> None:
+    for start in range(0, len(boundaries), BLOCK):
+        if boundaries[start : start + BLOCK].max() > ENTITY:
+            raise CorpusError(f"{corpus.prefix}.seg has a byte above {ENTITY}; copy it or make the corpus again.")
+    begins = corpus.offsets[:-1][np.diff(corpus.offsets) > 0]
+    for start in range(0, len(begins), BLOCK):
+        if (boundaries[begins[start : start + BLOCK]] == INSIDE).any():
+            raise CorpusError(
+                f"{corpus.prefix}.seg has a sentence that begins inside a unit; copy it or make the corpus again."
+            )
