@@ -102,7 +102,7 @@ def save_paddle(graph: nn.Layer, directory: Path) -> None:
 
 
 def strip_callstacks(path: Path) -> None:
-    """Takes out of a `.pdmodel` what Paddle writes into every operator: the Python stack that made it, files and all."""
+    """Takes out of a `.pdmodel` what Paddle writes into every operator: the Python stack that made it."""
     program = paddle.base.core.ProgramDesc(path.read_bytes())
     for block in map(program.block, range(program.num_blocks())):
         for operator in map(block.op, range(block.op_size())):

@@ -1,15 +1,12 @@
 """Targets for the fuzzer: each makes one call with arbitrary arrays, and accepts an answer or a clear refusal.
 
-The command that runs targets under the sanitizers takes functions of a `random.Random`; by itself this file runs them
-without: `python -m tests.native.fuzz_samples --seconds 60 --seed 1`.
+`tests/native/fuzz.py` runs them, under the sanitizers with `make fuzz-native`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
-import time
 from typing import Any
 
 import numpy as np
@@ -146,22 +143,3 @@ def fuzz_make(rng: random.Random, maker: native.BatchMaker, tokens: int) -> None
 
 
 TARGETS = (fuzz_sample_map, fuzz_permute, fuzz_blending, fuzz_batch_maker)
-
-
-def main() -> None:
-    """Runs every target in turn until the time is over."""
-    parser = argparse.ArgumentParser(prog="python -m tests.native.fuzz_samples", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
-    over, calls = time.monotonic() + arguments.seconds, 0
-    while time.monotonic() < over:
-        for target in TARGETS:
-            target(rng)
-            calls += 1
-    print(f"{calls:,} calls, none that crashed")
-
-
-if __name__ == "__main__":
-    main()
