@@ -47,7 +47,8 @@ class Segmenter:
 class _Codes(dict[Any, int]):
     """Length and level of a word, or of a (word, tag) pair, in one number: length * 8 + level."""
 
-    LIMIT = 200_000
+    LIMIT = 500_000
+    """Words remembered, about 90 MB of them."""
 
     def __init__(self, level: Callable[[Any], int]) -> None:
         super().__init__()
@@ -142,8 +143,7 @@ def _jieba(tags: bool) -> Loaded:
 
 
 def _lac(tags: bool) -> Loaded:
-    import paddle
-
+    paddle = _import("paddle", "lac")
     # LAC 2.1 imports paddle.fluid, which Paddle 2.5 renamed to paddle.base.
     sys.modules.setdefault("paddle.fluid", paddle.base)
     sys.modules.setdefault("paddle.fluid.core", paddle.base.core)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -79,12 +80,25 @@ def build_shard(job: ShardJob) -> Path:
             outputs = {name: Output(part / name, hashed=False) for name in (*ARRAYS, COUNTS)}
             for output in outputs.values():
                 stack.callback(output.close)
-            counts = _fill(outputs, job)
+            with _no_collector():
+                counts = _fill(outputs, job)
             outputs[COUNTS].write(json.dumps(dataclasses.asdict(counts), ensure_ascii=False).encode("utf-8"))
         _move(part, job.folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return job.folder
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Millions of words come and go and none is in a cycle; looking for cycles among them takes a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _move(part: Path, folder: Path) -> None:
