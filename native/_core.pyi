@@ -210,7 +210,7 @@ class Blending:
         """positions int64 [n] -> corpus int32 [n] and how many of its samples came before, int64 [n]."""
 
 class BatchMaker:
-    """Makes batches for masked-LM pretraining; thread-safe, releases the GIL. See training/SAMPLES.md for the rules."""
+    """Makes batches for masked-LM pretraining; thread-safe, releases the GIL. See training/README.md for the rules."""
 
     def __init__(
         self,
