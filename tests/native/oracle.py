@@ -1,6 +1,6 @@
 """What the native core must do, slow and plain: the sample map, the order of samples, blending and the batch maker.
 
-Written from the specification in training/SAMPLES.md; the tests compare every number with the C++.
+Written from the specification in training/README.md; the tests compare every number with the C++.
 """
 
 from __future__ import annotations
