@@ -39,7 +39,7 @@ class Metrics:
             return Histogram(f"ernie_{name}", text, labels, registry=self.registry, buckets=buckets)
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Gauge:
-            # Only one process, the parent, sets a gauge to anything but 0; the sum is what it says.
+            # Each is set by the parent alone, or counts what each API process has for itself: the sum is right for both.
             return Gauge(f"ernie_{name}", text, labels, registry=self.registry, multiprocess_mode="livesum")
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Counter:
@@ -51,6 +51,7 @@ class Metrics:
         self.tokenize = histogram("tokenize_seconds", "Tokenisation of a request.", SECONDS)
         self.queue = histogram("queue_seconds", "From the engine's receipt to the first forward pass.", SECONDS)
         self.inference = histogram("inference_seconds", "One forward pass.", SECONDS)
+        self.in_flight = gauge("inflight_requests", "Requests let in and not yet answered.")
         self.queue_requests = gauge("queue_requests", "Texts waiting in the engine, as of its last batch.")
         self.queue_tokens = gauge("queue_tokens", "Tokens waiting in the engine, as of its last batch.")
         self.batch_requests = histogram("batch_requests", "Texts in a batch.", COUNTS)
@@ -81,6 +82,7 @@ class Metrics:
         for metric in (
             *(self.duration, self.tokenize, self.queue, self.inference, self.queue_requests, self.queue_tokens),
             *(self.batch_requests, self.batch_tokens, self.padding, self.truncated, self.restarts, self.ready),
+            self.in_flight,
         ):
             metric.labels(model)
 

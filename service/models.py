@@ -104,7 +104,7 @@ class ServedModel:
             raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
         seconds = (request.timeout_ms or self._settings.request_timeout_ms) / 1000
         # Its place is taken before anything is spent on the request: overload is answered at once.
-        with self.admission.admit() as place:
+        with self.admission.admit() as place, self._metrics.in_flight.labels(self.name).track_inprogress():
             session = Session(self, self._settings, request, timings, time.monotonic() + seconds, place)
             try:
                 result = await asyncio.wait_for(work(session), seconds)
