@@ -39,7 +39,7 @@ class Metrics:
             return Histogram(f"ernie_{name}", text, labels, registry=self.registry, buckets=buckets)
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Gauge:
-            # Each is set by the parent alone, or counts what each API process has for itself: the sum is right for both.
+            # Each is set by the parent alone, or by each API process for itself: the sum is right for both.
             return Gauge(f"ernie_{name}", text, labels, registry=self.registry, multiprocess_mode="livesum")
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Counter:
