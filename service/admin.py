@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request
 
-router = APIRouter(prefix="/admin")
+from service.answers import Reload
+from service.problems import RESPONSES
+
+router = APIRouter(prefix="/admin", responses=RESPONSES)
 
 
 @router.post("/reload")
-async def reload(request: Request) -> dict[str, Any]:
+async def reload(request: Request) -> Reload:
     """Looks at the model repository again: loads what is new or newer, unloads what is gone, keeps what it refuses.
 
     Answers when all that is done; no request is lost on the way.
     """
     # It waits for the requests that may hold on to a model which is leaving, and is none of them.
     request.app.state.models.in_progress.discard(asyncio.current_task())
-    reloaded: dict[str, Any] = msgspec.to_builtins(await request.app.state.control.reload())
-    del reloaded["type"], reloaded["id"]
-    return reloaded
+    done = await request.app.state.control.reload()
+    return {"loaded": done.loaded, "unloaded": done.unloaded, "unchanged": done.unchanged, "refused": done.refused}

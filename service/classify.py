@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from service.answers import Answer, Classified, Filled, success
 from service.engine.messages import Item, Output
 from service.models import ServedModel, Session, Timings
 from service.problems import RESPONSES
@@ -16,7 +17,7 @@ from service.windows import Windows
 router = APIRouter(responses=RESPONSES)
 
 
-@router.post("/classify")
+@router.post("/classify", responses=success(Answer[Classified]))
 async def classify(body: ClassifyRequest, request: Request) -> Response:
     """Probabilities of the classes for every input, the likeliest first; `top_k` limits them.
 
@@ -28,7 +29,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     return answer(model.name, model.manifest.version, await classified(model, body, timings))
 
 
-async def classified(model: ServedModel, body: ClassifyRequest, timings: Timings) -> list[dict[str, Any]]:
+async def classified(model: ServedModel, body: ClassifyRequest, timings: Timings) -> list[Classified]:
     """`results` of the answer, one for every input; raises Problem."""
 
     async def work(session: Session) -> tuple[list[tuple[Windows, bool]], list[Output]]:
@@ -39,7 +40,7 @@ async def classified(model: ServedModel, body: ClassifyRequest, timings: Timings
     encoded, outputs = await model.answered(body, timings, work)
     labels = model.labels(len(outputs[0].scores))
     remaining = iter(outputs)
-    results: list[dict[str, Any]] = []
+    results: list[Classified] = []
     for windows, truncated in encoded:
         lengths = [len(window.input_ids) for window in windows.encodings]
         scores = weighted_mean([next(remaining).scores for _ in lengths], lengths)
@@ -66,7 +67,7 @@ def weighted_mean(rows: list[list[float]], weights: list[int]) -> list[float]:
     ]
 
 
-def answer(model: str, version: str, results: list[dict[str, Any]]) -> Response:
+def answer(model: str, version: str, results: Sequence[Classified | Filled]) -> Response:
     """The envelope of both endpoints' answers."""
     tokens = sum(result["tokens"] for result in results)
     body = {"model": model, "version": version, "results": results, "usage": {"tokens": tokens}}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.answers import Answer, Filled, FilledOneByOne, FilledTogether, success
 from service.classify import answer
 from service.engine.messages import Item, MaskOutput
 from service.joint_fill import Ask, Blank, Filling, Tokens, beam_search, score_targets
@@ -29,7 +29,7 @@ MAX_SCORES = 500_000
 _RUN = re.compile(r"((?:\[MASK\])+)(\+?)")
 
 
-@router.post("/fill-mask")
+@router.post("/fill-mask", responses=success(Answer[Filled]))
 async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     """Candidates for the masks of every input, the likeliest first.
 
@@ -47,7 +47,7 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     return answer(model.name, model.manifest.version, await filled(model, body, timings))
 
 
-async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) -> list[dict[str, Any]]:
+async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) -> Sequence[Filled]:
     """`results` of the answer, one for every input; raises Problem."""
     # The graph's candidates may hold every special token, and those are no answers.
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
@@ -56,7 +56,7 @@ async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) ->
     _check_size(body)
     targets = await target_tokens(model.tokenizer, body.targets or [])
 
-    async def work(session: Session) -> list[dict[str, Any]]:
+    async def work(session: Session) -> Sequence[Filled]:
         most = session.settings.max_masks
         for index, each in enumerate(body.inputs):
             if (masks := len(holes_of(each))) > most:
@@ -102,10 +102,10 @@ class Fill:
         self._top_k = body.top_k or DEFAULT_TOP_K
         self._texts = 0
 
-    async def each_for_itself(self) -> list[dict[str, Any]]:
+    async def each_for_itself(self) -> list[FilledOneByOne]:
         """Every mask by its own probabilities, all in one question to the engine."""
         targets = [target[0] for target in self._targets]
-        results: list[dict[str, Any]] = []
+        results: list[FilledOneByOne] = []
         items: list[Item] = []
         places: list[list[tuple[int, int]]] = []  # for each input and mask: the item, and the mask's number in it
         for index, given in enumerate(self._body.inputs):
@@ -144,17 +144,17 @@ class Fill:
             await asyncio.sleep(0)
         return results
 
-    async def by_long_targets(self) -> list[dict[str, Any]]:
+    async def by_long_targets(self) -> list[FilledOneByOne]:
         """Every mask by targets of which some have several tokens: such a mask becomes as many masks."""
         blanks: list[Blank] = []
         scored: list[list[Tokens]] = []
-        results: list[dict[str, Any]] = []
+        results: list[FilledOneByOne] = []
         owners: list[tuple[int, int]] = []  # for each blank: the input, and the mask's number in it
         by_count: dict[int, list[Tokens]] = {}
         for target in self._targets:
             by_count.setdefault(len(target), []).append(target)
         for index, given in enumerate(self._body.inputs):
-            result: dict[str, Any] = {"masks": [], "tokens": 0, "windows": 1, "truncated": False}
+            result: FilledOneByOne = {"masks": [], "tokens": 0, "windows": 1, "truncated": False}
             for number in range(len(holes_of(given))):
                 for count, targets in by_count.items():
                     blank = await self._blank(index, widened(given, number, count), result, number, count)
@@ -183,13 +183,13 @@ class Fill:
             await asyncio.sleep(0)
         return results
 
-    async def jointly(self) -> list[dict[str, Any]]:
+    async def jointly(self) -> list[FilledTogether]:
         """All masks of a text together."""
         blanks: list[Blank] = []
         owners: list[tuple[int, TextInput]] = []
-        results: list[dict[str, Any]] = []
+        results: list[FilledTogether] = []
         for index, given in enumerate(self._body.inputs):
-            result: dict[str, Any] = {"fills": [], "tokens": 0, "windows": 1, "truncated": False}
+            result: FilledTogether = {"fills": [], "tokens": 0, "windows": 1, "truncated": False}
             for text in self._variants(index, given):
                 blanks.append(await self._blank(index, text, result))
                 owners.append((index, text))
@@ -247,7 +247,7 @@ class Fill:
         return windows, truncated
 
     async def _blank(
-        self, index: int, given: TextInput, result: dict[str, Any], first: int = 0, count: int | None = None
+        self, index: int, given: TextInput, result: Filled, first: int = 0, count: int | None = None
     ) -> Blank:
         """The window in which the masks from `first` on, `count` of them or all, have most context."""
         windows, truncated = await self._encode(index, given)
@@ -261,7 +261,7 @@ class Fill:
         text = windows.encodings[window]
         return Blank(text.input_ids, text.token_type_ids, [windows.column(window, column) or 0 for column in columns])
 
-    def _ask(self, results: list[dict[str, Any]], owners: list[int]) -> Ask:
+    def _ask(self, results: Sequence[Filled], owners: list[int]) -> Ask:
         """Asks the engine, bounds how often, and counts what each input costs; `owners` are the blanks' inputs."""
         most = self._session.settings.max_fill_texts
 

@@ -7,6 +7,7 @@ pairs are meant. Parameters of a request are those of the other endpoints, and T
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from model_build.bundle import Task
 from service import status
+from service.answers import Classified, Filled, Inferred, ModelTensors, success
 from service.classify import classified
 from service.fill_mask import filled
 from service.infer_message import (
@@ -32,19 +34,21 @@ from service.schemas import ClassifyRequest, FillMaskRequest
 HEAD_LENGTH = "Inference-Header-Content-Length"
 INPUTS: dict[str, Datatype] = {"text": "BYTES", "text_pair": "BYTES"}
 # N texts, K results of each, and M masks in the text that has most; the rest of its row is "" and 0 for other texts.
+# With the strategy joint, all masks of a text are one: `tokens` has what fills them, `scores` their token_score.
 OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
-    "classify": {"labels": ("BYTES", 2), "scores": ("FP32", 2), "truncated": ("BOOL", 1)},
+    "classify": {"labels": ("BYTES", 2), "scores": ("FP32", 2), "windows": ("INT32", 1), "truncated": ("BOOL", 1)},
     "fill-mask": {
         "tokens": ("BYTES", 3),
         "scores": ("FP32", 3),
         "sequences": ("BYTES", 3),
         "masks": ("INT32", 1),
+        "windows": ("INT32", 1),
         "truncated": ("BOOL", 1),
     },
 }
 PARAMETERS = {
     "classify": ("top_k", "truncation", "priority", "timeout_ms"),
-    "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "targets"),
+    "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "targets", "strategy", "span"),
 }
 
 
@@ -72,7 +76,7 @@ of_model = APIRouter()
 
 
 @router.get("")
-async def server() -> dict[str, Any]:
+async def server() -> dict[str, str | list[str]]:
     """What this server is."""
     version = importlib.metadata.version("ernie-zh")
     return {"name": "ernie-zh", "version": version, "extensions": ["binary_tensor_data"]}
@@ -92,7 +96,7 @@ async def ready(request: Request) -> dict[str, bool]:
 
 
 @of_model.get("")
-async def model(request: Request) -> dict[str, Any]:
+async def model(request: Request) -> ModelTensors:
     """The tensors of a model; sizes that vary are -1."""
     manifest = request.state.served.manifest
     return {
@@ -108,7 +112,7 @@ async def model(request: Request) -> dict[str, Any]:
 
 
 @of_model.get("/ready")
-async def model_ready(request: Request) -> dict[str, Any]:
+async def model_ready(request: Request) -> dict[str, str | bool]:
     """Whether a model can be asked."""
     name = request.state.model
     if not (await status.model(name, request))["ready"]:
@@ -135,7 +139,7 @@ def _described() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-@of_model.post("/infer", openapi_extra=_described())
+@of_model.post("/infer", openapi_extra=_described(), responses=success(Inferred))
 async def infer(request: Request) -> Response:
     """Texts in, tensors out, in JSON or binary."""
     served = request.state.served
@@ -214,33 +218,45 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
     return given
 
 
-def _labels(results: list[dict[str, Any]]) -> list[OutputTensor]:
+def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
     """N texts with K labels each."""
     ranked = [each for result in results for each in result["labels"]]
     shape = (len(results), len(ranked) // len(results))
     return [
         OutputTensor("labels", "BYTES", shape, [each["label"] for each in ranked]),
         OutputTensor("scores", "FP32", shape, [each["score"] for each in ranked]),
-        _truncated(results),
+        *_reading(results),
     ]
 
 
-def _masks(results: list[dict[str, Any]]) -> list[OutputTensor]:
+def _masks(results: Sequence[Filled]) -> list[OutputTensor]:
     """N texts with M masks of K candidates each; what a text has less is filled up with "" and 0."""
-    counts = [len(result["masks"]) for result in results]
-    depth = max(len(candidates) for result in results for candidates in result["masks"])
+    texts = [_candidates(result) for result in results]
+    counts = [len(masks) for masks in texts]
+    depth = max(len(candidates) for masks in texts for candidates in masks)
     shape = (len(results), max(counts), depth)
-    empty = {"token": "", "score": 0.0, "sequence": ""}
-    rows = [[*result["masks"], *[[]] * (max(counts) - count)] for result, count in zip(results, counts, strict=True)]
-    flat = [each for row in rows for mask in row for each in [*mask, *[empty] * (depth - len(mask))]]
+    rows = [[*masks, *[[]] * (max(counts) - len(masks))] for masks in texts]
+    flat = [each for row in rows for mask in row for each in [*mask, *[("", 0.0, "")] * (depth - len(mask))]]
     return [
-        OutputTensor("tokens", "BYTES", shape, [each["token"] for each in flat]),
-        OutputTensor("scores", "FP32", shape, [each["score"] for each in flat]),
-        OutputTensor("sequences", "BYTES", shape, [each["sequence"] for each in flat]),
+        OutputTensor("tokens", "BYTES", shape, [token for token, _, _ in flat]),
+        OutputTensor("scores", "FP32", shape, [score for _, score, _ in flat]),
+        OutputTensor("sequences", "BYTES", shape, [sequence for _, _, sequence in flat]),
         OutputTensor("masks", "INT32", (len(results),), counts),
-        _truncated(results),
+        *_reading(results),
     ]
 
 
-def _truncated(results: list[dict[str, Any]]) -> OutputTensor:
-    return OutputTensor("truncated", "BOOL", (len(results),), [result["truncated"] for result in results])
+def _candidates(result: Filled) -> list[list[tuple[str, float, str]]]:
+    """Token, score and sequence of the candidates of every mask of a text."""
+    if "fills" in result:
+        return [[(fill["text"], fill["token_score"], fill["sequence"]) for fill in result["fills"]]]
+    return [[(each["token"], each["score"], each["sequence"]) for each in mask] for mask in result["masks"]]
+
+
+def _reading(results: Sequence[Classified | Filled]) -> list[OutputTensor]:
+    """How each text was read."""
+    shape = (len(results),)
+    return [
+        OutputTensor("windows", "INT32", shape, [result["windows"] for result in results]),
+        OutputTensor("truncated", "BOOL", shape, [result["truncated"] for result in results]),
+    ]

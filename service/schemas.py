@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     StrictInt,
     StrictStr,
     field_validator,
@@ -39,13 +40,18 @@ def _of_characters(text: str) -> str:
 Text = Annotated[StrictStr, AfterValidator(_of_characters)]
 
 
+# For the OpenAPI document; the code says it in a better sentence.
+_NOT_BLANK: dict[str, JsonValue] = {"pattern": r"\S"}
+_ONE_OF_BOTH: JsonValue = [{"required": ["inputs"]}, {"required": ["text"]}]
+
+
 class TextInput(BaseModel):
     """One text, or a pair of texts."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Text
-    text_pair: Text | None = None
+    text: Text = Field(json_schema_extra=_NOT_BLANK)
+    text_pair: Text | None = Field(None, json_schema_extra=_NOT_BLANK)
 
     @field_validator("text", "text_pair")
     @classmethod
@@ -75,13 +81,9 @@ def _listed(inputs: Any) -> Any:
     return [{"text": each} if isinstance(each, str) else each for each in listed]
 
 
-Inputs = Annotated[
-    list[TextInput],
-    BeforeValidator(
-        _listed,
-        json_schema_input_type=str | TextInput | list[str | TextInput],
-    ),
-]
+_Written = Annotated[str, Field(json_schema_extra=_NOT_BLANK)]
+_Listed = Annotated[list[_Written | TextInput], Field(min_length=1, max_length=MAX_INPUTS)]
+Inputs = Annotated[list[TextInput], BeforeValidator(_listed, json_schema_input_type=_Written | TextInput | _Listed)]
 
 
 class Envelope(BaseModel):
@@ -90,8 +92,8 @@ class Envelope(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     inputs: Inputs = Field(default_factory=list, description="a text, {text, text_pair}, or a list of those")
-    text: Text | None = Field(None, description="instead of inputs: a single text")
-    text_pair: Text | None = Field(None, description="second text that goes with text")
+    text: Text | None = Field(None, description="instead of inputs: a single text", json_schema_extra=_NOT_BLANK)
+    text_pair: Text | None = Field(None, description="second text that goes with text", json_schema_extra=_NOT_BLANK)
     model: Text | None = Field(None, description="may be left out where one model does the task")
     top_k: StrictInt | None = Field(None, ge=1, description="results per text")
     truncation: Truncation = Field(
@@ -131,7 +133,10 @@ class ClassifyRequest(Envelope):
     """Body of POST /classify."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]}]}
+        json_schema_extra={
+            "oneOf": _ONE_OF_BOTH,
+            "examples": [{"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]}],
+        }
     )
 
 
@@ -141,7 +146,9 @@ Target = Annotated[StrictStr, Field(max_length=MAX_TARGET_CHARACTERS), AfterVali
 class FillMaskRequest(Envelope):
     """Body of POST /fill-mask."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "他在大[MASK]里教书。", "top_k": 5}]})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": _ONE_OF_BOTH, "examples": [{"inputs": "他在大[MASK]里教书。", "top_k": 5}]}
+    )
 
     targets: list[Target] | None = Field(
         None, min_length=1, max_length=1000, description="score these only; one may be of several tokens"

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.answers import Description, Descriptions, Health
 from service.models import ServedModel
-from service.problems import Problem
+from service.problems import RESPONSES, Problem
 
-router = APIRouter()
+router = APIRouter(responses=RESPONSES)
 
 
 @router.get("/health/live")
-async def live() -> dict[str, str]:
+async def live() -> Health:
     """The API process answers."""
     return {"status": "live"}
 
 
 @router.get("/health/ready")
-async def ready(request: Request) -> dict[str, str]:
+async def ready(request: Request) -> Health:
     """Every engine has warmed up and the service is not about to stop."""
     if request.app.state.draining:
         raise Problem("draining", "the service is shutting down.", retry_after=5)
@@ -33,24 +33,24 @@ async def ready(request: Request) -> dict[str, str]:
 
 
 @router.get("/models")
-async def models(request: Request) -> dict[str, Any]:
+async def models(request: Request) -> Descriptions:
     """Every model of this service."""
     return {"models": [_description(model) for model in request.app.state.models.served.values()]}
 
 
 @router.get("/models/{name}")
-async def model(name: str, request: Request) -> dict[str, Any]:
+async def model(name: str, request: Request) -> Description:
     """One model."""
     return _description(request.app.state.models.named(name))
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus exposition."""
     return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _description(model: ServedModel) -> dict[str, Any]:
+def _description(model: ServedModel) -> Description:
     manifest, ready = model.manifest, model.engine.ready
     return {
         "name": manifest.name,

@@ -58,7 +58,14 @@ def test_the_server_and_its_models_describe_themselves(client: triton.InferenceS
     about = client.get_model_metadata("characters", "1")
     assert (about["name"], about["versions"]) == ("characters", ["1"])
     assert {each["name"] for each in about["inputs"]} == {"text", "text_pair"}
-    assert {each["name"] for each in about["outputs"]} == {"tokens", "scores", "sequences", "masks", "truncated"}
+    assert {each["name"] for each in about["outputs"]} == {
+        "tokens",
+        "scores",
+        "sequences",
+        "masks",
+        "windows",
+        "truncated",
+    }
 
 
 def test_health_and_readiness_are_bodies_that_kserve_reads(service: Service) -> None:
@@ -122,6 +129,25 @@ def test_masks_are_filled_as_by_fill_mask_and_a_row_with_fewer_of_them_is_filled
             )
     assert strings(result, "tokens")[1][1] == ["", "", ""]
     assert result.as_numpy("scores")[1, 1].tolist() == [0, 0, 0]
+
+
+def test_masks_are_filled_together_where_the_strategy_says_so(client: triton.InferenceServerClient) -> None:
+    parameters = {"strategy": "joint", "top_k": 2}
+    filled = client.infer("characters", [tensor("text", ["很[MASK][MASK]", "[MASK]好"])], parameters=parameters)
+    assert filled.as_numpy("tokens").shape == filled.as_numpy("scores").shape == (2, 1, 2)
+    assert filled.as_numpy("masks").tolist() == [1, 1]
+    assert all(0 < score <= 1 for score in filled.as_numpy("scores").ravel())
+    for text, (words,) in zip(("很{}", "{}好"), filled.as_numpy("tokens"), strict=True):
+        row = 0 if text == "很{}" else 1
+        shown = [each.decode() for each in filled.as_numpy("sequences")[row, 0]]
+        assert shown == [text.format(word.decode()) for word in words]
+
+
+def test_a_long_text_says_how_many_windows_it_was_read_in(client: triton.InferenceServerClient) -> None:
+    read = client.infer("reviews", [tensor("text", ["好" * 100, "好"])])
+    assert read.as_numpy("windows").tolist()[0] > 1
+    assert read.as_numpy("windows").tolist()[1] == 1
+    assert read.as_numpy("truncated").tolist() == [False, False]
 
 
 def test_targets_and_truncation_are_parameters_of_the_request(client: triton.InferenceServerClient) -> None:
