@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import re
 import statistics
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from benchmarks.http_connection import HttpConnection, post
+from benchmarks.service_process import serving
 
 # Reviews and news of usual lengths; --texts takes a file of one's own.
 TEXTS = (
@@ -51,66 +47,25 @@ class Round:
         return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * percent / 100))]
 
 
-@contextlib.contextmanager
-def serving(models: Path, *flags: str) -> Iterator[str]:
-    """A ready service on a free port; gives its URL."""
-    command = [sys.executable, "-m", "service.cli", "--models", str(models), "--port", "0", *flags]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"listening on (http://\S+),", line):
-                break
-        else:
-            raise SystemExit("".join(lines))
-        threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
-        while not _ready(found.group(1)):
-            if process.poll() is not None:
-                raise SystemExit("the service ended before it was ready.")
-            time.sleep(0.1)
-        yield found.group(1)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _ready(url: str) -> bool:
-    with contextlib.suppress(OSError):
-        return urllib.request.urlopen(f"{url}/health/ready").status == 200
-    return False
-
-
 async def load(url: str, endpoint: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Round:
     """Every connection sends one request after the other; raises RuntimeError for any answer but 200."""
-    address = urlsplit(url)
-    requests = [
-        f"POST {endpoint} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n".encode()
-        + body
-        for body in bodies
-    ]
+    requests = [post(url, endpoint, body) for body in bodies]
     latencies: list[float] = []
     over = time.perf_counter() + seconds
 
-    async def connection(first: int) -> None:
-        # A client of a few lines: a full one would take as much of the machine as the service.
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    async def send(first: int) -> None:
+        connection = HttpConnection(url)
         number = first
         while (begun := time.perf_counter()) < over:
-            writer.write(requests[number % len(requests)])
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            body = await reader.readexactly(int(length.group(1)) if length else 0)
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(body.decode())
+            answer = await connection.ask(requests[number % len(requests)])
+            if answer.status != 200:
+                raise RuntimeError(answer.body.decode())
             latencies.append((time.perf_counter() - begun) * 1000)
             number += connections
-        writer.close()
+        connection.close()
 
     begun = time.perf_counter()
-    await asyncio.gather(*(connection(index) for index in range(connections)))
+    await asyncio.gather(*(send(index) for index in range(connections)))
     return Round(len(latencies) / (time.perf_counter() - begun), sorted(latencies))
 
 
@@ -137,7 +92,8 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = arguments.texts.read_text(encoding="utf-8").split("\n") if arguments.texts else list(TEXTS)
     texts = [text.strip() for text in texts if text.strip()]
-    with serving(arguments.models) as batching, serving(arguments.models, "--max-batch-items", "1") as single:
+    with serving(arguments.models) as one, serving(arguments.models, "--max-batch-items", "1") as other:
+        batching, single = one.url, other.url
         for endpoint in ("/classify", "/fill-mask"):
             bodies = bodies_of(endpoint, texts)
             rounds: dict[str, list[Round]] = {batching: [], single: []}
@@ -155,7 +111,9 @@ def main() -> None:
                     f"p50 {median_and_spread([each.percentile(50) for each in rounds[url]], ' ms')}, "
                     f"p99 {median_and_spread([each.percentile(99) for each in rounds[url]], ' ms')}"
                 )
-            ratios = [one.rate / other.rate for one, other in zip(rounds[batching], rounds[single], strict=True)]
+            ratios = [
+                batched.rate / alone.rate for batched, alone in zip(rounds[batching], rounds[single], strict=True)
+            ]
             print(f"  requests/s, ratio   {median_and_spread(ratios)}")
 
 
