@@ -59,7 +59,9 @@ async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) ->
     async def work(session: Session) -> Sequence[Filled]:
         most = session.settings.max_masks
         for index, each in enumerate(body.inputs):
-            if (masks := len(holes_of(each))) > most:
+            if not (masks := len(holes_of(each))):
+                raise _no_mask(index)
+            if masks > most:
                 raise Problem("invalid_input", f"inputs[{index}] has {masks} masks, but at most {most} are allowed.")
         fill = Fill(session, body, targets)
         if body.strategy == "joint":
@@ -69,6 +71,10 @@ async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) ->
         return await fill.each_for_itself()
 
     return await model.answered(body, timings, work)
+
+
+def _no_mask(index: int) -> Problem:
+    return Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
 
 
 def _check_size(body: FillMaskRequest) -> None:
@@ -240,8 +246,8 @@ class Fill:
         windows, truncated = await self._session.encode(index, given)
         written = len(holes_of(given))
         # Where the tokenizer saw another number of masks than stand there, none of them could be put back in place.
-        if not written or windows.whole.masks != written:
-            raise Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
+        if windows.whole.masks != written:
+            raise _no_mask(index)
         if len(windows.whole.mask_positions) < written:
             raise Problem("invalid_input", f"inputs[{index}] loses a mask to truncation; shorten the text before it.")
         return windows, truncated

@@ -2,13 +2,15 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.service.conftest import Service
+from tests.service.conftest import ROOT, Service
 
 HEADERS = {"Content-Type": "application/json"}
 
@@ -179,3 +181,10 @@ def test_a_bad_request_spoils_no_other_request_of_the_same_batch(service: Servic
             assert client.post("/classify", json={"inputs": "[PAD]" * 50}).status_code == 200
             assert client.post("/classify", json={"inputs": " "}).status_code == 422
             assert client.post("/classify", json={"inputs": "好"}).status_code == 200
+
+
+def test_bodies_that_are_wrong_in_every_way_never_make_a_server_error_or_end_a_process() -> None:
+    command = [sys.executable, "-m", "benchmarks.fuzz_bodies", "--bodies", "3000", "--seed", "7"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
+    assert "3000 of 3000 bodies answered" in ended.stdout

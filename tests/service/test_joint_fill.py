@@ -200,6 +200,7 @@ def test_targets_of_several_tokens_are_scored_as_a_whole(service: Service, oracl
     ("body", "status", "sentence"),
     [
         ({"text": "好", "strategy": "joint"}, 422, "no mask token"),
+        ({"text": "好", "targets": ["很好"]}, 422, "no mask token"),
         ({"text": "[MASK]好[MASK]+", "strategy": "joint"}, 422, "must have one [MASK]+"),
         ({"text": "[MASK]", "strategy": "joint", "span": 9}, 422, "at most 8 tokens"),
         ({"text": "[MASK]", "span": 2}, 422, 'needs "strategy": "joint"'),

@@ -1,0 +1,181 @@
+"""Goodput and latency against offered load: what the service does when more comes than it can do.
+
+    python -m benchmarks.overload --models models --plot docs/overload.svg
+
+The peak is what 64 connections get that send one request after the other. Then requests arrive at random moments
+(Poisson) at a share or a multiple of that rate, whether or not earlier ones have been answered. Goodput counts the
+answers of status 200; latencies run from the moment a request was due. Client and service share the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.http_connection import HttpConnection, post
+from benchmarks.http_load import TEXTS, bodies_of, load, median_and_spread
+from benchmarks.service_process import serving
+
+LOADS = (0.5, 1.0, 2.0, 3.0)
+PEAK_CONNECTIONS = 64
+# The first seconds of a round, in which the queue fills up, are not counted.
+SETTLING_SECONDS = 3.0
+
+
+@dataclass
+class Offered:
+    """One round of one load: arrivals and answers in the counted time, latencies in milliseconds."""
+
+    seconds: float
+    arrivals: int = 0
+    answers: collections.Counter[int] = field(default_factory=collections.Counter)
+    served: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+
+    @property
+    def answered(self) -> int:
+        """All of them."""
+        return sum(self.answers.values())
+
+    @property
+    def goodput(self) -> float:
+        """Answers of status 200 per second."""
+        return self.answers[200] / self.seconds
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` of them stay within; 0 of none."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))] if ranked else 0.0
+
+
+async def offer(url: str, requests: Sequence[bytes], rate: float, seconds: float, seed: int) -> Offered:
+    """Sends `rate` requests a second for `seconds` after the service has settled; raises OSError for a lost one."""
+    rng = random.Random(seed)
+    idle: list[HttpConnection] = []
+    result = Offered(seconds)
+    begun = time.perf_counter()
+    counted = begun + SETTLING_SECONDS
+    over = counted + seconds
+
+    async def one(request: bytes, due: float) -> None:
+        connection = idle.pop() if idle else HttpConnection(url)
+        answer = await connection.ask(request)
+        idle.append(connection)
+        now = time.perf_counter()
+        if counted <= now < over:
+            result.answers[answer.status] += 1
+            (result.served if answer.status == 200 else result.refused).append((now - due) * 1000)
+
+    due = begun
+    async with _TaskGroup() as tasks:
+        while (due := due + rng.expovariate(rate)) < over:
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            result.arrivals += due >= counted
+            tasks.start(one(rng.choice(requests), due))
+    for connection in idle:
+        connection.close()
+    return result
+
+
+class _TaskGroup:
+    """Awaits every task at its end, and raises what any of them raised (asyncio.TaskGroup comes with Python 3.11)."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: BaseException | None = None
+
+    def start(self, work: collections.abc.Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._failed = self._failed or task.exception()
+
+    async def __aenter__(self) -> _TaskGroup:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        if self._failed:
+            raise self._failed
+
+
+def plot(path: Path, endpoint: str, peak: float, results: dict[float, list[Offered]]) -> None:
+    """Draws goodput and p99 against offered load; the format follows the name's ending."""
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    offered = [statistics.median(each.arrivals / each.seconds for each in rounds) for rounds in results.values()]
+    goodput = [[each.goodput for each in rounds] for rounds in results.values()]
+    middle = [statistics.median(each) for each in goodput]
+    spread = [[mid - min(each) for mid, each in zip(middle, goodput, strict=True)],
+              [max(each) - mid for mid, each in zip(middle, goodput, strict=True)]]  # fmt: skip
+    left.plot([0, max(offered)], [peak, peak], ":", color="grey", label="peak of a closed loop")
+    left.plot([0, peak], [0, peak], "--", color="lightgrey")
+    left.errorbar(offered, middle, spread, marker="o", label="goodput")
+    left.set(xlabel="offered requests/s", ylabel="answers of status 200 per second", ylim=(0, peak * 1.25))
+    for status, name in (("served", "p99, answered 200"), ("refused", "p99, answered 429")):
+        values = [
+            statistics.median(percentile(getattr(each, status), 99) for each in rounds) for rounds in results.values()
+        ]
+        right.plot(offered, [value or None for value in values], marker="o", label=name)
+    right.set(xlabel="offered requests/s", ylabel="milliseconds", yscale="log")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"POST {endpoint} at 0.5, 1, 2 and 3 times its peak")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    """Runs the rounds, prints the table, draws the curve."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
+    parser.add_argument("--endpoint", choices=("/classify", "/fill-mask"), default="/classify")
+    parser.add_argument("--seconds", type=float, default=8.0, help="counted length of a round (default: 8)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each load (default: 5)")
+    parser.add_argument("--plot", type=Path, help="picture to write, .svg or .png")
+    arguments = parser.parse_args()
+    bodies = bodies_of(arguments.endpoint, TEXTS)
+    peaks: list[float] = []
+    results: dict[float, list[Offered]] = {share: [] for share in LOADS}
+    with serving(arguments.models) as service:
+        requests = [post(service.url, arguments.endpoint, body) for body in bodies]
+        asyncio.run(load(service.url, arguments.endpoint, bodies, PEAK_CONNECTIONS, SETTLING_SECONDS))
+        for number in range(arguments.rounds):
+            closed = asyncio.run(load(service.url, arguments.endpoint, bodies, PEAK_CONNECTIONS, arguments.seconds))
+            peaks.append(closed.rate)
+            for share, rounds in results.items():
+                rounds.append(asyncio.run(offer(service.url, requests, share * closed.rate, arguments.seconds, number)))
+    print(f"{arguments.endpoint}: peak {median_and_spread(peaks)} requests/s; median (lowest–highest) of each")
+    for share, rounds in results.items():
+        goodput = [each.goodput for each in rounds]
+        of_peak = [100 * each / peak for each, peak in zip(goodput, peaks, strict=True)]
+        refused = [100 * each.answers[429] / max(1, each.answered) for each in rounds]
+        others = sum(each.answered - each.answers[200] - each.answers[429] for each in rounds)
+        print(f"{share:.1f} × peak offered")
+        print(f"  goodput  {median_and_spread(goodput)} requests/s, {median_and_spread(of_peak, ' %')} of the peak")
+        print(f"  429      {median_and_spread(refused, ' %')} of the answers; neither 200 nor 429: {others}")
+        for status, name in (("served", "200"), ("refused", "429")):
+            for percent in (50, 99):
+                values = [percentile(getattr(each, status), percent) for each in rounds]
+                print(f"  p{percent} {name}  {median_and_spread(values, ' ms')}")
+    if arguments.plot:
+        plot(arguments.plot, arguments.endpoint, statistics.median(peaks), results)
+
+
+if __name__ == "__main__":
+    main()
