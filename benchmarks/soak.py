@@ -1,0 +1,356 @@
+"""Half an hour of everything at once: mixed traffic while engines are killed, models exchanged and clients hang up.
+
+    python -m benchmarks.soak --minutes 30
+
+Every request that was let in must get exactly one answer, its own, and equal to that of an offline run of the same
+bundle (benchmarks/offline.py; fillings made together are compared with those of the quiet service); an engine's death
+may cost what it was running, and nothing else; no process may grow. Ends with status 1 where one of these is not so.
+
+Three models are served. Two of them have their engines killed with SIGKILL and their bundles exchanged for newer ones,
+by SIGHUP and by /admin/reload in turn. The third, `steady`, is left alone, so that an engine can be watched all along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import itertools
+import json
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from benchmarks.http_connection import Answer, HttpConnection, post
+from benchmarks.http_load import TEXTS
+from benchmarks.offline import OfflineModel
+from benchmarks.service_process import RunningService, serving
+
+SCORE_TOLERANCE = 1e-4
+# A killed engine is replaced within this; until then its model may answer 503.
+RECOVERY_SECONDS = 30.0
+SAMPLE_SECONDS = 5.0
+MAX_GROWTH = 0.02
+Check = Callable[[dict[str, Any]], str | None]
+
+
+@dataclass
+class Question:
+    """A request, the status it must get, and a check of its results, which says what is wrong with them."""
+
+    kind: str
+    path: str
+    body: bytes
+    status: int = 200
+    check: Check = lambda results: None
+
+
+@dataclass
+class Record:
+    """What happened."""
+
+    answers: collections.Counter[str] = field(default_factory=collections.Counter)
+    wrong: list[str] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    hung_up: int = 0
+    kills: list[float] = field(default_factory=list)
+    reloads: int = 0
+    memory: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    """Seconds since the start and resident bytes; `worker 1`, `steady`, and for other engines the larger of two."""
+
+    def blame(self, sentence: str) -> None:
+        self.wrong.append(sentence)
+
+
+def close(found: float, expected: float) -> bool:
+    return abs(found - expected) <= SCORE_TOLERANCE
+
+
+def classified(expected: list[dict[str, float]]) -> Check:
+    def check(answer: dict[str, Any]) -> str | None:
+        for each, scores in zip(answer["results"], expected, strict=True):
+            found = {label["label"]: label["score"] for label in each["labels"]}
+            if found.keys() != scores.keys() or not all(close(found[name], scores[name]) for name in scores):
+                return f"labels {found}, offline {scores}"
+        return None
+
+    return check
+
+
+def filled(expected: list[list[tuple[str, float]]]) -> Check:
+    def check(answer: dict[str, Any]) -> str | None:
+        (result,) = answer["results"]
+        for mask, candidates in zip(result["masks"], expected, strict=True):
+            known = dict(candidates)
+            for rank, each in enumerate(mask):
+                # Neighbours whose scores are equal but for rounding may change places.
+                if not close(each["score"], candidates[rank][1]) or not close(each["score"], known[each["token"]]):
+                    return f"candidate {each}, offline {candidates[: len(mask)]}"
+        return None
+
+    return check
+
+
+def same_fills(expected: dict[str, Any]) -> Check:
+    def check(answer: dict[str, Any]) -> str | None:
+        found, known = (each["results"][0]["fills"] for each in (answer, expected))
+        scores = [(one["token_score"], other["token_score"]) for one, other in zip(found, known, strict=True)]
+        return None if all(close(*pair) for pair in scores) else f"fills {found}, before {known}"
+
+    return check
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def masked(text: str, rng: random.Random, count: int = 1) -> str:
+    at = rng.randrange(1, len(text) - count)
+    return f"{text[:at]}{'[MASK]' * count}{text[at + count :]}"
+
+
+def questions(models: Path, rng: random.Random, count: int) -> Iterator[Question]:
+    """`count` of each kind, with their offline answers; texts are of one sentence to two dozen."""
+    classifier, lm = OfflineModel(models / "sentiment" / "1"), OfflineModel(models / "masked-lm" / "1")
+
+    def some_text(sentences: int) -> str:
+        return "".join(rng.choices(TEXTS, k=rng.randint(1, sentences)))
+
+    for name in ("sentiment", "steady"):
+        for _ in range(count):
+            text = some_text(24)
+            yield Question(
+                "one text", "/classify", body(text=text, model=name), check=classified([classifier.classify(text)])
+            )
+            texts = [some_text(4) for _ in range(8)]
+            sent = body(inputs=texts, model=name, priority="batch")
+            yield Question(
+                "eight texts", "/classify", sent, check=classified([classifier.classify(each) for each in texts])
+            )
+    for _ in range(count):
+        text = masked(some_text(3), rng)
+        yield Question("one mask", "/fill-mask", body(inputs=text, top_k=5), check=filled(lm.fill(text)))
+        text = masked(masked(some_text(3), rng), rng)
+        if text.count("[MASK]") == 2:
+            yield Question("two masks", "/fill-mask", body(inputs=text, top_k=5), check=filled(lm.fill(text)))
+
+
+async def joint_questions(url: str, rng: random.Random, count: int) -> list[Question]:
+    """Masks filled together, with the answers of the quiet service."""
+    connection = HttpConnection(url)
+    asked = []
+    for _ in range(count):
+        sent = body(inputs=masked(rng.choice(TEXTS[:5]), rng, 2), strategy="joint", top_k=3)
+        answer = json.loads((await connection.ask(post(url, "/fill-mask", sent))).body)
+        asked.append(Question("two masks together", "/fill-mask", sent, check=same_fills(answer)))
+    connection.close()
+    return asked
+
+
+REFUSED = (
+    Question("refused", "/classify", b'{"inputs": ', 400),
+    Question("refused", "/classify", body(inputs="好", model="absent"), 404),
+    Question("refused", "/classify", body(inputs=["好", ""], model="sentiment"), 422),
+    Question("refused", "/fill-mask", body(inputs="没有"), 422),
+)
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, service: RunningService, models: Path, rng: random.Random, asked: list[Question]) -> None:
+        self._service = service
+        self._models = models
+        self._rng = rng
+        self._asked = asked
+        self._serial = itertools.count()
+        self._begun = time.monotonic()
+        self.record = Record()
+
+    async def run(self, seconds: float, connections: int) -> Record:
+        """Traffic, trouble and measurement side by side, for so long."""
+        over = asyncio.Event()
+        work = [self._client(over) for _ in range(connections)]
+        tasks = [asyncio.create_task(each) for each in (*work, self._trouble(over), self._measure(over))]
+        for _ in tqdm(range(int(seconds)), unit="s", disable=not sys.stderr.isatty()):
+            await asyncio.sleep(1)
+        over.set()
+        await asyncio.gather(*tasks)
+        return self.record
+
+    async def _client(self, over: asyncio.Event) -> None:
+        connection = HttpConnection(self._service.url)
+        while not over.is_set():
+            question = self._rng.choice(REFUSED if self._rng.random() < 0.03 else self._asked)
+            own = f"soak-{next(self._serial)}"
+            headers = f"Content-Type: application/json\r\nX-Request-ID: {own}\r\n"
+            request = post(self._service.url, question.path, question.body, headers)
+            if self._rng.random() < 0.03:
+                await connection.send(request)
+                await asyncio.sleep(self._rng.uniform(0, 0.05))
+                connection.close()
+                self.record.hung_up += 1
+                continue
+            begun = time.monotonic()
+            try:
+                answer = await asyncio.wait_for(connection.ask(request), 60)
+            except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+                self.record.blame(f"{own} ({question.kind}) got no answer: {type(error).__name__} {error}")
+                continue
+            self.record.latencies.append(time.monotonic() - begun)
+            self._judge(question, own, answer, begun)
+        connection.close()
+
+    def _judge(self, question: Question, own: str, answer: Answer, begun: float) -> None:
+        if answer.request_id != own:
+            self.record.blame(f"{own} got the answer of {answer.request_id}")
+        elif answer.status == 503 and any(
+            0 <= time.monotonic() - kill < RECOVERY_SECONDS for kill in self.record.kills
+        ):
+            self.record.answers[f"503 {json.loads(answer.body)['code']}, after a kill"] += 1
+        elif answer.status != question.status:
+            self.record.blame(f"{own} ({question.kind}) got {answer.status}: {answer.body[:200]!r}")
+        elif answer.status == 200 and (fault := question.check(json.loads(answer.body))):
+            self.record.blame(f"{own} ({question.kind}) is wrong: {fault}")
+        else:
+            self.record.answers[question.kind] += 1
+
+    async def _trouble(self, over: asyncio.Event) -> None:
+        version = 1
+        while not await happened(over, self._rng.uniform(10, 40)):
+            name = self._rng.choice(("sentiment", "masked-lm"))
+            if self._rng.random() < 0.5:
+                self.record.kills.append(time.monotonic())
+                for engine in self._service.children().get(name, []):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        engine.kill()
+            else:
+                version += 1
+                await asyncio.to_thread(put_version, self._models / name, version)
+                await self._reload(by_signal=version % 2 == 0)
+                self.record.reloads += 1
+
+    async def _reload(self, by_signal: bool) -> None:
+        if by_signal:
+            self._service.process.send_signal(signal.SIGHUP)
+            return
+        connection = HttpConnection(self._service.url)
+        answer = await connection.ask(post(self._service.url, "/admin/reload", b""))
+        connection.close()
+        if answer.status != 200 or json.loads(answer.body)["refused"]:
+            self.record.blame(f"a reload was answered {answer.status}: {answer.body[:200]!r}")
+
+    async def _measure(self, over: asyncio.Event) -> None:
+        while not await happened(over, SAMPLE_SECONDS):
+            now = time.monotonic() - self._begun
+            sizes = {"parent": psutil.Process(self._service.process.pid).memory_info().rss}
+            for name, processes in self._service.children().items():
+                for number, each in enumerate(sorted(processes, key=lambda one: one.pid), start=1):
+                    key = f"worker {number}" if name == "worker" else name
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        sizes[key] = max(sizes.get(key, 0), each.memory_info().rss)
+            for key, size in sizes.items():
+                self.record.memory.setdefault(key, []).append((now, size))
+
+
+async def happened(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for the event, but no longer than that; whether it came."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
+def put_version(directory: Path, version: int) -> None:
+    """The same bundle as a newer version, complete at once; the one before the last goes."""
+    source = (
+        directory / str(version - 1)
+        if (directory / str(version - 1)).exists()
+        else max(directory.iterdir(), key=lambda each: int(each.name))
+    )
+    aside = directory.parent.parent / f"{directory.name}-{version}"
+    shutil.copytree(source, aside)
+    manifest = json.loads((aside / "bundle.json").read_text(encoding="utf-8"))
+    (aside / "bundle.json").write_text(json.dumps({**manifest, "version": str(version)}), encoding="utf-8")
+    aside.rename(directory / str(version))
+    for old in sorted(directory.iterdir(), key=lambda each: int(each.name))[:-2]:
+        shutil.rmtree(old)
+
+
+def repository(models: Path, folder: Path) -> Path:
+    """A copy with a third model, `steady`, which is the classifier by another name."""
+    copied = Path(shutil.copytree(models, folder / "models"))
+    shutil.copytree(copied / "sentiment", copied / "steady")
+    manifest = json.loads((copied / "steady" / "1" / "bundle.json").read_text(encoding="utf-8"))
+    (copied / "steady" / "1" / "bundle.json").write_text(json.dumps({**manifest, "name": "steady"}), encoding="utf-8")
+    return copied
+
+
+def growth(samples: list[tuple[float, int]], since: float) -> tuple[float, float, float]:
+    """Median megabytes of the first and of the last tenth of the time after `since`, and the growth between them."""
+    counted = [size / 1e6 for at, size in samples if at >= since]
+    tenth = max(1, len(counted) // 10)
+    first, last = statistics.median(counted[:tenth]), statistics.median(counted[-tenth:])
+    return first, last, last / first - 1
+
+
+def report(record: Record, minutes: float, warm_up: float) -> None:
+    """Prints the figures, and adds to what is wrong what has grown."""
+    answered = sum(record.answers.values())
+    print(f"{minutes:.0f} minutes: {answered} requests answered as they must be, {record.hung_up} clients hung up,")
+    print(f"{len(record.kills)} kills of an engine, {record.reloads} exchanges of a bundle.")
+    for kind, count in sorted(record.answers.items()):
+        print(f"  {kind:32} {count:8}")
+    ranked = sorted(record.latencies)
+    shown = (f"p{percent} {1000 * ranked[int(len(ranked) * percent / 100)]:.0f} ms" for percent in (50, 99))
+    print(f"latency {', '.join(shown)}, max {1000 * ranked[-1]:.0f} ms")
+    print(f"resident megabytes after {warm_up:.0f} minutes, at the end, growth:")
+    for name, samples in sorted(record.memory.items()):
+        first, last, grown = growth(samples, warm_up * 60)
+        print(f"  {name:12} {first:8.1f} {last:8.1f} {grown:+8.2%}")
+        if grown > MAX_GROWTH:
+            record.blame(f"{name} has grown by {grown:.1%}")
+
+
+def main() -> int:
+    """Runs it and prints the report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
+    parser.add_argument("--warm-up", type=float, default=10.0, help="minutes in which memory may grow (default: 10)")
+    parser.add_argument("--connections", type=int, default=12, help="requests in flight (default: 12)")
+    parser.add_argument("--seed", type=int, default=1, help="of the traffic and the trouble (default: 1)")
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    asked = list(questions(arguments.models, rng, 100))
+    with tempfile.TemporaryDirectory() as folder:
+        models = repository(arguments.models, Path(folder))
+        flags = ("--admin", "true", "--api-workers", "2", "--max-restarts", "0")
+        with serving(models, *flags) as service:
+            asked += asyncio.run(joint_questions(service.url, rng, 20))
+            soak = Soak(service, models, rng, asked)
+            record = asyncio.run(soak.run(arguments.minutes * 60, arguments.connections))
+            if not service.is_ready():
+                record.blame("the service was not ready at the end")
+        if service.process.returncode:
+            record.blame(f"the service ended with status {service.process.returncode}")
+    report(record, arguments.minutes, arguments.warm_up)
+    print(f"{len(record.wrong)} wrong.")
+    for sentence in record.wrong[:20]:
+        print(f"  {sentence}")
+    return 1 if record.wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
