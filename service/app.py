@@ -15,6 +15,7 @@ from model_build.bundle import Bundle
 from service import admin, classify, fill_mask, front_page, open_inference, problems, status
 from service.access import Access
 from service.body import RequestBody
+from service.direct import Direct
 from service.metrics import Metrics
 from service.models import Models
 from service.settings import Settings
@@ -75,6 +76,8 @@ def create_app(
     optional = [*([front_page] if settings.page else []), *([admin] if settings.admin else [])]
     for room in (classify, fill_mask, open_inference, status, *optional):
         app.include_router(room.router)
+    if not settings.otel:  # whose spans are made by FastAPI
+        app.add_middleware(Direct, endpoints={**classify.ENDPOINT, **fill_mask.ENDPOINT})
     app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress)
     app.add_middleware(Access, digests=good)
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +17,7 @@ class ClientLeft(Exception):
 class RequestBody:
     """ASGI middleware around POST requests."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, in_progress: set[asyncio.Future[None]]) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, in_progress: set[asyncio.Task[Any]]) -> None:
         """`in_progress` holds the requests whose bodies have been read and whose answers are being made."""
         self._app = app
         self._max_bytes = max_bytes
@@ -64,21 +64,27 @@ class RequestBody:
         async def replay() -> Message:
             return pending.pop() if pending else await receive()
 
-        answering = asyncio.ensure_future(self._app(scope, replay, send))
+        answering = asyncio.current_task()
+        assert answering is not None
+        left = done = False
+
+        def leave(_: asyncio.Task[None]) -> None:
+            nonlocal left
+            if not done:
+                left = answering.cancel()
+
+        leaving = asyncio.create_task(self._disconnected(receive))
+        leaving.add_done_callback(leave)
         self._in_progress.add(answering)
-        answering.add_done_callback(self._in_progress.discard)
-        leaving = asyncio.ensure_future(self._disconnected(receive))
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                answering.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await answering
-                return
-            await answering
+            await self._app(scope, replay, send)
+        except asyncio.CancelledError:
+            if not left:
+                raise
         finally:
+            done = True
             leaving.cancel()
-            answering.cancel()
+            self._in_progress.discard(answering)
 
     @staticmethod
     async def _disconnected(receive: Receive) -> None:

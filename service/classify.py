@@ -72,3 +72,6 @@ def answer(model: str, version: str, results: Sequence[Classified | Filled]) -> 
     tokens = sum(result["tokens"] for result in results)
     body = {"model": model, "version": version, "results": results, "usage": {"tokens": tokens}}
     return Response(msgspec.json.encode(body), media_type="application/json")
+
+
+ENDPOINT = {"/classify": (ClassifyRequest, classify)}

@@ -361,3 +361,6 @@ def sequence(given: TextInput, tokens: Sequence[str]) -> str:
             filling = [remaining.pop(0).removeprefix("##") for _ in parts[1:]]
             lines.append("".join(part + fill for part, fill in zip(parts, [*filling, ""], strict=True)))
     return "\n".join(lines)
+
+
+ENDPOINT = {"/fill-mask": (FillMaskRequest, fill_mask)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from opentelemetry import trace
 
@@ -71,6 +72,9 @@ class ServedModel:
         self._socket: str | None = None
         self._settings = settings
         self._metrics = metrics
+        self._tokenize_seconds = metrics.tokenize.labels(self.name)
+        self._queue_seconds = metrics.queue.labels(self.name)
+        self._in_flight = metrics.in_flight.labels(self.name)
 
     @property
     def ready(self) -> bool:
@@ -104,18 +108,20 @@ class ServedModel:
             raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
         seconds = (request.timeout_ms or self._settings.request_timeout_ms) / 1000
         # Its place is taken before anything is spent on the request: overload is answered at once.
-        with self.admission.admit() as place, self._metrics.in_flight.labels(self.name).track_inprogress():
+        with self.admission.admit() as place, self._in_flight.track_inprogress():
             session = Session(self, self._settings, request, timings, time.monotonic() + seconds, place)
             try:
-                result = await asyncio.wait_for(work(session), seconds)
+                with deadline(seconds):
+                    result = await work(session)
             except asyncio.TimeoutError:
                 raise Problem("deadline_exceeded", "the request's time ran out before it was answered.") from None
             except EngineFailed as error:
                 raise Problem(error.code, str(error), retry_after=self.admission.retry_after()) from error
         spans(timings)
-        self._metrics.tokenize.labels(self.name).observe(timings.tokenize)
-        self._metrics.queue.labels(self.name).observe(timings.queue)
-        self._metrics.truncated.labels(self.name).inc(session.truncated)
+        self._tokenize_seconds.observe(timings.tokenize)
+        self._queue_seconds.observe(timings.queue)
+        if session.truncated:
+            self._metrics.truncated.labels(self.name).inc(session.truncated)
         return result
 
 
@@ -192,6 +198,27 @@ class Session:
         return answer.outputs
 
 
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raises asyncio.TimeoutError out of the block after so many seconds; no task of its own, as wait_for has."""
+    task, expired = asyncio.current_task(), False
+    assert task is not None
+
+    def expire() -> None:
+        nonlocal expired
+        expired = task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if expired:
+            raise asyncio.TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
+
+
 class Models:
     """Every model of an API process by name."""
 
@@ -203,7 +230,7 @@ class Models:
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self.on_in_use: Callable[[int, list[int]], None] = lambda serial, numbers: None
         """Told the serial of the table in force and the loads that have requests, or may get some."""
-        self.in_progress: set[asyncio.Future[None]] = set()
+        self.in_progress: set[asyncio.Task[Any]] = set()
         """The requests being answered; each may hold on to the models it found when it began."""
         self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
 
