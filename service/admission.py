@@ -30,8 +30,8 @@ class Admission:
 
         Raises Problem: `overloaded`, or `too_large` for ever.
         """
-        if self.requests >= self._max_requests:
-            raise self._overloaded()
+        if self.full:
+            raise self.overloaded()
         if not self.requests:
             self._last_leave = self._clock()
         place = Place(self)
@@ -50,7 +50,7 @@ class Admission:
                 f"the request has {tokens} tokens, but at most {self._max_tokens} may be in work; split it.",
             )
         if self.tokens + tokens > self._max_tokens:
-            raise self._overloaded()
+            raise self.overloaded()
         self.tokens += tokens
 
     def release(self, tokens: int) -> None:
@@ -59,7 +59,13 @@ class Admission:
         if tokens:
             self._measure(tokens)
 
-    def _overloaded(self) -> Problem:
+    @property
+    def full(self) -> bool:
+        """Whether no request would be let in now, however small."""
+        return self.requests >= self._max_requests or self.tokens >= self._max_tokens
+
+    def overloaded(self) -> Problem:
+        """What those are told who are not let in."""
         return Problem(
             "overloaded",
             f"{self.requests} requests with {self.tokens} tokens are in work; try again later.",

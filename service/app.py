@@ -78,7 +78,9 @@ def create_app(
         app.include_router(room.router)
     if not settings.otel:  # whose spans are made by FastAPI
         app.add_middleware(Direct, endpoints={**classify.ENDPOINT, **fill_mask.ENDPOINT})
-    app.add_middleware(RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress)
+    app.add_middleware(
+        RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress, refusal=models.refusal
+    )
     app.add_middleware(Access, digests=good)
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         app.add_middleware(

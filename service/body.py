@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,9 +18,19 @@ class ClientLeft(Exception):
 class RequestBody:
     """ASGI middleware around POST requests."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, in_progress: set[asyncio.Task[Any]]) -> None:
-        """`in_progress` holds the requests whose bodies have been read and whose answers are being made."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        in_progress: set[asyncio.Task[Any]],
+        refusal: Callable[[str], Problem | None],
+    ) -> None:
+        """`in_progress` holds the requests whose bodies have been read and whose answers are being made.
+
+        `refusal` says why nothing at a path can be answered now, if that is so.
+        """
         self._app = app
+        self._refusal = refusal
         self._max_bytes = max_bytes
         self._in_progress = in_progress
 
@@ -27,6 +38,11 @@ class RequestBody:
         """Answers `too_large` itself, without reading on."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
+            return
+        if problem := self._refusal(scope["path"]):
+            # Nothing is spent on it, not even reading: what is refused costs what is served as little as can be.
+            scope["state"]["failure"] = problem.code
+            await problem_response(problem, scope)(scope, receive, send)
             return
         try:
             body = await self._read(scope, receive)

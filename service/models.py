@@ -19,7 +19,7 @@ from service.admission import Admission, Place
 from service.control import Model, Table
 from service.engine.client import EngineFailed, EngineLink
 from service.engine.messages import Item, Output
-from service.metrics import Metrics
+from service.metrics import ENDPOINTS, Metrics
 from service.problems import Problem
 from service.schemas import Envelope, TextInput
 from service.settings import Settings
@@ -288,6 +288,13 @@ class Models:
             names = ", ".join(model.name for model in able)
             raise Problem("invalid_input", f"model is missing, and several are for {task}: {names}.")
         return able[0]
+
+    def refusal(self, path: str) -> Problem | None:
+        """`overloaded` where no model behind an endpoint has a place left, whichever of them a request is for."""
+        able = [model for model in self.served.values() if ENDPOINTS[model.manifest.task] == path]
+        if able and all(model.admission.full for model in able):
+            return able[0].admission.overloaded()
+        return None
 
     @property
     def ready(self) -> bool:

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     backend: Backend = Field("auto", description="auto, paddle, ort, trt or paddle_trt")
     device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
     device_id: int = Field(0, ge=0, description="number of the GPU")
-    cpu_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 takes every core")
+    cpu_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 takes every core but one")
     tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer for comparison with it")
     fp16: bool = Field(False, description="half precision on the GPU")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps built TensorRT engines")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -23,6 +24,9 @@ from service.logs import configure_logging
 from service.settings import Settings
 
 log = logging.getLogger("service.worker")
+
+# Objects made and not yet freed before cycles among them are looked for; a request in work holds about a hundred.
+GARBAGE_THRESHOLD = 50_000
 
 
 class Server(uvicorn.Server):
@@ -75,7 +79,11 @@ def main() -> int:
         server_header=False,
     )
     server = Server(config, app)
+    # What is here now stays: looking through it again and again took a fifth of the time under load.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     server.run(sockets=[socket.socket(fileno=arguments.listener)])
+    gc.unfreeze()
     return 0
 
 

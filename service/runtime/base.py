@@ -19,8 +19,8 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a bundle is run.
 
     `auto` is ONNX Runtime on the CPU and TensorRT on the GPU where the bundle has an ONNX graph, Paddle Inference
-    where it has none. `cpu_threads` 0 means every core. `max_batch` and `max_length` bound the shapes that TensorRT
-    builds for; `cache_directory` keeps its engines.
+    where it has none. `cpu_threads` 0 means every core but one. `max_batch` and `max_length` bound the shapes that
+    TensorRT builds for; `cache_directory` keeps its engines.
     """
 
     backend: Backend = "auto"

@@ -60,7 +60,8 @@ def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any
         option.use_gpu(options.device_id)
     else:
         option.use_cpu()
-        option.set_cpu_thread_num(options.cpu_threads or len(os.sched_getaffinity(0)))
+        # One core is left to the API process: threads that wait for each other stand still when one is put off it.
+        option.set_cpu_thread_num(options.cpu_threads or max(1, len(os.sched_getaffinity(0)) - 1))
     if backend == "ort":
         option.use_ort_backend()
         option.ort_option.enable_fp16 = options.fp16
