@@ -26,7 +26,7 @@ from service.settings import Settings
 log = logging.getLogger("service.worker")
 
 # Objects made and not yet freed before cycles among them are looked for; a request in work holds about a hundred.
-GARBAGE_THRESHOLD = 50_000
+GARBAGE_THRESHOLD = 10_000
 
 
 class Server(uvicorn.Server):
