@@ -22,8 +22,13 @@ log = logging.getLogger("service.cli")
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Exit status 0 after a clean shutdown, 2 for bad settings, 1 where the service cannot start."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["bench-runtimes"]:
+        from service import bench_runtimes
+
+        return bench_runtimes.main(arguments[1:])
     try:
-        settings = read_settings(argv)
+        settings = read_settings(arguments)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])

@@ -108,11 +108,12 @@ class Fleet:
     def _load(self, bundle: Bundle) -> Load:
         settings, name = self._settings, bundle.manifest.name
         runtime = RuntimeOptions(
+            runtime=settings.runtime,
             backend=settings.backend,
             device=settings.device,
             device_id=settings.device_id,
             cpu_threads=settings.cpu_threads,
-            fp16=settings.fp16,
+            precision=settings.precision,
             max_batch=settings.max_batch_items,
             max_length=bundle.manifest.max_length,
             cache_directory=str(settings.tensorrt_cache) if settings.tensorrt_cache else None,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.runtime.base import Backend, Device
+from service.runtime.base import Backend, Device, Precision, RuntimeName
 from service.schemas import MAX_INPUTS
 from service.tokenization import TokenizerName
 
@@ -27,12 +27,13 @@ class Settings(BaseSettings):
     api_workers: int = Field(1, ge=1, le=256, description="API processes; they share the engines")
     admin: bool = Field(False, description="whether POST /admin/reload exists; SIGHUP does the same")
 
-    backend: Backend = Field("auto", description="auto, paddle, ort, trt or paddle_trt")
+    runtime: RuntimeName = Field("auto", description="auto, fastdeploy, onnxruntime or openvino")
+    backend: Backend = Field("auto", description="of FastDeploy: auto, paddle, ort, trt or paddle_trt")
     device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
     device_id: int = Field(0, ge=0, description="number of the GPU")
     cpu_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 takes every core but one")
     tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer for comparison with it")
-    fp16: bool = Field(False, description="half precision on the GPU")
+    precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU), or fp16 (on the GPU)")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps built TensorRT engines")
 
     max_batch_tokens: int = Field(8192, ge=1, description="padded tokens of one forward pass at most")
@@ -72,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
         prog="ernie-serve",
         description="Serves ERNIE bundles over HTTP: POST /classify, POST /fill-mask.",
         epilog="Every setting is also an environment variable: --max-batch-tokens is ERNIE_MAX_BATCH_TOKENS. "
-        "Flags win. Example: ernie-serve --models models --port 8080",
+        "Flags win. Example: ernie-serve --models models --port 8080. "
+        "`ernie-serve bench-runtimes BUNDLE` measures which runtime is fastest on this machine.",
     )
     for name, field in Settings.model_fields.items():
         made.add_argument(

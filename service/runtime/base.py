@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
 
+from model_build.bundle import Bundle
+
 Backend = Literal["auto", "paddle", "ort", "trt", "paddle_trt"]
 Device = Literal["cpu", "gpu"]
+RuntimeName = Literal["auto", "fastdeploy", "onnxruntime", "openvino"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class RuntimeUnavailable(Exception):
@@ -18,16 +23,18 @@ class RuntimeUnavailable(Exception):
 class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a bundle is run.
 
-    `auto` is ONNX Runtime on the CPU and TensorRT on the GPU where the bundle has an ONNX graph, Paddle Inference
-    where it has none. `cpu_threads` 0 means every core but one. `max_batch` and `max_length` bound the shapes that
-    TensorRT builds for; `cache_directory` keeps its engines.
+    `backend` is FastDeploy's: `auto` is ONNX Runtime on the CPU and TensorRT on the GPU where the bundle has an ONNX
+    graph, Paddle Inference where it has none. `precision` is that of the arithmetic; weights stay as they are in the
+    bundle, and inputs and outputs too. `cpu_threads` 0 means every core but one. `max_batch` and `max_length` bound
+    the shapes that TensorRT builds for; `cache_directory` keeps its engines.
     """
 
+    runtime: RuntimeName = "auto"
     backend: Backend = "auto"
     device: Device = "cpu"
     device_id: int = 0
     cpu_threads: int = 0
-    fp16: bool = False
+    precision: Precision = "fp32"
     max_batch: int = 64
     max_length: int = 512
     cache_directory: str | None = None
@@ -44,3 +51,36 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Frees the graph."""
+
+
+def threads(options: RuntimeOptions) -> int:
+    """Threads of a forward pass on the CPU.
+
+    One core is left to the API process where nothing else is asked for: threads of one pass wait for each other, so all
+    of them stand still when one is put off its core.
+    """
+    return options.cpu_threads or max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:
+    """Raises ValueError for arrays that are not those of the manifest; libraries crash on some of them."""
+    ranks = {spec.name: len(spec.shape) for spec in bundle.manifest.inputs}
+    if inputs.keys() != ranks.keys():
+        raise ValueError(f"the graph takes {sorted(ranks)}, not {sorted(inputs)}.")
+    for name, array in inputs.items():
+        if array.dtype != np.int64 or array.ndim != ranks[name] or not array.size:
+            raise ValueError(f"{name} must be int64 of rank {ranks[name]} and not empty.")
+
+
+def graph_names(bundle: Bundle, named: list[str], outputs: int) -> dict[str, str]:
+    """The graph's own name of each input of the manifest; raises RuntimeUnavailable where their numbers differ.
+
+    Converters reorder inputs; a graph exported by others may name them otherwise, and then the order counts.
+    """
+    wanted = [spec.name for spec in bundle.manifest.inputs]
+    if len(named) != len(wanted) or outputs != len(bundle.manifest.outputs):
+        raise RuntimeUnavailable(
+            f"{bundle.directory}: the graph has inputs {named} and {outputs} outputs, but {wanted} and "
+            f"{len(bundle.manifest.outputs)} are needed."
+        )
+    return dict(zip(wanted, wanted if sorted(named) == sorted(wanted) else named, strict=True))

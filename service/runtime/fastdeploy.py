@@ -7,7 +7,6 @@ is called, and only the engine process imports this module.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import fastdeploy as fd
 import numpy as np
 
 from model_build.bundle import Bundle, BundleError
-from service.runtime.base import RuntimeOptions, RuntimeUnavailable
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads
 
 # oneDNN keeps compiled kernels per input shape; without a bound, varying lengths grow it for ever.
 MKLDNN_CACHED_SHAPES = 64
@@ -28,7 +27,7 @@ def chosen_backend(bundle: Bundle, options: RuntimeOptions) -> str:
         return options.backend
     if "onnx" in bundle.manifest.graphs:
         return "trt" if options.device == "gpu" else "ort"
-    return "paddle_trt" if options.device == "gpu" and options.fp16 else "paddle"
+    return "paddle_trt" if options.device == "gpu" and options.precision == "fp16" else "paddle"
 
 
 def check(bundle: Bundle, options: RuntimeOptions, backend: str) -> None:
@@ -40,8 +39,10 @@ def check(bundle: Bundle, options: RuntimeOptions, backend: str) -> None:
         )
     if options.device == "cpu" and backend in TENSORRT_BACKENDS:
         raise RuntimeUnavailable(f"the backend {backend} runs on a GPU only; set the device to gpu.")
-    if options.fp16 and options.device == "cpu":
-        raise RuntimeUnavailable("half precision (fp16) needs a GPU; switch it off or set the device to gpu.")
+    if options.precision == "bf16" or (options.precision == "fp16" and options.device == "cpu"):
+        raise RuntimeUnavailable(
+            f"FastDeploy has no {options.precision} on the {options.device.upper()}; it has fp32, and fp16 on the GPU."
+        )
     if backend in TENSORRT_BACKENDS and bundle.manifest.task == "fill-mask" and backend == "paddle_trt":
         raise RuntimeUnavailable("a fill-mask graph does not run on paddle_trt; use trt or paddle.")
     built = {"ort": fd.is_built_with_ort, "paddle": fd.is_built_with_paddle}.get(backend)
@@ -60,11 +61,10 @@ def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any
         option.use_gpu(options.device_id)
     else:
         option.use_cpu()
-        # One core is left to the API process: threads that wait for each other stand still when one is put off it.
-        option.set_cpu_thread_num(options.cpu_threads or max(1, len(os.sched_getaffinity(0)) - 1))
+        option.set_cpu_thread_num(threads(options))
     if backend == "ort":
         option.use_ort_backend()
-        option.ort_option.enable_fp16 = options.fp16
+        option.ort_option.enable_fp16 = options.precision == "fp16"
     elif backend == "trt":
         option.use_trt_backend()
     else:
@@ -81,7 +81,7 @@ def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any
 def set_tensorrt(option: Any, bundle: Bundle, options: RuntimeOptions) -> None:
     """Precision, shapes and cache file of TensorRT, for both backends that use it."""
     trt = option.trt_option
-    trt.enable_fp16 = options.fp16
+    trt.enable_fp16 = options.precision == "fp16"
     trt.max_batch_size = options.max_batch
     for name, (low, usual, high) in shape_ranges(bundle, options).items():
         trt.set_shape(name, low, usual, high)
@@ -121,23 +121,12 @@ class FastDeployRuntime:
         self._runtime = fd.Runtime(option)
         self._outputs = [spec.name for spec in bundle.manifest.outputs]
         named = [self._runtime.get_input_info(index).name for index in range(self._runtime.num_inputs())]
-        wanted = [spec.name for spec in bundle.manifest.inputs]
-        if self._runtime.num_inputs() != len(wanted) or self._runtime.num_outputs() != len(self._outputs):
-            raise RuntimeUnavailable(
-                f"{bundle.directory}: the graph has inputs {named} and {self._runtime.num_outputs()} outputs, but "
-                f"{wanted} and {len(self._outputs)} are needed."
-            )
-        # Converters reorder inputs; a graph exported by others may name them otherwise, and then the order counts.
-        self._graph_name = dict(zip(wanted, wanted if sorted(named) == sorted(wanted) else named, strict=True))
-        self._rank = {spec.name: len(spec.shape) for spec in bundle.manifest.inputs}
+        self._graph_name = graph_names(bundle, named, self._runtime.num_outputs())
+        self._bundle = bundle
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One forward pass. Raises ValueError for inputs that would crash FastDeploy."""
-        if inputs.keys() != self._rank.keys():
-            raise ValueError(f"the graph takes {sorted(self._rank)}, not {sorted(inputs)}.")
-        for name, array in inputs.items():
-            if array.dtype != np.int64 or array.ndim != self._rank[name] or not array.size:
-                raise ValueError(f"{name} must be int64 of rank {self._rank[name]} and not empty.")
+        check_inputs(self._bundle, inputs)
         fed = {self._graph_name[name]: np.ascontiguousarray(array) for name, array in inputs.items()}
         return dict(zip(self._outputs, self._runtime.infer(fed), strict=True))
 

@@ -189,7 +189,7 @@ def start(*flags: str) -> subprocess.CompletedProcess[str]:
     [
         (["--device", "gpu"], "the GPU was asked for, but this is the CPU build of FastDeploy"),
         (["--backend", "trt"], "the backend trt runs on a GPU only"),
-        (["--fp16", "true"], "half precision (fp16) needs a GPU"),
+        (["--precision", "fp16"], "FastDeploy has no fp16 on the CPU"),
     ],
 )
 def test_what_the_machine_cannot_do_ends_the_start_with_one_sentence(

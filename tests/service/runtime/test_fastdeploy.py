@@ -33,7 +33,7 @@ def test_auto_takes_the_onnx_graph_where_there_is_one(reviews: Bundle) -> None:
     paddle_only = reviews.manifest.model_copy(update={"graphs": {"paddle": reviews.manifest.graphs["paddle"]}})
     exported = Bundle(reviews.directory, paddle_only)
     assert chosen_backend(exported, RuntimeOptions()) == "paddle"
-    assert chosen_backend(exported, RuntimeOptions(device="gpu", fp16=True)) == "paddle_trt"
+    assert chosen_backend(exported, RuntimeOptions(device="gpu", precision="fp16")) == "paddle_trt"
     assert chosen_backend(reviews, RuntimeOptions(backend="paddle")) == "paddle"
 
 
@@ -55,7 +55,7 @@ def test_tensorrt_gets_precision_shapes_and_a_cache_that_names_what_made_it(char
 
     def translated(**changes: Any) -> Any:
         option = fd.RuntimeOption()
-        values = {"device": "gpu", "fp16": True, "max_batch": 16, "cache_directory": "/cache", **changes}
+        values = {"device": "gpu", "precision": "fp16", "max_batch": 16, "cache_directory": "/cache", **changes}
         set_tensorrt(option, characters, RuntimeOptions(**values))
         return option.trt_option
 
@@ -64,7 +64,7 @@ def test_tensorrt_gets_precision_shapes_and_a_cache_that_names_what_made_it(char
     assert half.max_batch_size == 16
     assert re.fullmatch(r"/cache/characters-[0-9a-f]{16}\.trt", half.serialize_file)
     assert translated().serialize_file == half.serialize_file
-    assert translated(fp16=False).serialize_file != half.serialize_file
+    assert translated(precision="fp32").serialize_file != half.serialize_file
     assert translated(max_batch=8).serialize_file != half.serialize_file
     assert not translated(cache_directory=None).serialize_file
     assert shape_ranges(characters, RuntimeOptions(max_batch=16))["input_ids"] == ([1, 1], [16, 64], [16, 64])
@@ -76,7 +76,7 @@ def test_the_cpu_build_itself_would_fall_back_to_the_cpu_which_is_why_we_check_f
 
 
 def test_paddle_tensorrt_collects_shapes(reviews: Bundle) -> None:
-    option = readable(reviews, RuntimeOptions(device="gpu", fp16=True), "paddle_trt")
+    option = readable(reviews, RuntimeOptions(device="gpu", precision="fp16"), "paddle_trt")
     assert option.backend == fd.Backend.PDINFER
     assert option.paddle_infer_option.enable_trt is True
     assert option.paddle_infer_option.collect_trt_shape is True
@@ -89,7 +89,8 @@ def test_paddle_tensorrt_collects_shapes(reviews: Bundle) -> None:
         (RuntimeOptions(device="gpu"), "the GPU was asked for"),
         (RuntimeOptions(backend="trt"), "runs on a GPU only"),
         (RuntimeOptions(backend="paddle_trt"), "runs on a GPU only"),
-        (RuntimeOptions(fp16=True), "needs a GPU"),
+        (RuntimeOptions(precision="fp16"), "no fp16 on the CPU"),
+        (RuntimeOptions(precision="bf16", device="gpu"), "GPU was asked for"),
     ],
 )
 def test_what_cannot_be_had_is_refused_and_never_replaced(

@@ -1,0 +1,60 @@
+"""OpenVINO on the CPU, in bf16 where the processor has it."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+
+from model_build.bundle import Bundle
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads
+
+# Kernels compiled for a shape are kept; without a bound, varying lengths would grow them for ever.
+CACHED_SHAPES = 512
+PRECISION = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoRuntime:
+    """A bundle's ONNX graph, or its Paddle graph where it has no other."""
+
+    def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
+        """Raises RuntimeUnavailable in one sentence."""
+        core = openvino.Core()
+        if options.device != "cpu":
+            raise RuntimeUnavailable("OpenVINO is for the CPU here; use fastdeploy or onnxruntime on a GPU.")
+        if options.precision not in PRECISION:
+            raise RuntimeUnavailable("OpenVINO has fp32 and bf16 on the CPU; choose one of them.")
+        if options.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailable("this processor computes no bf16; use fp32.")
+        model, _ = bundle.graph("onnx" if "onnx" in bundle.manifest.graphs else "paddle")
+        try:
+            graph = core.read_model(str(model))
+        except RuntimeError as error:
+            raise RuntimeUnavailable(f"OpenVINO cannot read {model}: {str(error).splitlines()[-1]}.") from error
+        compiled = core.compile_model(
+            graph,
+            "CPU",
+            {
+                "INFERENCE_NUM_THREADS": threads(options),
+                "NUM_STREAMS": 1,
+                "INFERENCE_PRECISION_HINT": PRECISION[options.precision],
+                "CPU_RUNTIME_CACHE_CAPACITY": CACHED_SHAPES,
+            },
+        )
+        self.backend = f"openvino {options.precision}"
+        self._request = compiled.create_infer_request()
+        self._graph_name = graph_names(bundle, [each.get_any_name() for each in compiled.inputs], len(compiled.outputs))
+        self._outputs = [spec.name for spec in bundle.manifest.outputs]
+        self._bundle = bundle
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One forward pass. Raises ValueError for inputs that the graph does not take."""
+        check_inputs(self._bundle, inputs)
+        found = self._request.infer(
+            {self._graph_name[name]: array for name, array in inputs.items()}, share_inputs=True
+        )
+        # The request owns its outputs and will write the next ones over them.
+        return {name: np.array(found[index]) for index, name in enumerate(self._outputs)}
+
+    def close(self) -> None:
+        """Frees the graph."""
+        del self._request
