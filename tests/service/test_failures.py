@@ -117,6 +117,27 @@ async def test_more_than_the_queue_holds_is_answered_429(tiny_models: Path) -> N
             assert for_ever.status_code == 413
 
 
+async def test_what_is_sent_with_a_refused_request_does_not_disturb_the_next_on_its_connection(
+    tiny_models: Path,
+) -> None:
+    with serving(tiny_models, "--max-queue-requests", "1", "--hang-seconds", "600") as running:
+        running.wait_ready()
+        engine = running.engines()["reviews"]
+        engine.suspend()
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+            held = asyncio.create_task(client.post("/classify", json={"inputs": "好"}))
+            await in_flight(client, 1)
+            limits = httpx.Limits(max_connections=1)
+            async with httpx.AsyncClient(base_url=running.url, timeout=60, limits=limits) as single:
+                for size in (10, 100_000, 1_500_000):
+                    refused = await single.post("/classify", json={"inputs": "a" * size})
+                    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+                    assert "connection" not in refused.headers
+                assert (await single.get("/health/live")).status_code == 200
+            engine.resume()
+            assert (await held).status_code == 200
+
+
 async def in_flight(client: httpx.AsyncClient, count: int) -> None:
     """Returns when the service counts that many requests to the reviews as let in and not yet answered."""
     while f'ernie_inflight_requests{{model="reviews"}} {count}.0\n' not in (await client.get("/metrics")).text:
