@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -39,6 +40,13 @@ class RunningService:
         return False
 
 
+def _show_errors(lines: IO[str]) -> None:
+    """Empties the pipe, or the service would block on a full one, and shows what went wrong in it."""
+    for line in lines:
+        if " ERROR " in line or " CRITICAL " in line:
+            sys.stderr.write(f"service: {line}")
+
+
 def _name(command: list[str]) -> str | None:
     if "service.worker" in command:
         return "worker"
@@ -62,8 +70,7 @@ def serving(models: Path, *flags: str) -> Iterator[RunningService]:
                 break
         else:
             raise SystemExit("".join(lines))
-        # The pipe must be emptied, or the service blocks on a full one.
-        threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
+        threading.Thread(target=_show_errors, args=(process.stderr,), daemon=True).start()
         service = RunningService(found.group(1), process)
         while not service.is_ready():
             if process.poll() is not None:

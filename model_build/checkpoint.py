@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
@@ -47,18 +48,7 @@ def save_checkpoint(
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        paddle.save(model.state_dict(), str(aside / "model_state.pdparams"))
-        about = {
-            **checkpoint.config.to_dict(),
-            "task": checkpoint.task,
-            "max_length": checkpoint.max_length,
-            "labels": checkpoint.labels,
-            "evaluation": checkpoint.evaluation,
-            "provenance": checkpoint.provenance,
-        }
-        (aside / "config.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        shutil.copyfile(vocab_path, aside / "vocab.txt")
-        (aside / "sentences.txt").write_text("".join(line + "\n" for line in sentences), encoding="utf-8")
+        write_checkpoint(aside, checkpoint, model.state_dict(), vocab_path, sentences)
         aside.chmod(0o755)
         if directory.exists():
             old = directory.with_name(f".{directory.name}-old")
@@ -70,6 +60,24 @@ def save_checkpoint(
             os.replace(aside, directory)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_checkpoint(
+    directory: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor], vocab_path: Path, sentences: list[str]
+) -> None:
+    """Writes the four files into an existing folder; `state` is the model's state_dict."""
+    paddle.save(state, str(directory / "model_state.pdparams"))
+    about = {
+        **checkpoint.config.to_dict(),
+        "task": checkpoint.task,
+        "max_length": checkpoint.max_length,
+        "labels": checkpoint.labels,
+        "evaluation": checkpoint.evaluation,
+        "provenance": checkpoint.provenance,
+    }
+    (directory / "config.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.copyfile(vocab_path, directory / "vocab.txt")
+    (directory / "sentences.txt").write_text("".join(line + "\n" for line in sentences), encoding="utf-8")
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:

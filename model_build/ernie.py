@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
+from paddle.distributed.fleet.utils import recompute
 
 from model_build.config import ErnieConfig
 
@@ -78,7 +79,7 @@ class ErnieAttention(nn.Layer):
         return paddle.transpose(paddle.reshape(states, [0, 0, self.num_heads, self.head_dim]), [0, 2, 1, 3])
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
-        """hidden [B, S, H], attention_bias [B, 1, 1, S] (0 or -1e4) -> [B, S, H]."""
+        """hidden [B, S, H], attention_bias [B, 1, 1 or S, S] (0 or -1e4) -> [B, S, H]."""
         query, key, value = (
             self._heads(self.q_proj(hidden)),
             self._heads(self.k_proj(hidden)),
@@ -115,10 +116,15 @@ class ErnieEncoder(nn.Layer):
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
         self.layers = nn.LayerList([ErnieLayer(config) for _ in range(config.num_hidden_layers)])
+        self.recompute = False
+        """in training, keep the layers' inputs only and compute the rest again for the gradients"""
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
         for layer in self.layers:
-            hidden = layer(hidden, attention_bias)
+            if self.recompute and self.training:
+                hidden = recompute(layer, hidden, attention_bias)
+            else:
+                hidden = layer(hidden, attention_bias)
         return hidden
 
 
@@ -129,9 +135,13 @@ class ErniePooler(nn.Layer):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[B, S, H] -> [B, H]."""
-        return paddle.tanh(self.dense(hidden[:, 0]))
+    def forward(self, hidden: Tensor, cls_positions: Tensor | None = None) -> Tensor:
+        """[B, S, H] -> [B, H]; where rows hold several texts, cls_positions [n] int64 (row * S + column) -> [n, H]."""
+        if cls_positions is None:
+            first = hidden[:, 0]
+        else:
+            first = paddle.gather(paddle.reshape(hidden, [-1, hidden.shape[-1]]), cls_positions)
+        return paddle.tanh(self.dense(first))
 
 
 class ErnieModel(nn.Layer):
@@ -150,11 +160,20 @@ class ErnieModel(nn.Layer):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         task_type_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states [B, S, H]; positions holding the pad id are not attended to."""
-        is_pad = (input_ids == self.config.pad_token_id).astype(self.pooler.dense.weight.dtype)
-        attention_bias = paddle.unsqueeze(is_pad * -1e4, axis=[1, 2])
-        return self.encoder(self.embeddings(input_ids, token_type_ids, position_ids, task_type_ids), attention_bias)
+        """Hidden states [B, S, H]; positions holding the pad id are not attended to.
+
+        segment_ids [B, S] int64 number the texts of packed rows, 0 for padding: tokens attend to their own text only.
+        """
+        dtype = self.pooler.dense.weight.dtype
+        if segment_ids is None:
+            hidden_from = paddle.unsqueeze((input_ids == self.config.pad_token_id).astype(dtype), axis=[1, 2])
+        else:
+            apart = paddle.unsqueeze(segment_ids, axis=2) != paddle.unsqueeze(segment_ids, axis=1)
+            hidden_from = paddle.unsqueeze(apart.astype(dtype), axis=1)
+        embedded = self.embeddings(input_ids, token_type_ids, position_ids, task_type_ids)
+        return self.encoder(embedded, hidden_from * -1e4)
 
     def forward(
         self,

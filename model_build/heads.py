@@ -52,21 +52,36 @@ class PretrainingHeads(nn.Layer):
 
 
 class ErnieForPretraining(nn.Layer):
-    """Masked LM and sentence order."""
+    """Masked LM and, unless turned off, sentence order."""
 
-    def __init__(self, config: ErnieConfig) -> None:
+    def __init__(self, config: ErnieConfig, *, sentence_order: bool = True) -> None:
         super().__init__()
         self.config = config
+        self.sentence_order = sentence_order
         self.ernie = ErnieModel(config)
-        self.cls = PretrainingHeads(config, self.ernie.embeddings.word_embeddings.weight, sentence_order=True)
+        self.cls = PretrainingHeads(config, self.ernie.embeddings.word_embeddings.weight, sentence_order=sentence_order)
         initialize(self, config)
 
     def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, mask_positions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """-> masked-LM logits [N, V] and sentence-order logits [B, 2] (class 1: the segments were swapped)."""
-        hidden, pooled = self.ernie(input_ids, token_type_ids)
-        return self.cls.predictions(hidden, mask_positions), self.cls.seq_relationship(pooled)
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        mask_positions: Tensor | None = None,
+        *,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        cls_positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """-> masked-LM logits [N, V] and sentence-order logits [B, 2] (class 1: the segments were swapped), or None.
+
+        Rows that hold several texts need all of position_ids [B, S], segment_ids [B, S] and cls_positions [n] (the
+        sentence-order logits are then [n, 2]); see `training.batches.Batch`.
+        """
+        hidden = self.ernie.encode(input_ids, token_type_ids, position_ids, segment_ids=segment_ids)
+        predictions = self.cls.predictions(hidden, mask_positions)
+        if not self.sentence_order:
+            return predictions, None
+        return predictions, self.cls.seq_relationship(self.ernie.pooler(hidden, cls_positions))
 
 
 class ErnieForMaskedLM(nn.Layer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import sys
@@ -13,14 +12,22 @@ from pathlib import Path
 from training import cpu
 from training.corpus.cli import add_corpus_commands
 from training.flags import Commands, add_command, add_flags, from_flags
-from training.settings import FinetuneSettings, PretrainSettings, VocabularySettings
+from training.settings import (
+    FinetuneSettings,
+    PretrainRunSettings,
+    PretrainSettings,
+    ShapeSettings,
+    VocabularySettings,
+)
 
 # Commands import what needs Paddle when they run: `--help` is quick, and the CPU settings come before the import.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, or 2 with one sentence on standard error."""
+    """Entry point; returns the exit status: 0; 2 with one sentence on standard error; 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for room in ("training", "model_build"):  # Paddle's import raises the root's level
+        logging.getLogger(room).setLevel(logging.INFO)
     arguments = _parser().parse_args(argv)
     cpu.prepare()
     try:
@@ -28,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"ernie-train: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("ernie-train: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"ernie-train: {error or 'interrupted.'}", file=sys.stderr)
         return 130
     return 0
 
@@ -60,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         command(
             "pretrain",
             _pretrain,
-            "train a masked LM from scratch; one document in a hundred is held out for the figures at the end",
-            "ernie-train pretrain --corpus data/corpus/*.txt --vocab output/vocab.txt --output output/masked-lm",
+            "pretrain ERNIE on corpora; masked LM and sentence order, goes on where a killed run stopped",
+            "ernie-train pretrain --corpus output/corpus --vocab output/vocab.txt --output output/ernie",
         )
     )
     _finetune_flags(
@@ -85,12 +92,6 @@ def _parser() -> argparse.ArgumentParser:
 
 Parser = argparse.ArgumentParser
 VOCAB_EXAMPLE = "ernie-train vocab build data/corpus --size 8000 --output output/vocab.txt"
-
-
-def _add_corpus(parser: Parser) -> None:
-    parser.add_argument(
-        "--corpus", type=Path, nargs="+", required=True, help="UTF-8 text files; a blank line ends a document"
-    )
 
 
 def _data_flags(parser: Parser) -> None:
@@ -125,64 +126,68 @@ def _vocab(arguments: argparse.Namespace) -> None:
 
 
 def _overlap_flags(parser: Parser) -> None:
-    parser.add_argument("--training", type=Path, nargs="+", required=True, help="text files, or labelled .tsv files")
+    parser.add_argument(
+        "--training", type=Path, nargs="+", required=True, help="text files, labelled .tsv files, or corpora by prefix"
+    )
+    parser.add_argument("--vocab", type=Path, help="vocabulary of the corpora")
     parser.add_argument("--evaluation", type=Path, required=True, help="labelled .tsv file, or a text file")
 
 
 def _overlap(arguments: argparse.Namespace) -> None:
-    from training.overlap import overlapping, read_texts
+    from training.corpus.indexed import IndexedCorpus
+    from training.overlap import overlapping, overlapping_corpora, read_texts
 
     evaluation = read_texts(arguments.evaluation)
-    found = overlapping([text for path in arguments.training for text in read_texts(path)], evaluation)
+    texts = [path for path in arguments.training if path.is_file()]
+    found = set(overlapping([text for path in texts for text in read_texts(path)], evaluation))
+    if corpora := [IndexedCorpus.open(path) for path in arguments.training if not path.is_file()]:
+        if not arguments.vocab:
+            raise ValueError(f"{corpora[0].prefix} is a corpus of tokens; give its vocabulary with --vocab.")
+        found |= set(overlapping_corpora(corpora, arguments.vocab, evaluation))
     print(f"{len(found)} of {len(evaluation)} evaluation texts stand in the training text")
-    for index in found[:5]:
+    for index in sorted(found)[:5]:
         print(f"  text {index + 1}: {evaluation[index][:60]}")
 
 
 def _pretrain_flags(parser: Parser) -> None:
-    _add_corpus(parser)
-    parser.add_argument("--vocab", type=Path, required=True, help="vocabulary, one token a line")
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--evaluation", type=Path, help="evaluation set; overlap with the corpus is warned of")
-    shape = parser.add_argument_group("shape")
-    shape.add_argument("--variant", help="a published shape such as ernie-3.0-nano-zh, instead of the flags below")
-    for flag, default, text in (
-        ("--hidden-size", 160, "width of the hidden states; the feed-forward layers are four times as wide"),
-        ("--num-hidden-layers", 3, "encoder layers"),
-        ("--num-attention-heads", 5, "attention heads"),
-        ("--max-position-embeddings", 256, "longest input in tokens"),
-    ):
-        shape.add_argument(flag, type=int, default=default, metavar="INT", help=f"{text} (default: {default})")
-    add_flags(parser, PretrainSettings, "training")
+    parser.add_argument(
+        "--corpus", nargs="+", required=True, metavar="[WEIGHT] PREFIX",
+        help="corpora as `ernie-train corpus build` makes them; without weights every sample counts alike",
+    )  # fmt: skip
+    parser.add_argument("--vocab", type=Path, required=True, help="vocabulary the corpora were built with")
+    parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints, model and report")
+    parser.add_argument(
+        "--start", help="weights to start from: a PaddleNLP name, a folder, or a .pdparams file (default: random)"
+    )
+    parser.add_argument(
+        "--evaluation", type=Path, nargs="*", default=[],
+        help="evaluation sets, .tsv or text; what of them stands in the corpora is counted and warned of",
+    )  # fmt: skip
+    add_flags(parser, ShapeSettings, "shape")
+    add_flags(parser, PretrainSettings, "training; the same settings give the same weights")
+    add_flags(parser, PretrainRunSettings, "the run; none of it changes the weights")
 
 
 def _pretrain(arguments: argparse.Namespace) -> None:
-    from model_build.config import ErnieConfig, variant
-    from training.datasets.corpus import read_corpus
-    from training.jobs import pretrain_checkpoint
-    from training.overlap import overlapping, read_texts
+    from training.initial_weights import shape_of
+    from training.jobs import overlap_of
+    from training.pretrain import PretrainJob, pretrain
 
-    documents = read_corpus(arguments.corpus)
-    if arguments.evaluation:
-        evaluation = read_texts(arguments.evaluation)
-        if found := overlapping(["".join(document) for document in documents], evaluation):
-            logging.warning(
-                "%d of the %d texts of %s are in the corpus", len(found), len(evaluation), arguments.evaluation
-            )
-    config = (
-        variant(arguments.variant)
-        if arguments.variant
-        else ErnieConfig(
-            hidden_size=arguments.hidden_size,
-            num_hidden_layers=arguments.num_hidden_layers,
-            num_attention_heads=arguments.num_attention_heads,
-            intermediate_size=4 * arguments.hidden_size,
-            max_position_embeddings=arguments.max_position_embeddings,
-        )
-    )
     settings = from_flags(arguments, PretrainSettings)
-    checkpoint = pretrain_checkpoint(documents, arguments.vocab, config, settings, arguments.output)
-    print(json.dumps(checkpoint.evaluation))
+    provenance = {}
+    if arguments.evaluation:
+        provenance["overlap"] = overlap_of(arguments.corpus, arguments.vocab, arguments.evaluation)
+    job = PretrainJob(
+        arguments.corpus,
+        arguments.vocab,
+        arguments.output,
+        shape_of(from_flags(arguments, ShapeSettings), settings, arguments.start, arguments.vocab),
+        settings,
+        from_flags(arguments, PretrainRunSettings),
+        arguments.start,
+        provenance,
+    )
+    print(json.dumps(pretrain(job).evaluation))
 
 
 def _finetune_flags(parser: Parser) -> None:
@@ -210,19 +215,16 @@ def _demo_flags(parser: Parser) -> None:
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="work folder (default: output/demo)")
     parser.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
     parser.add_argument(
-        "--steps",
-        type=int,
-        default=PretrainSettings.steps,
-        help=f"pretraining steps (default: {PretrainSettings.steps})",
-    )
+        "--share", type=float, default=1.0, metavar="FLOAT",
+        help="share of the steps of both pretraining stages to run; small ones try the way (default: 1)",
+    )  # fmt: skip
 
 
 def _demo(arguments: argparse.Namespace) -> None:
     from model_build.cli import describe
     from training.demo import demo
 
-    pretraining = dataclasses.replace(PretrainSettings(), steps=arguments.steps)
-    for bundle in demo(arguments.data, arguments.output, arguments.models, pretraining, FinetuneSettings()):
+    for bundle in demo(arguments.data, arguments.output, arguments.models, arguments.share):
         describe(bundle)
 
 

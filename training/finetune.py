@@ -14,8 +14,8 @@ from tqdm import tqdm
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForSequenceClassification
 from model_build.weights import load_state
-from training.pretrain import learning_rate, optimizer
-from training.settings import FinetuneSettings, PretrainSettings
+from training.optimization import adamw, gradient_norm, learning_rate, scale_gradients
+from training.settings import FinetuneSettings
 from training.tokens import Encoder, pad_batch
 
 Encoded = tuple[list[int], int]
@@ -80,8 +80,7 @@ def finetune(
     if pretrained is not None:
         load_state(model, pretrained, new_heads=("classifier.",))
     steps = settings.epochs * -(-len(train) // settings.batch_size)
-    rate = learning_rate(PretrainSettings(steps=steps, learning_rate=settings.learning_rate, warmup_share=0.1))
-    adamw = optimizer(model, rate, 0.01, 1.0)
+    parameters, optimizer, step = model.parameters(), adamw(model, weight_decay=0.01, beta2=0.98), 0
     best, best_state = -1.0, {}
     history: list[dict[str, float]] = []
     for epoch in range(1, settings.epochs + 1):
@@ -94,9 +93,14 @@ def finetune(
             logits = model(paddle.to_tensor(pad_batch([ids for ids, _ in batch], pad)))
             loss = F.cross_entropy(logits, paddle.to_tensor([label for _, label in batch]))
             loss.backward()
-            adamw.step()
-            adamw.clear_grad()
-            rate.step()
+            step += 1
+            peak = settings.learning_rate
+            optimizer.set_lr(
+                learning_rate(step, peak=peak, minimum=peak / 100, warmup_steps=max(1, steps // 10), decay_steps=steps)
+            )
+            scale_gradients(parameters, min(1.0, 1.0 / gradient_norm(parameters)))
+            optimizer.step()
+            optimizer.clear_grad()
             losses.append(float(loss))
         score = accuracy(model, development, pad)
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "development_accuracy": score})

@@ -1,25 +1,21 @@
-"""From text to a checkpoint: what `ernie-train pretrain`, `finetune` and `demo` have in common."""
+"""What `ernie-train pretrain`, `finetune` and `demo` have in common around the loops."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_build.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from model_build.config import ErnieConfig
 from model_build.weights import read_pdparams
-from training import stream
-from training.curve import draw_curve
-from training.datasets.corpus import Document, is_held_out
+from training.blend import parse_blend
+from training.corpus.indexed import IndexedCorpus
 from training.datasets.tsv import Example, label_names
 from training.finetune import accuracy, encode, finetune
-from training.overlap import overlapping
-from training.pretrain import pretrain
-from training.settings import FinetuneSettings, PretrainSettings
+from training.overlap import overlapping, overlapping_corpora, read_texts
+from training.settings import FinetuneSettings
 from training.tokens import Encoder
 
 log = logging.getLogger(__name__)
@@ -27,48 +23,17 @@ log = logging.getLogger(__name__)
 PARITY_SENTENCES = 32
 
 
-def pretrain_checkpoint(
-    documents: Sequence[Document], vocab_path: Path, config: ErnieConfig, settings: PretrainSettings, output: Path
-) -> Checkpoint:
-    """Pretrains a masked LM on `documents`, a hundredth of them held out, and writes the checkpoint `output`.
-
-    The tokenized text is cached beside `output`, and so is a picture of the loss. A checkpoint that was made from the
-    same text, vocabulary, shape and settings is kept as it is.
-    """
-    encoder = Encoder(vocab_path)
-    config = dataclasses.replace(config, vocab_size=len(encoder.tokens))
-    parts = [[document for document in documents if is_held_out(document) is side] for side in (False, True)]
-    if not parts[1]:
-        raise ValueError("no document of the corpus fell into the held-out hundredth; give more documents.")
-    descriptions = [{"text": _digest(part), "vocabulary": _digest([encoder.tokens])} for part in parts]
-    provenance: dict[str, Any] = {"pretraining": dataclasses.asdict(settings), **descriptions[0]}
-    if (output / "config.json").is_file():
-        earlier = read_checkpoint(output)
-        if earlier.config == config and earlier.provenance.items() >= provenance.items():
-            log.info("%s was trained on the same text with the same settings; keeping it", output)
-            return earlier
-    train, held_out = (
-        stream.cached(output.parent, dict(description), part, encoder)
-        for description, part in zip(descriptions, parts, strict=True)
-    )
-    log.info("%d tokens to train on, %d held out", len(train[0]), len(held_out[0]))
-    result = pretrain(config, settings, encoder, train, held_out)
-    draw_curve(output.with_name(f"{output.name}-loss.png"), result.curve, result.held_out)
-    provenance |= {
-        "training_tokens": len(train[0]),
-        "held_out_tokens": len(held_out[0]),
-        "seconds": round(result.seconds),
-    }
-    checkpoint = Checkpoint(
-        config,
-        "fill-mask",
-        config.max_position_embeddings,
-        evaluation={"held_out": result.held_out},
-        provenance=provenance,
-    )
-    sentences = [document[0][:100] for document in parts[1][:PARITY_SENTENCES]]
-    save_checkpoint(output, checkpoint, result.model, vocab_path, sentences)
-    return checkpoint
+def overlap_of(corpora: Sequence[str], vocab: Path, evaluation: Sequence[Path]) -> dict[str, dict[str, int]]:
+    """How many texts of each evaluation file stand in the corpora, with a warning where there are any."""
+    opened = [IndexedCorpus.open(prefix) for _, prefix in parse_blend(corpora)]
+    counts: dict[str, dict[str, int]] = {}
+    for path in evaluation:
+        texts = read_texts(path)
+        found = len(overlapping_corpora(opened, vocab, texts))
+        counts[path.name] = {"texts": len(texts), "in_corpora": found}
+        if found:
+            log.warning("%d of the %d texts of %s stand in the corpora", found, len(texts), path)
+    return counts
 
 
 def finetune_checkpoint(
@@ -115,11 +80,3 @@ def finetune_checkpoint(
     sentences = [text[:100] for text in texts["dev"][:PARITY_SENTENCES]]
     save_checkpoint(output, checkpoint, result.model, pretrained / "vocab.txt", sentences)
     return checkpoint
-
-
-def _digest(lines: Sequence[Sequence[str]]) -> str:
-    """First 16 hex digits of the SHA-256 of all lines."""
-    digest = hashlib.sha256()
-    for group in lines:
-        digest.update("\n".join([*group, "\n"]).encode("utf-8"))
-    return digest.hexdigest()[:16]

@@ -1,238 +1,309 @@
-"""Masked-LM pretraining: one readable loop over a packed token stream."""
+"""Pretraining: masked LM and sentence order, one loop to be read from top to bottom.
+
+Everything random follows from (seed, step, rank): samples and masks by their position, dropout by a seed of its own for
+every step. So a run that was killed and goes on from a checkpoint ends with the same weights, bit for bit, as one that
+was not.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
-from collections.abc import Iterable, Iterator
+import logging
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
-from paddle import nn
-from tqdm import tqdm
 
+import native
+from model_build.checkpoint import Checkpoint, save_checkpoint, write_checkpoint
 from model_build.config import ErnieConfig
-from model_build.ernie import set_sinusoidal_positions
-from model_build.heads import ErnieForMaskedLM
-from training.masking import mask_words
-from training.settings import PretrainSettings
-from training.tokens import Encoder
+from model_build.heads import ErnieForPretraining
+from model_build.weights import load_state, read_pdparams
+from training import parallel, precision
+from training.batches import Batch
+from training.blend import parse_blend
+from training.checkpoints import Checkpoints
+from training.datasets.pretraining import PretrainingData, open_data
+from training.fillings import Filling, fillings
+from training.initial_weights import initial_model
+from training.micro_batches import micro_batches
+from training.objectives import Targets, accumulate_gradients, evaluate, logits
+from training.optimization import (
+    adamw,
+    gradient_norm,
+    learning_rate,
+    optimizer_state,
+    restore_optimizer,
+    scale_gradients,
+)
+from training.parallel import Group
+from training.precision import LossScale
+from training.run_log import RunLog, Step
+from training.settings import PretrainRunSettings, PretrainSettings
+
+log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
-class MaskedBatch:
-    """One batch: input_ids [B, S], mask_positions [N] (row * S + column), labels [N], all int64."""
-
-    input_ids: np.ndarray
-    mask_positions: np.ndarray
-    labels: np.ndarray
+class InterruptedRun(KeyboardInterrupt):
+    """A run that was asked to stop; its checkpoint is written."""
 
 
-def rows_of(stream: np.ndarray, width: int, offset: int) -> np.ndarray:
-    """Cuts a stream into rows of `width`, starting at `offset`; the rest that fills no row is left."""
-    usable = (len(stream) - offset) // width * width
-    return stream[offset : offset + usable].reshape(-1, width)
+@dataclass(frozen=True)
+class PretrainJob:
+    """What a pretraining run is made of."""
+
+    corpora: Sequence[str]
+    """prefixes, with weights before them or without; see `open_data`"""
+    vocab: Path
+    output: Path
+    """folder: checkpoints/, model/ at the end, and what `RunLog` writes"""
+    config: ErnieConfig
+    settings: PretrainSettings
+    how: PretrainRunSettings = field(default_factory=PretrainRunSettings)
+    start: str | None = None
+    """a PaddleNLP name, a folder or file of weights; None: random weights"""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """what else the checkpoint is to say of its origin, such as the overlap with evaluation texts"""
 
 
-@dataclasses.dataclass(frozen=True)
-class BatchPlan:
-    """What the batches of one stage are like."""
+def pretrain(job: PretrainJob) -> Checkpoint:
+    """Trains, and writes the last weights to `output/model`, which `finetune` and `ernie-build export` take.
 
-    rows: int
-    seq_length: int
-    mask_probability: float
-    whole_words: bool
-
-
-def plan(settings: PretrainSettings, step: int) -> BatchPlan:
-    """The plan of step 1, 2, …: short rows first (as BERT was trained), single tokens before whole words.
-
-    The latter is ERNIE 1.0's basic level before its word level (arXiv:1904.09223, section 3.2).
+    Raises ValueError for what does not fit together (corpora, vocabulary, shape, an earlier checkpoint), DivergedError
+    when gradients stay infinite, and InterruptedRun after SIGTERM or SIGINT, when a checkpoint has been written.
     """
-    short = step <= settings.short_share * settings.steps
-    length = settings.short_seq_length if short else settings.max_seq_length
-    return BatchPlan(
-        rows=max(1, settings.batch_size * settings.max_seq_length // length),
-        seq_length=length,
-        mask_probability=settings.mask_probability,
-        whole_words=step > settings.basic_level_share * settings.steps,
-    )
+    settings, how = job.settings, job.how
+    group = parallel.join()
+    precision.check(settings.precision)
+    data = open_data(
+        job.corpora, job.vocab, job.config, settings,
+        evaluation_samples=how.evaluation_samples, threads=how.threads, cache=job.output / "samples", group=group,
+    )  # fmt: skip
+    with _checkpoints(job, data, group) as checkpoints, _interruption() as stop:
+        run = Run(job, data, group, checkpoints)
+        run.resume()
+        with run.log or contextlib.nullcontext():
+            for batch in data.train.iterate(run.samples, settings.steps * settings.batch_size, threads=how.threads):
+                # All processes stop after the same step: the flag is added up with the step's other figures.
+                stopping = run.train_step(batch, stop.is_set())
+                last = run.step == settings.steps
+                if last or (how.evaluate_every and run.step % how.evaluate_every == 0 and not stopping):
+                    run.evaluate()
+                if last or stopping or run.step % how.save_every == 0:
+                    run.save()
+                if stopping and not last:
+                    raise InterruptedRun(f"stopped after step {run.step}, which is saved; the same command goes on.")
+            return run.finish()
 
 
-def masked_batches(
-    ids: np.ndarray, boundaries: np.ndarray, encoder: Encoder, plans: Iterable[BatchPlan], *, seed: int
-) -> Iterator[MaskedBatch]:
-    """One batch for each plan; every epoch cuts the stream at another offset, in another order, with other masks."""
-    rng = np.random.default_rng(seed)
-    ordinary = np.array(sorted(set(range(len(encoder.tokens))) - set(encoder.specials)))
-    width, order, taken = 0, np.array([], dtype=np.int64), 0
-    for each in plans:
-        if width != each.seq_length - 2 or taken + each.rows > len(order):
-            width = each.seq_length - 2
-            if len(ids) < width * (each.rows + 1):
-                raise ValueError(
-                    f"the text has {len(ids)} tokens, fewer than one batch of {each.rows} rows of {width}; add text or "
-                    "lower --batch-size or --max-seq-length."
-                )
-            offset = int(rng.integers(width))
-            token_rows, boundary_rows = rows_of(ids, width, offset), rows_of(boundaries, width, offset)
-            order, taken = rng.permutation(len(token_rows)), 0
-        chosen = order[taken : taken + each.rows]
-        taken += each.rows
-        units = boundary_rows[chosen] if each.whole_words else np.ones_like(boundary_rows[chosen])
-        yield _mask_batch(token_rows[chosen], units, encoder, ordinary, each.mask_probability, rng)
+class Run:
+    """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
 
+    def __init__(self, job: PretrainJob, data: PretrainingData, group: Group, checkpoints: Checkpoints) -> None:
+        self.job, self.data, self.group, self.checkpoints = job, data, group, checkpoints
+        self.step = 0
+        self.samples = 0
+        """of all processes: where the next batch begins"""
+        self.scale = LossScale.of(job.settings.precision)
+        self.model: ErnieForPretraining = initial_model(job.config, job.settings, job.start)
+        group.share_weights(self.model)
+        self.parameters = self.model.parameters()
+        self.optimizer = adamw(self.model, weight_decay=job.settings.weight_decay, beta2=job.settings.beta2)
+        self.log: RunLog | None = None
 
-def _mask_batch(
-    tokens: np.ndarray,
-    boundaries: np.ndarray,
-    encoder: Encoder,
-    ordinary: np.ndarray,
-    mask_probability: float,
-    rng: np.random.Generator,
-) -> MaskedBatch:
-    size, width = tokens.shape
-    batch = np.full((size, width + 2), encoder.cls, dtype=np.int64)
-    batch[:, 1:-1] = tokens
-    batch[:, -1] = encoder.sep
-    starts = np.ones(batch.shape, dtype=bool)
-    starts[:, 2:-1] = boundaries[:, 1:] != 0
-    maskable = ~np.isin(batch, encoder.specials)
-    positions: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for row in range(size):
-        masked, chosen = mask_words(
-            batch[row],
-            starts[row],
-            maskable[row],
-            probability=mask_probability,
-            mask_id=encoder.mask,
-            ordinary_ids=ordinary,
-            rng=rng,
+    def resume(self) -> None:
+        """Goes on from the latest checkpoint where there is one."""
+        saved = self.checkpoints.latest() if self.job.how.resume else None
+        if saved:
+            load_state(self.model, read_pdparams(saved.directory))
+            with np.load(saved.directory / "optimizer.npz") as state:
+                restore_optimizer(self.optimizer, self.model, state)
+            self.step, self.samples = saved.step, saved.state["samples"]
+            self.scale.restore(saved.state["loss_scale"])
+            log.info("going on after step %d, from %s", self.step, saved.directory)
+        if (steps := self.group.sum([self.step])[0]) != self.step * self.group.size:
+            raise ValueError(
+                f"the processes found different checkpoints ({self.step} here, {steps / self.group.size:g} on the "
+                f"average); {self.job.output} must be one folder that all machines share."
+            )
+        if self.group.leads:
+            self.log = RunLog(
+                self.job.output, f"Pretraining, {self.job.output.name}", _effective(self.job), self.step,
+                self.job.settings.steps, self.job.how.log_every,
+            )  # fmt: skip
+
+    def train_step(self, batch: Batch, stop: bool = False) -> bool:
+        """One optimiser step on this process's share of a batch; whether any process wants to stop."""
+        settings = self.job.settings
+        pieces = micro_batches(batch, settings.micro_tokens)
+        paddle.seed(dropout_seed(settings.seed, self.step, self.group.rank))
+        self.model.train()
+        targets = Targets.of(batch, self.group)
+        with precision.autocast(settings.precision):
+            sums = accumulate_gradients(self.model, pieces, targets, self.scale.value)
+        self.group.sum_gradients(self.parameters)
+        norm = gradient_norm(self.parameters) / self.scale.value
+        rate = self._learning_rate()
+        if math.isfinite(norm):
+            clip = min(1.0, settings.clip_norm / norm) if settings.clip_norm and norm else 1.0
+            scale_gradients(self.parameters, clip / self.scale.value)
+            self.optimizer.set_lr(rate)
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        self.step += 1
+        self.samples = batch.next_position
+        positions = sum(piece.input_ids.size for piece in pieces)
+        masked_lm, order, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
+        if self.log:
+            figures = Step(
+                masked_lm / targets.tokens,
+                order / max(1.0, targets.pairs) if settings.sentence_order else None,
+                rate, norm, int(tokens), int(positions), settings.batch_size,
+            )  # fmt: skip
+            self.log.add(figures, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
+        return bool(stops)
+
+    def _learning_rate(self) -> float:
+        settings = self.job.settings
+        return learning_rate(
+            self.step + 1,
+            peak=settings.learning_rate,
+            minimum=settings.min_learning_rate,
+            warmup_steps=settings.last_warmup_step,
+            decay_steps=settings.last_decay_step,
         )
-        labels.append(batch[row, chosen])
-        positions.append(row * batch.shape[1] + chosen)
-        batch[row] = masked
-    return MaskedBatch(batch, np.concatenate(positions), np.concatenate(labels))
+
+    def evaluate(self) -> None:
+        """Figures on the validation split, such as `word/top1`, and sentences filled in, into the log."""
+        paused = self.log.pause() if self.log else 0.0
+        figures = {
+            f"{level}/{name}": value
+            for level, batches in self.data.validation.items()
+            for name, value in evaluate(self.model, [batches.at(0)], self.group, self.job.settings.micro_tokens).items()
+        }
+        if self.log:
+            self.log.evaluated(figures, self._fillings())
+            self.log.go_on(paused)
+
+    def _fillings(self, count: int = 10) -> list[Filling]:
+        """Sentences of the validation split (without one, of the first batch), masked and filled in."""
+        batches = self.data.validation.get("word", self.data.train)
+        return fillings(batches.at(0), self.data.tokens, self._predict, count)
+
+    @paddle.no_grad()
+    def _predict(self, batch: Batch) -> np.ndarray:
+        self.model.eval()
+        found = logits(self.model, batch)[0].numpy()
+        self.model.train()
+        return found
+
+    def save(self) -> None:
+        """A checkpoint of this step, by the leading process; the others wait for it."""
+        paused = self.log.pause() if self.log else 0.0
+        if self.group.leads:
+            state = {"samples": self.samples, "loss_scale": self.scale.state()}
+            self.checkpoints.save(self.step, state, self._write)
+        self.group.sum([0.0])
+        if self.log:
+            self.log.go_on(paused)
+
+    def _write(self, folder: Path) -> None:
+        write_checkpoint(folder, self._about([]), self.model.state_dict(), self.job.vocab, self.data.sentences)
+        np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+
+    def _about(self, evaluations: list[dict[str, Any]]) -> Checkpoint:
+        return Checkpoint(
+            self.job.config,
+            "fill-mask",
+            self.job.config.max_position_embeddings,
+            evaluation={"validation": evaluations[-1]} if evaluations else {},
+            provenance={
+                "pretraining": dataclasses.asdict(self.job.settings),
+                "steps": self.step,
+                "samples": self.samples,
+                "corpus_names": [Path(prefix).name for _, prefix in parse_blend(self.job.corpora)],
+                **self.data.description,
+                **self.job.provenance,
+            },
+        )
+
+    def finish(self) -> Checkpoint:
+        """Writes `output/model` with the figures of the last evaluation."""
+        about = self._about(self.log.evaluations() if self.log else [])
+        if self.group.leads:
+            save_checkpoint(self.job.output / "model", about, self.model, self.job.vocab, self.data.sentences)
+        self.group.sum([0.0])
+        return about
 
 
-def learning_rate(settings: PretrainSettings) -> paddle.optimizer.lr.LRScheduler:
-    """Linear warm-up to the peak, then linear decay to a hundredth of it."""
-    warmup = max(1, round(settings.steps * settings.warmup_share))
-    decay = paddle.optimizer.lr.PolynomialDecay(
-        settings.learning_rate, max(1, settings.steps - warmup), end_lr=settings.learning_rate / 100
-    )
-    return paddle.optimizer.lr.LinearWarmup(decay, warmup, 0.0, settings.learning_rate)
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """A seed for Paddle's generator, different for every step and rank: SplitMix64's finaliser over all three."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (mixed ^ (mixed >> 31)) >> 33
 
 
-def optimizer(
-    model: nn.Layer, rate: paddle.optimizer.lr.LRScheduler, weight_decay: float, clip_norm: float
-) -> paddle.optimizer.Optimizer:
-    """AdamW without decay on biases and norms, global-norm clipping."""
-    decayed = {parameter.name for name, parameter in model.named_parameters() if parameter.ndim > 1}
-    return paddle.optimizer.AdamW(
-        rate,
-        parameters=model.parameters(),
-        weight_decay=weight_decay,
-        apply_decay_param_fun=lambda name: name in decayed,
-        grad_clip=nn.ClipGradByGlobalNorm(clip_norm),
-        beta2=0.98,
-    )
+def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group) -> Checkpoints:
+    """The run's checkpoints. The leading process is first: it makes the folder."""
+    settings = dataclasses.asdict(job.settings)
+    # More steps of the same run are no other run.
+    del settings["steps"]
+    identity = {
+        "settings": settings,
+        "config": job.config.to_dict(),
+        "start": job.start,
+        **data.description,
+        "versions": {"paddle": paddle.__version__, "native": native.version()},
+    }
+    if not group.leads:
+        group.sum([0.0])
+    opened = Checkpoints(
+        job.output / "checkpoints", identity, keep=job.how.keep, milestone_every=job.how.milestone_every,
+        writer=group.leads,
+    )  # fmt: skip
+    if group.leads:
+        group.sum([0.0])
+    return opened
 
 
-def masked_lm_logits(model: ErnieForMaskedLM, batch: MaskedBatch) -> paddle.Tensor:
-    """[N, V]."""
-    return model(paddle.to_tensor(batch.input_ids), None, paddle.to_tensor(batch.mask_positions))
-
-
-@paddle.no_grad()
-def evaluate(model: ErnieForMaskedLM, batches: list[MaskedBatch]) -> dict[str, float]:
-    """Mean loss (nats) and top-1/top-5 accuracy over all masked tokens of `batches`; leaves the model in eval mode."""
-    model.eval()
-    loss = hits = top5 = count = 0.0
-    for batch in batches:
-        logits = masked_lm_logits(model, batch)
-        labels = paddle.to_tensor(batch.labels)
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        best = paddle.topk(logits, 5)[1].numpy()
-        hits += float((best[:, 0] == batch.labels).sum())
-        top5 += float((best == batch.labels[:, None]).any(axis=1).sum())
-        count += len(batch.labels)
-    return {"loss": loss / count, "top1_accuracy": hits / count, "top5_accuracy": top5 / count, "tokens": int(count)}
-
-
-def held_out_batches(
-    held_out: tuple[np.ndarray, np.ndarray], encoder: Encoder, seq_length: int, level: str
-) -> list[MaskedBatch]:
-    """The same batches on every call: one pass over at most 200,000 held-out tokens, masked at BERT's 15 %.
-
-    `level` is "token" (single tokens are masked) or "word" (whole words are).
-    """
-    # A held-out text shorter than two rows still makes one row.
-    width = max(1, min(seq_length - 2, len(held_out[0]) // 2))
-    rows = max(1, min(32, len(held_out[0]) // width - 1))
-    count = max(1, min(200_000, len(held_out[0])) // (rows * width))
-    plans = [BatchPlan(rows, width + 2, 0.15, level == "word")] * count
-    return list(masked_batches(*held_out, encoder, plans, seed=0))
-
-
-def held_out_figures(
-    model: ErnieForMaskedLM, held_out: tuple[np.ndarray, np.ndarray], encoder: Encoder, lengths: Iterable[int]
-) -> dict[str, dict[str, float]]:
-    """`evaluate` on held-out text, by level of masking and tokens per row: `token_64`, `word_64`, …"""
+def _effective(job: PretrainJob) -> dict[str, Any]:
+    """The settings as they took effect, for the report."""
     return {
-        f"{level}_{length}": evaluate(model, held_out_batches(held_out, encoder, length, level))
-        for length in sorted(lengths)
-        for level in ("token", "word")
+        "corpora": " ".join(job.corpora),
+        "vocabulary": str(job.vocab),
+        "start": job.start or "random weights",
+        **dataclasses.asdict(job.settings),
+        "warmup_steps": job.settings.last_warmup_step,
+        "decay_steps": job.settings.last_decay_step,
+        **dataclasses.asdict(job.how),
+        **job.config.to_dict(),
     }
 
 
-@dataclasses.dataclass
-class Pretrained:
-    """What a pretraining run gives: the model, its figures (see `held_out_figures`), and the loss curve."""
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that SIGTERM and the first SIGINT set, so that the step under way is finished and saved."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
 
-    model: ErnieForMaskedLM
-    held_out: dict[str, dict[str, float]]
-    curve: list[tuple[int, float]]
-    seconds: float
+    def asked(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-def pretrain(
-    config: ErnieConfig,
-    settings: PretrainSettings,
-    encoder: Encoder,
-    train: tuple[np.ndarray, np.ndarray],
-    held_out: tuple[np.ndarray, np.ndarray],
-) -> Pretrained:
-    """Trains a masked LM from scratch. `train` and `held_out` are token streams: ids and boundaries."""
-    paddle.seed(settings.seed)
-    model = ErnieForMaskedLM(
-        dataclasses.replace(config, hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
-    )
-    set_sinusoidal_positions(model.ernie)
-    rate = learning_rate(settings)
-    adamw = optimizer(model, rate, settings.weight_decay, settings.clip_norm)
-    plans = (plan(settings, step) for step in range(1, settings.steps + 1))
-    batches = masked_batches(*train, encoder, plans, seed=settings.seed)
-
-    curve: list[tuple[int, float]] = []
-    recent: list[float] = []
-    started = time.monotonic()
-    progress = tqdm(range(1, settings.steps + 1), desc="pretrain", unit="step", mininterval=5)
-    for step in progress:
-        batch = next(batches)
-        loss = F.cross_entropy(masked_lm_logits(model, batch), paddle.to_tensor(batch.labels))
-        loss.backward()
-        adamw.step()
-        adamw.clear_grad()
-        rate.step()
-        recent.append(float(loss))
-        if step % 100 == 0 or step == settings.steps:
-            curve.append((step, float(np.mean(recent))))
-            tokens = step * settings.batch_size * settings.max_seq_length / (time.monotonic() - started)
-            progress.set_postfix(loss=f"{curve[-1][1]:.3f}", tokens_per_s=f"{tokens:,.0f}", refresh=False)
-            recent.clear()
-    model.eval()
-    figures = held_out_figures(model, held_out, encoder, {settings.short_seq_length, settings.max_seq_length})
-    return Pretrained(model, figures, curve, time.monotonic() - started)
+    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -15,32 +15,35 @@ EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Counts bytes up to `total`; `done` of them were there before. A context manager."""
+    """Counts bytes (or what `unit` says) up to `total`; `done` of them were there before. A context manager."""
 
-    def __init__(self, name: str, total: int, done: int = 0) -> None:
-        self.name, self.total, self.before, self.done = name, total, done, done
+    def __init__(self, name: str, total: int, done: int = 0, *, unit: str = "B") -> None:
+        self.name, self.total, self.before, self.done, self.unit = name, total, done, done, unit
         self._begun = self._told = time.monotonic()
         self._bar = (
-            tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True, dynamic_ncols=True)
+            tqdm(desc=name, total=total, initial=done, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
             if sys.stderr.isatty()
             else None
         )
 
-    def add(self, amount: int) -> None:
-        """Counts `amount` more bytes."""
+    def add(self, amount: int, note: str = "") -> None:
+        """Counts `amount` more; `note`, figures of the moment, is shown behind them."""
         self.done += amount
         if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(amount)
         elif (now := time.monotonic()) - self._told >= EVERY_SECONDS:
             self._told = now
-            self._tell(now - self._begun)
+            self._tell(now - self._begun, note)
 
-    def _tell(self, seconds: float) -> None:
+    def _tell(self, seconds: float, note: str) -> None:
         rate = (self.done - self.before) / seconds
         left = (self.total - self.done) / rate if rate else float("nan")
+        scale, unit = (1e6, "MB") if self.unit == "B" else (1, f"{self.unit}s")
         log.info(
-            "%s: %.0f of %.0f MB, %.1f MB/s, %.0f s left",
-            self.name, self.done / 1e6, self.total / 1e6, rate / 1e6, left,
+            "%s: %.0f of %.0f %s, %.1f %s/s, %.0f s left%s",
+            self.name, self.done / scale, self.total / scale, unit, rate / scale, unit, left, note and f"; {note}",
         )  # fmt: skip
 
     def __enter__(self) -> Progress:

@@ -10,6 +10,7 @@ import pytest
 from model_build.bundle import find_bundles, verify_bundle
 from training import cli
 
+PRETRAIN = ("pretrain", "--corpus", "c", "--vocab", "v", "--output", "o")
 SENTENCES = ("今天天气很好，我们去公园散步。", "这家酒店的房间很干净，服务也好。", "北京是中国的首都，人口很多。")
 
 
@@ -34,49 +35,90 @@ def test_help_teaches_and_does_not_wait_for_paddle() -> None:
     script += "except SystemExit: assert 'paddle' not in sys.modules"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "example: ernie-train pretrain --corpus" in shown
-    assert "--mask-probability" in shown
-    assert "(default: 8000)" in shown
+    assert "--masked-lm-prob" in shown
+    assert "(default: 100000)" in shown
 
 
 def test_the_demo_command_goes_from_text_to_two_verified_bundles(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["demo", "--data", str(data), "--output", str(tmp_path / "work"), "--models", str(tmp_path / "models")]
-    assert cli.main([*command, "--steps", "3"]) == 0
+    work = tmp_path / "work"
+    command = ["demo", "--data", str(data), "--output", str(work), "--models", str(tmp_path / "models")]
+    assert cli.main([*command, "--share", "0.0002"]) == 0
     bundles = {bundle.manifest.name: bundle for bundle in find_bundles(tmp_path / "models")}
     assert set(bundles) == {"masked-lm", "sentiment"}
     for bundle in bundles.values():
         verify_bundle(bundle)
-    figures = bundles["masked-lm"].manifest.evaluation["held_out"]
-    assert set(figures) == {"token_64", "word_64", "token_256", "word_256"}
+    figures = bundles["masked-lm"].manifest.evaluation["validation"]
+    assert figures["word/tokens"] > 0
+    assert 0 <= figures["character/top1"] <= figures["character/top5"] <= 1
+    overlap = bundles["masked-lm"].manifest.provenance["overlap"]
+    assert overlap == {name: {"texts": 40, "in_corpora": 0} for name in ("dev.tsv", "test.tsv")}
     assert bundles["sentiment"].manifest.labels == ["negative", "positive"]
     evaluation = bundles["sentiment"].manifest.evaluation
     assert evaluation["test"]["examples"] == 40
     assert evaluation["test_not_in_train"]["examples"] == 40
-    assert (tmp_path / "work" / "masked-lm-loss.png").stat().st_size > 1000
     assert "sentiment version 1" in capsys.readouterr().out
 
-    weights = tmp_path / "work" / "masked-lm" / "model_state.pdparams"
-    before = weights.stat().st_mtime_ns
-    assert cli.main([*command, "--steps", "3"]) == 0
-    assert weights.stat().st_mtime_ns == before, "the same pretraining must not be done twice"
+    checkpoints = sorted(work.glob("*/checkpoints/step-*"))
+    before = [(path, path.stat().st_mtime_ns) for path in checkpoints]
+    assert len(before) == 2
+    assert cli.main([*command, "--share", "0.0002"]) == 0
+    assert [(path, path.stat().st_mtime_ns) for path in checkpoints] == before, "no step must be done twice"
     assert {bundle.manifest.version for bundle in find_bundles(tmp_path / "models")} == {"2"}
 
 
-def test_vocab_pretrain_and_finetune_work_apart(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus, vocab, reviews = str(data / "corpus" / "text.txt"), str(tmp_path / "vocab.txt"), data / "classification"
-    assert cli.main(["vocab", "build", corpus, "--size", "200", "--output", vocab]) == 0
+def test_evaluation_texts_are_kept_out_of_the_embedded_models_corpora(data: Path, tmp_path: Path) -> None:
+    from training.datasets.tsv import read_examples
+    from training.demo import build_data, read_reviews
+
+    reviews, evaluation = read_reviews(data)
+    leaked = read_examples(evaluation[0])[0].text
+    corpus = tmp_path / "data" / "corpus"
+    corpus.mkdir(parents=True)
+    (corpus / "leaky.txt").write_text(f"{leaked}\n\n{SENTENCES[0]}{SENTENCES[1]}\n\n{SENTENCES[2]}", encoding="utf-8")
+    build_data(tmp_path / "data", reviews, tmp_path / "work")
+    kept = (tmp_path / "work" / "text" / "leaky.txt").read_text(encoding="utf-8")
+    assert leaked not in kept
+    assert SENTENCES[2] in kept
+
+
+def test_vocab_corpus_pretrain_and_finetune_work_apart(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    text, vocab, reviews = str(data / "corpus" / "text.txt"), str(tmp_path / "vocab.txt"), data / "classification"
+    corpus, output = str(tmp_path / "corpus"), str(tmp_path / "lm")
+    assert cli.main(["vocab", "build", text, "--size", "200", "--output", vocab]) == 0
+    assert cli.main(["corpus", "build", text, "--vocab", vocab, "--output", corpus, "--workers", "1"]) == 0
     shape = ["--hidden-size", "16", "--num-hidden-layers", "1", "--num-attention-heads", "2"]
-    small = ["--steps", "3", "--batch-size", "4", "--max-seq-length", "32", "--short-seq-length", "16"]
-    output = str(tmp_path / "lm")
-    assert cli.main(["pretrain", "--corpus", corpus, "--vocab", vocab, "--output", output, *shape, *small]) == 0
+    small = ["--steps", "3", "--batch-size", "4", "--max-seq-length", "32", "--evaluation-samples", "8"]
+    leaky = tmp_path / "evaluation.txt"
+    leaky.write_text(f"第0篇。{SENTENCES[0]}{SENTENCES[0]}\n\n没有这一篇", encoding="utf-8")
+    command = ["pretrain", "--corpus", corpus, "--vocab", vocab, "--output", output, *shape, *small]
+    assert cli.main([*command, "--evaluation", str(leaky)]) == 0
+    assert f"1 of the 2 texts of {leaky} stand in the corpora" in caplog.text
     files = [
         value for part in ("train", "dev") for value in (f"--{part}", str(reviews / "chnsenticorp" / f"{part}.tsv"))
     ]
     finetuned = str(tmp_path / "reviews")
-    assert cli.main(["finetune", "--pretrained", output, *files, "--output", finetuned, "--epochs", "1"]) == 0
+    model = str(tmp_path / "lm" / "model")
+    assert cli.main(["finetune", "--pretrained", model, *files, "--output", finetuned, "--epochs", "1"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["dev"]["examples"] == 40
+
+
+def test_overlap_reads_corpora_too(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, vocab, corpus = data / "corpus" / "text.txt", str(tmp_path / "vocab.txt"), str(tmp_path / "corpus")
+    cli.main(["vocab", "build", str(text), "--size", "200", "--output", vocab])
+    cli.main(["corpus", "build", str(text), "--vocab", vocab, "--output", corpus, "--workers", "1"])
+    evaluation = tmp_path / "evaluation.txt"
+    # Other punctuation and other width are the same text.
+    evaluation.write_text(f"第３篇 {SENTENCES[0]}，{SENTENCES[1]}\n\n不在里面", encoding="utf-8")
+    command = ["overlap", "--training", corpus, "--evaluation", str(evaluation)]
+    assert cli.main([*command, "--vocab", vocab]) == 0
+    assert "1 of 2 evaluation texts stand in the training text" in capsys.readouterr().out
+    assert cli.main(command) == 2
+    assert "is a corpus of tokens; give its vocabulary with --vocab" in capsys.readouterr().err
 
 
 def test_overlap_prints_the_count(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,8 +131,17 @@ def test_overlap_prints_the_count(data: Path, capsys: pytest.CaptureFixture[str]
     ("arguments", "sentence"),
     [
         (["vocab", "build", "absent.txt", "--output", "v.txt"], "absent.txt"),
-        (["pretrain", "--corpus", "{corpus}", "--vocab", "absent.txt", "--output", "o"], "absent.txt"),
-        (["demo", "--data", "{data}", "--steps", "0"], "--steps and --batch-size must be at least 1"),
+        (["pretrain", "--corpus", "absent", "--vocab", "absent.txt", "--output", "o"], "absent.txt"),
+        (
+            ["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--masking", "syllable"],
+            "'syllable' is no level",
+        ),
+        (["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--steps", "0"], "must be at least 1"),
+        (
+            ["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--min-learning-rate", "1"],
+            "must lie between",
+        ),
+        (["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--start", "ernie-9"], "nor a published model"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_two(

@@ -40,7 +40,8 @@ def verify_corpus(prefix: Path) -> IndexedCorpus:
     for suffix, file in description.get("files", {}).items():
         _check_file(with_suffix(prefix, suffix), file)
     corpus = IndexedCorpus.open(prefix)
-    _check_ids(corpus, description.get("vocabulary"))
+    vocabulary = description.get("vocabulary")
+    check_ids(corpus, vocabulary["tokens"] if vocabulary else np.iinfo(corpus.tokens.dtype).max + 1)
     if corpus.boundaries is not None:
         _check_boundaries(corpus, corpus.boundaries)
     return corpus
@@ -62,8 +63,8 @@ def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
         raise CorpusError(f"{path} is damaged: its checksum is another one; copy it or make the corpus again.")
 
 
-def _check_ids(corpus: IndexedCorpus, vocabulary: Mapping[str, Any] | None) -> None:
-    limit = vocabulary["tokens"] if vocabulary else np.iinfo(corpus.tokens.dtype).max + 1
+def check_ids(corpus: IndexedCorpus, limit: int) -> None:
+    """Reads every token; raises CorpusError naming the first that is not one of `limit` ids."""
     for start in range(0, len(corpus.tokens), BLOCK):
         block = corpus.tokens[start : start + BLOCK]
         if block.min() < 0 or block.max() >= limit:

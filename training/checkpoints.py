@@ -1,0 +1,362 @@
+"""The checkpoints of a training run: one folder a step, written aside, renamed when whole, and verified when read.
+
+step-000001200/      what the run wrote: weights, optimiser, …
+    training.json    step, state, identity of the run, size and sha256 of every other file
+.lock                held by the run that writes
+.step-*.writing      not whole yet, or never: of a run that is at work or was killed
+.step-*.removing     not whole any more
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from model_build.bundle import sha256_of
+from training.corpus.output import sync_folder
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+DESCRIPTION = "training.json"
+FOLDER = re.compile(r"step-(\d{9,})")
+LEFTOVER = re.compile(r"\.step-\d{9,}\.(writing|removing)")
+DIFFERENCES_SHOWN = 20
+ABSENT = object()
+
+
+class CheckpointError(ValueError):
+    """Checkpoints that cannot be written or read; the message is one sentence."""
+
+
+class ResumeError(ValueError):
+    """A checkpoint that does not fit the run that asks for it; the message shows the differences."""
+
+
+class _DamageError(Exception):
+    """What is wrong with a checkpoint, naming the file."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is whole."""
+
+    directory: Path
+    step: int
+    state: dict[str, Any]
+    """what the training loop handed to `save`, as JSON gives it back"""
+
+
+class Checkpoints:
+    """The checkpoints of one run in one folder.
+
+    `identity` describes, in JSON, all that the weights follow from: settings, shape, corpora, vocabulary, versions. A
+    run resumes only from checkpoints of the same identity; what may change between runs does not belong into it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: Mapping[str, Any],
+        *,
+        keep: int = 2,
+        milestone_every: int = 0,
+        writer: bool = True,
+    ) -> None:
+        """A writer makes the folder, locks it until `close` or its end, and removes what killed runs left half done.
+
+        The newest `keep` checkpoints stay, and for ever those whose step is a multiple of `milestone_every` (0: none).
+        Raises CheckpointError when the folder cannot be written or another run writes there.
+        """
+        if keep < 1 or milestone_every < 0:
+            raise ValueError(f"keep is {keep} and milestone_every {milestone_every}; they start at 1 and 0.")
+        self.directory = directory
+        self._identity = _as_json(identity)
+        self._keep, self._milestone_every = keep, milestone_every
+        self._damaged: set[Path] = set()
+        self._lock = _lock(directory) if writer else None
+        if writer:
+            self._remove_leftovers()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets another run write; `save` is over, `latest` is not."""
+        if self._lock:
+            # Closing alone would leave the lock with processes forked from this one.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock.close()
+            self._lock = None
+
+    def save(self, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> Saved:
+        """Adds the checkpoint of a step and removes old ones; it is on the disk when this returns.
+
+        `write` puts the run's files into the folder it is given. It is not called when the step is there already,
+        whole: a run that is resumed, or saves once more at its end, has nothing else to say about that step, and what
+        lies there is returned. A damaged one is replaced.
+
+        Raises CheckpointError when an OSError keeps it from being written, with nothing of it left behind, and
+        ResumeError when another run's checkpoint of that step is there.
+        """
+        if not self._lock:
+            raise RuntimeError(f"the checkpoints in {self.directory} are not open for writing.")
+        if step < 0:
+            raise ValueError(f"step {step} is negative.")
+        folder = self.directory / f"step-{step:09d}"
+        if folder.is_dir() and (saved := self._whole(folder)):
+            logger.info("the checkpoint %s is there already and is kept", folder)
+            return saved
+        state = _as_json(state)
+        aside = folder.with_name(f".{folder.name}.writing")
+        try:
+            aside.mkdir()
+            write(aside)
+            self._describe(aside, step, state)
+            if folder.is_dir():
+                _retire(folder)
+                self._damaged.discard(folder)
+            os.rename(aside, folder)
+            sync_folder(self.directory)
+        except OSError as error:
+            raise CheckpointError(self._told(step, error)) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        self._prune(step)
+        return Saved(folder, step, state)
+
+    def latest(self) -> Saved | None:
+        """The newest whole checkpoint; None when there is none at all.
+
+        Damaged ones are passed over with a warning; a writer removes them after its next `save`. Raises ResumeError
+        when the checkpoint is of another identity, and CheckpointError when there are only damaged ones or the format
+        is unknown.
+        """
+        folders = [folder for _, folder in sorted(self._steps(), reverse=True)]
+        for folder in folders:
+            if saved := self._whole(folder):
+                return saved
+        if folders:
+            raise CheckpointError(
+                f"none of the {len(folders)} checkpoints in {self.directory} is whole, the newest being {folders[0]}; "
+                "bring one back from a copy, or give --output another folder to start anew."
+            )
+        return None
+
+    def _whole(self, folder: Path) -> Saved | None:
+        """The checkpoint if it is whole; otherwise None, after a warning. Raises as `latest`."""
+        try:
+            description = _read(folder)
+            found = differences(description["identity"], self._identity)
+            if found:
+                raise ResumeError(_refusal(folder, found))
+            _verify(folder, description["files"])
+        except _DamageError as damage:
+            logger.warning("the checkpoint %s is damaged and passed over: %s.", folder, damage)
+            self._damaged.add(folder)
+            return None
+        return Saved(folder, description["step"], description["state"])
+
+    def _steps(self) -> Iterator[tuple[int, Path]]:
+        """Steps and folders of the checkpoints that are there, in no order."""
+        if not self.directory.is_dir():
+            return
+        for path in self.directory.iterdir():
+            match = FOLDER.fullmatch(path.name)
+            if match and path.is_dir():
+                yield int(match[1]), path
+
+    def _describe(self, aside: Path, step: int, state: dict[str, Any]) -> None:
+        """Brings all that was written to the disk, and last of all its description."""
+        path = aside / DESCRIPTION
+        if path.exists():
+            raise ValueError(f"a checkpoint's {DESCRIPTION} is written for it; name the file otherwise.")
+        files = {}
+        for file in sorted(aside.rglob("*")):
+            if file.is_dir():
+                sync_folder(file)
+            else:
+                _sync(file)
+                files[file.relative_to(aside).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        description = {"format": FORMAT, "step": step, "state": state, "identity": self._identity, "files": files}
+        description["sha256"] = _checksum(description)
+        # Escapes let names pass that are not UTF-8.
+        path.write_text(json.dumps(description, indent=2) + "\n", encoding="ascii")
+        _sync(path)
+        sync_folder(aside)
+
+    def _told(self, step: int, error: OSError) -> str:
+        reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        whole = None
+        with contextlib.suppress(CheckpointError, ResumeError, OSError):
+            whole = self.latest()
+        rest = f"the checkpoint of step {whole.step} is whole" if whole else "there is no whole checkpoint yet"
+        return (
+            f"the checkpoint of step {step} cannot be written to {self.directory}: {reason}; make room or make it "
+            f"writable, then run again: {rest}."
+        )
+
+    def _prune(self, step: int) -> None:
+        """Removes what `keep` and `milestone_every` do not name, and what was found damaged.
+
+        Checkpoints beyond `step` stay and count for nothing: only a run that was told to begin earlier sees such.
+        """
+        try:
+            steps = sorted(self._steps())
+            whole = [each for each in steps if each[0] <= step and each[1] not in self._damaged]
+            kept = {folder for _, folder in whole[-self._keep :]}
+            if self._milestone_every:
+                kept |= {folder for number, folder in whole if number % self._milestone_every == 0}
+            for number, folder in steps:
+                if folder in self._damaged or (number <= step and folder not in kept):
+                    _retire(folder)
+            # Nothing may be gone from a checkpoint that has its name back after a power cut.
+            sync_folder(self.directory)
+        except OSError as error:
+            logger.warning("old checkpoints in %s cannot be removed: %s", self.directory, error.strerror)
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        try:
+            for path in self.directory.iterdir():
+                if LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+        except OSError as error:
+            logger.warning("leftovers in %s cannot be removed: %s", self.directory, error.strerror)
+
+
+def differences(stored: Any, current: Any) -> list[tuple[str, str, str]]:
+    """Where two JSON values differ: the keys, joined by dots, and both values as JSON, or "absent"."""
+    return list(_differences(stored, current, ""))
+
+
+def _differences(stored: Any, current: Any, key: str) -> Iterator[tuple[str, str, str]]:
+    stored, current = _empty_if_absent(stored, current), _empty_if_absent(current, stored)
+    if isinstance(stored, list) and isinstance(current, list):
+        stored, current = dict(enumerate(stored)), dict(enumerate(current))
+    if isinstance(stored, dict) and isinstance(current, dict):
+        for name in stored | current:
+            inner = f"{key}.{name}" if key else str(name)
+            yield from _differences(stored.get(name, ABSENT), current.get(name, ABSENT), inner)
+    elif stored != current:
+        yield key, _shown(stored), _shown(current)
+
+
+def _empty_if_absent(value: Any, other: Any) -> Any:
+    """What is absent as a whole is told key by key, so it is compared as if it were there and empty."""
+    return type(other)() if value is ABSENT and isinstance(other, dict | list) and other else value
+
+
+def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "absent"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _refusal(folder: Path, found: list[tuple[str, str, str]]) -> str:
+    parts = [f"{key} was {stored} and is now {current}" for key, stored, current in found[:DIFFERENCES_SHOWN]]
+    if len(found) > DIFFERENCES_SHOWN:
+        parts.append(f"and {len(found) - DIFFERENCES_SHOWN} more")
+    return (
+        f"the checkpoint {folder} was made with other settings: {'; '.join(parts)}; "
+        "give --output another folder, or the same settings."
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The description of a checkpoint. Raises _DamageError, and CheckpointError for an unknown format."""
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise _DamageError(f"{path} is absent") from None
+    except OSError as error:
+        raise _DamageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise _DamageError(f"{path} is no JSON: {error}") from error
+    if not isinstance(description, dict) or description.pop("sha256", None) != _checksum(description):
+        raise _DamageError(f"{path} has another checksum than it says")
+    if description["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has the format {description['format']}, and this version reads {FORMAT}; go on with the version "
+            "that wrote it, or give --output another folder."
+        )
+    if folder.name != f"step-{description['step']:09d}":
+        raise _DamageError(f"{path} is of step {description['step']}, the folder says otherwise")
+    return description
+
+
+def _verify(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                raise _DamageError(f"{path} has {size} bytes, but should have {expected['bytes']}")
+            if sha256_of(path) != expected["sha256"]:
+                raise _DamageError(f"{path} has another checksum than when it was written")
+        except FileNotFoundError:
+            raise _DamageError(f"{path} is absent") from None
+        except OSError as error:
+            raise _DamageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _lock(directory: Path) -> TextIO:
+    """Makes the folder and takes its lock, which goes with the process, however it ends."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        file = (directory / ".lock").open("w")
+    except OSError as error:
+        reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise CheckpointError(
+            f"checkpoints cannot be written to {directory}: {reason}; give --output a folder that can be written."
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise CheckpointError(
+            f"another run writes its checkpoints to {directory}; wait for it or give --output another folder."
+        ) from error
+    except OSError as error:
+        # Some network file systems know no locks; that is no reason not to train there.
+        logger.warning("%s cannot be locked (%s): let only one run write there.", directory, error.strerror)
+    return file
+
+
+def _retire(folder: Path) -> None:
+    """Takes a checkpoint's final name away, so that it can be removed bit by bit."""
+    os.rename(folder, folder.with_name(f".{folder.name}.removing"))
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _checksum(description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """As it would be read back: lists for tuples, strings for keys."""
+    copy: dict[str, Any] = json.loads(json.dumps(value))
+    return copy

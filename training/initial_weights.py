@@ -1,0 +1,87 @@
+"""Where pretraining begins: random weights, a published model by name, or weights on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import paddle
+
+from model_build.bundle import read_vocabulary
+from model_build.config import VARIANTS, ErnieConfig, variant
+from model_build.ernie import set_sinusoidal_positions
+from model_build.heads import ErnieForPretraining
+from model_build.weights import load_state, read_pdparams, read_pretrained
+from training.settings import PretrainSettings, ShapeSettings
+
+log = logging.getLogger(__name__)
+
+
+def config_of(start: str) -> ErnieConfig:
+    """The shape of what a run starts from: a folder's `config.json`, or a published model's. Raises ValueError."""
+    if start in VARIANTS:
+        return VARIANTS[start]
+    path = Path(start)
+    for name in ("config.json", "model_config.json"):
+        if (path / name).is_file():
+            return ErnieConfig.from_json(path / name)
+    if path.is_file():
+        raise ValueError(f"{start} is a file of weights and does not tell its shape; say --variant or the shape flags.")
+    if path.is_dir():
+        raise ValueError(
+            f"{start} has no config.json; put it there, or give the .pdparams file itself and --variant or shape flags."
+        )
+    raise ValueError(
+        f"--start {start!r} is neither a folder, nor a .pdparams file, nor a published model; those are: "
+        f"{', '.join(VARIANTS)}."
+    )
+
+
+def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None, vocab: Path) -> ErnieConfig:
+    """The shape of a run: the variant's if one is named, else that of `start`, else the flags'.
+
+    The flags' model has a row for every token of `vocab`, and a published shape as many as it was published with.
+    Raises ValueError for names that are unknown and shapes that cannot be.
+    """
+    if shape.variant:
+        config = variant(shape.variant)
+    elif start and not Path(start).is_file():
+        config = config_of(start)
+    else:
+        config = ErnieConfig(
+            vocab_size=len(read_vocabulary(vocab)),
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.num_hidden_layers,
+            num_attention_heads=shape.num_attention_heads,
+            intermediate_size=shape.intermediate_size or 4 * shape.hidden_size,
+            hidden_act=shape.hidden_act,
+            max_position_embeddings=shape.max_position_embeddings,
+            initializer_range=shape.initializer_range,
+        )
+    if not 0 <= settings.task_id < config.task_type_vocab_size:
+        raise ValueError(
+            f"--task-id {settings.task_id} is no row of the task-type table; it has {config.task_type_vocab_size}."
+        )
+    if settings.task_id and not config.use_task_id:
+        raise ValueError("--task-id is for models with a task-type table (ERNIE 3.0); this one has none.")
+    return dataclasses.replace(config, task_id=settings.task_id)
+
+
+def initial_model(config: ErnieConfig, settings: PretrainSettings, start: str | None) -> ErnieForPretraining:
+    """The model of a run before its first step; heads that `start` has not begin at random, and a log line says so."""
+    shape = dataclasses.replace(
+        config, hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout
+    )
+    paddle.seed(settings.seed)
+    model = ErnieForPretraining(shape, sentence_order=settings.sentence_order)
+    model.ernie.encoder.recompute = settings.recompute
+    if settings.position_start == "sinusoidal":
+        set_sinusoidal_positions(model.ernie)
+    if start is None:
+        return model
+    state = read_pdparams(Path(start)) if Path(start).exists() else read_pretrained(start)
+    load_state(model, state, new_heads=("cls.", "ernie.pooler."))
+    if new := sorted(name for name in model.state_dict() if name not in state):
+        log.info("%s has no %s: they begin at random", start, ", ".join(new))
+    return model

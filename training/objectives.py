@@ -1,0 +1,108 @@
+"""What pretraining minimises: the masked LM's loss plus that of sentence order, each averaged over its real targets.
+
+Sources: Sun et al., "ERNIE: enhanced representation through knowledge integration" (arXiv:1904.09223) for the masked
+units; Lan et al., "ALBERT" (arXiv:1909.11942) for sentence order, which took the place of next-sentence prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from model_build.heads import ErnieForPretraining
+from training.batches import Batch
+from training.micro_batches import micro_batches
+from training.parallel import Group
+
+NO_PAIR = -100
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a step has to predict, counted over all processes."""
+
+    tokens: float
+    pairs: float
+
+    @classmethod
+    def of(cls, batch: Batch, group: Group) -> Targets:
+        return cls(*group.sum([len(batch.labels), (batch.sentence_order_labels != NO_PAIR).sum()]))
+
+
+def logits(model: ErnieForPretraining, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Masked-LM logits [N, V], and sentence-order logits [n, 2] where the model has them."""
+
+    def tensor(array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else paddle.to_tensor(array)
+
+    packed = batch.segment_ids is not None
+    return model(
+        tensor(batch.input_ids),
+        tensor(batch.token_type_ids),
+        tensor(batch.mask_positions),
+        position_ids=tensor(batch.position_ids),
+        segment_ids=tensor(batch.segment_ids),
+        cls_positions=tensor(batch.cls_positions) if packed else None,
+    )
+
+
+def loss_sums(model: ErnieForPretraining, batch: Batch) -> Tensor:
+    """float32 [2]: the sums, in nats, of the masked-LM loss over tokens and of the sentence-order loss over pairs."""
+    tokens, order = logits(model, batch)
+    masked_lm = F.cross_entropy(tokens, paddle.to_tensor(batch.labels), reduction="sum")
+    if order is None:
+        return paddle.stack([masked_lm, paddle.zeros_like(masked_lm)])
+    labels = paddle.to_tensor(batch.sentence_order_labels)
+    return paddle.stack([masked_lm, F.cross_entropy(order, labels, ignore_index=NO_PAIR, reduction="sum")])
+
+
+def accumulate_gradients(
+    model: ErnieForPretraining, pieces: Sequence[Batch], targets: Targets, loss_scale: float
+) -> np.ndarray:
+    """Adds the gradients of a step's loss, times `loss_scale`, to the parameters; returns the sums of `loss_sums`."""
+    weights = paddle.to_tensor([1 / targets.tokens, 1 / max(1.0, targets.pairs)], dtype="float32") * loss_scale
+    total = np.zeros(2)
+    for piece in pieces:
+        sums = loss_sums(model, piece)
+        paddle.sum(sums * weights).backward()
+        total += sums.numpy()
+    return total
+
+
+@paddle.no_grad()
+def evaluate(model: ErnieForPretraining, batches: Iterable[Batch], group: Group, tokens: int) -> dict[str, float]:
+    """Loss in nats, top-1 and top-5 accuracy over all targets of all processes; the model is left in training mode.
+
+    `tokens` is the size of a forward pass; keys are mlm_loss, top1, top5, tokens, sop_loss, sop_accuracy, pairs (the
+    last three with sentence order only).
+    """
+    model.eval()
+    sums = np.zeros(7)
+    for batch in batches:
+        for piece in micro_batches(batch, tokens):
+            sums += _scores(model, piece)
+    model.train()
+    count, loss, top1, top5, pairs, sop_loss, right = group.sum(sums)
+    figures = {"mlm_loss": loss / count, "top1": top1 / count, "top5": top5 / count, "tokens": count}
+    if pairs:
+        figures |= {"sop_loss": sop_loss / pairs, "sop_accuracy": right / pairs, "pairs": pairs}
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _scores(model: ErnieForPretraining, batch: Batch) -> np.ndarray:
+    """float64 [7]: tokens, their loss, hits among the first and the first five; pairs, their loss, hits."""
+    tokens, order = logits(model, batch)
+    labels = paddle.to_tensor(batch.labels)
+    best = paddle.topk(tokens, 5)[1].numpy() == batch.labels[:, None]
+    found = [len(best), float(F.cross_entropy(tokens, labels, reduction="sum")), best[:, 0].sum(), best.sum()]
+    if order is None:
+        return np.array([*found, 0, 0, 0])
+    pairs = batch.sentence_order_labels != NO_PAIR
+    loss = F.cross_entropy(order, paddle.to_tensor(batch.sentence_order_labels), ignore_index=NO_PAIR, reduction="sum")
+    hits = (order.numpy().argmax(axis=1) == batch.sentence_order_labels)[pairs].sum()
+    return np.array([*found, pairs.sum(), float(loss), hits])

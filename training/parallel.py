@@ -1,0 +1,61 @@
+"""Data parallelism: the processes that `paddle.distributed.launch` started, or one alone.
+
+Every process has the whole model and makes its own share of each batch; once a step the gradients are added up. NCCL
+carries them between GPUs, Gloo between CPUs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+
+class Group:
+    """The processes of one run. Alone, with size 1, every operation leaves its argument as it is."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and talks."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """float64 [n], added up over all processes. Also a barrier."""
+        total = np.asarray(values, dtype=np.float64)
+        if self.size == 1:
+            return total
+        tensor = paddle.to_tensor(total)
+        paddle.distributed.all_reduce(tensor)
+        return tensor.numpy()
+
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Replaces every gradient by its sum over all processes, in one message."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        joined = paddle.concat([paddle.reshape(each, [-1]) for each in gradients])
+        paddle.distributed.all_reduce(joined)
+        parts = paddle.split(joined, [int(np.prod(each.shape)) for each in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(paddle.reshape(part, gradient.shape), True)
+
+    def share_weights(self, model: nn.Layer) -> None:
+        """Gives every process the weights of the first."""
+        if self.size > 1:
+            for parameter in model.parameters():
+                paddle.distributed.broadcast(parameter, 0)
+
+
+def join() -> Group:
+    """Joins the other processes of `paddle.distributed.launch`; without it, a group of one."""
+    size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    if size == 1:
+        return Group()
+    paddle.distributed.init_parallel_env()
+    return Group(paddle.distributed.get_rank(), paddle.distributed.get_world_size())

@@ -1,0 +1,84 @@
+"""Mixed precision: which operations run in 16 bits, and the scale that keeps fp16 gradients above zero.
+
+Source: Micikevicius et al., "Mixed precision training" (arXiv:1710.03740).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import paddle
+
+LARGEST = 2.0**24
+
+
+class DivergedError(RuntimeError):
+    """Gradients that stay infinite or not a number; the message says what to change."""
+
+
+def check(precision: str) -> None:
+    """Raises ValueError where this machine cannot train in `precision`."""
+    if precision != "fp32" and not paddle.get_device().startswith("gpu"):
+        raise ValueError(
+            f"--precision {precision} needs a GPU: Paddle {paddle.__version__} has no mixed precision on CPUs; "
+            "use --precision fp32."
+        )
+
+
+def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
+    """The context in which the model runs: matrix products in `precision`, sums and norms in float32, weights too."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return paddle.amp.auto_cast(level="O1", dtype={"bf16": "bfloat16", "fp16": "float16"}[precision])
+
+
+@dataclasses.dataclass
+class LossScale:
+    """The factor of the loss, and what became of the steps.
+
+    With fp16 it doubles after `growth_interval` good steps and halves with each bad one; otherwise it stays at 1. A bad
+    step, whose gradients are not finite, changes no weight.
+    """
+
+    value: float = 1.0
+    dynamic: bool = False
+    growth_interval: int = 1000
+    good_steps: int = 0
+    """in a row, since the scale last changed"""
+    bad_steps: int = 0
+    """in a row"""
+    skipped: int = 0
+    """bad steps of the whole run"""
+
+    @classmethod
+    def of(cls, precision: str) -> LossScale:
+        return cls(value=2.0**15, dynamic=True) if precision == "fp16" else cls()
+
+    def update(self, *, finite: bool, most_bad_steps: int) -> None:
+        """Counts one step. Raises DivergedError after `most_bad_steps` bad ones in a row."""
+        if finite:
+            self.bad_steps = 0
+            self.good_steps += 1
+            if self.dynamic and self.good_steps >= self.growth_interval:
+                self.value, self.good_steps = min(2 * self.value, LARGEST), 0
+            return
+        self.skipped += 1
+        self.bad_steps += 1
+        self.good_steps = 0
+        if self.dynamic:
+            self.value = max(1.0, self.value / 2)
+        if self.bad_steps >= most_bad_steps:
+            raise DivergedError(
+                f"the gradients of {self.bad_steps} steps in a row were infinite or not a number (loss scale "
+                f"{self.value:g}); go back to an earlier checkpoint with a lower --learning-rate, or a longer warm-up."
+            )
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {name: getattr(self, name) for name in ("value", "good_steps", "bad_steps", "skipped")}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Goes on from `state()`."""
+        for name, value in state.items():
+            setattr(self, name, value)
