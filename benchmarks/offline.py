@@ -55,6 +55,26 @@ class OfflineModel:
         exponents = np.exp(logits[0].astype(np.float64) - logits.max())
         return exponents / exponents.sum()
 
+    def score_together(self, text: str, tokens: list[str]) -> float:
+        """The mean probability of `tokens` in place of the masks, by the chain rule from left to right."""
+        row = np.array([self.ids(text)], dtype=np.int64)
+        columns = np.flatnonzero(row[0] == self.vocabulary.index("[MASK]"))
+        product = 1.0
+        for column, token in zip(columns, tokens, strict=True):
+            token_id = self.vocabulary.index(token)
+            (scores,) = self._session.run(
+                ["target_scores"],
+                {
+                    "input_ids": row,
+                    "token_type_ids": np.zeros_like(row),
+                    "mask_positions": np.array([column]),
+                    "target_ids": np.array([[token_id]]),
+                },
+            )
+            product *= float(scores[0, 0])
+            row[0, column] = token_id
+        return float(product ** (1 / len(tokens)))
+
     def fill(self, text: str) -> list[list[tuple[str, float]]]:
         """For each mask the likeliest tokens of the vocabulary, special ones left out; the text must fit the model."""
         row = np.array([self.ids(text)], dtype=np.int64)

@@ -120,7 +120,12 @@ class Run:
 
     def resume(self) -> None:
         """Goes on from the latest checkpoint where there is one."""
-        saved = self.checkpoints.latest() if self.job.how.resume else None
+        if not self.job.how.resume and any(self.checkpoints.directory.glob("step-*")):
+            raise ValueError(
+                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
+                "remove them, or choose another --output."
+            )
+        saved = self.checkpoints.latest()
         if saved:
             load_state(self.model, read_pdparams(saved.directory))
             with np.load(saved.directory / "optimizer.npz") as state:

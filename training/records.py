@@ -11,6 +11,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from training.corpus.output import naming
+
 log = logging.getLogger(__name__)
 
 EARLIER = 5000
@@ -31,14 +33,15 @@ class Records:
     def append(self, record: Mapping[str, float | int]) -> None:
         """Writes a record and hands it to the system. What is not finite becomes null, for JSON has no NaN.
 
-        Raises ValueError for a record without an int "step".
+        Raises ValueError for a record without an int "step", and CorpusError naming the file that cannot be written.
         """
         if not _has_step(record):
             raise ValueError(f'a record for {self.path} has no int "step": {dict(record)}.')
-        if self._file is None:
-            self._file = _open_whole(self.path)
-        self._file.write(_line(record))
-        self._file.flush()
+        with naming(self.path):
+            if self._file is None:
+                self._file = _open_whole(self.path)
+            self._file.write(_line(record))
+            self._file.flush()
 
     def cut(self, step: int) -> None:
         """Drops the records beyond `step`, which a run resumed at `step` makes again."""
@@ -46,7 +49,7 @@ class Records:
         if not self.path.exists():
             return
         part = self.path.with_name(self.path.name + ".part")
-        with part.open("wb") as file:
+        with naming(self.path), part.open("wb") as file:
             file.writelines(_line(record) for record in self.read() if record["step"] <= step)
             file.flush()
             os.fsync(file.fileno())

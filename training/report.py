@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from training.corpus.output import naming
 from training.fillings import Filling, Guess, bare, written
 
 POINTS = 400
@@ -73,10 +74,11 @@ def write_report(
         _section("Settings", _settings(flat)),
     )
     page = PAGE.format(title=escape(title), style=STYLE, body="\n".join(filter(None, sections)))
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8")
+        os.replace(part, path)
 
 
 def _section(name: str, content: str, *, hidden: bool = False) -> str:

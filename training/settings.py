@@ -123,7 +123,7 @@ class PretrainRunSettings:
     keep: Annotated[int, "latest checkpoints to keep"] = 2
     milestone_every: Annotated[int, "checkpoints of these steps are kept for ever; 0 is none"] = 0
     most_bad_steps: Annotated[int, "steps in a row whose gradients are not finite before the run stops"] = 20
-    resume: Annotated[bool, "go on from the latest checkpoint in --output where there is one"] = True
+    resume: Annotated[bool, "go on from the latest checkpoint in --output; otherwise refuse where there is one"] = True
 
     def __post_init__(self) -> None:
         if min(self.threads, self.log_every, self.save_every, self.keep, self.most_bad_steps) < 1:

@@ -1,5 +1,6 @@
 """A pretraining run: what its losses follow from, that it goes on bit for bit, what it refuses, what it shows."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -210,10 +211,41 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(small: Sm
         pretrain(small.job(tmp_path / "run", corpora=small.corpora[:1]))
 
 
+def test_no_resume_refuses_to_mix_with_an_earlier_run(small: Small, tmp_path: Path) -> None:
+    pretrain(small.job(tmp_path / "run", steps=1, resume=False))
+    with pytest.raises(ValueError, match=r"there are checkpoints in .*; leave out --no-resume"):
+        pretrain(small.job(tmp_path / "run", steps=2, resume=False))
+    assert len(losses(tmp_path / "run")) == 1
+
+
 def test_an_output_that_cannot_be_written_is_one_sentence(small: Small, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises((CheckpointError, OSError), match="file"):
         pretrain(small.job(tmp_path / "file"))
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+    small: Small, whole: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs is not permitted here; where it is, this test runs")
+    try:
+        job = small.job(disk / "run", save_every=1)
+        pretrain(small.job(disk / "run", save_every=1, steps=1, decay_steps=0))
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(ValueError, match=r"disk/run.*No space left on device"):
+            pretrain(job)
+        ballast.unlink()
+        pretrain(job)
+        assert len(losses(disk / "run")) == 6
+        assert losses(disk / "run")[1:] == losses(whole)[1:]
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_gradients_that_stay_infinite_end_the_run_and_change_no_weight(
