@@ -24,7 +24,9 @@ from training.corpus.build import build_corpus
 from training.records import Records
 
 START_SECONDS = 4.0
-"""about what a process takes to its first step"""
+"""A fifth of the processes are killed within this, about what it takes them to their first step."""
+LATER_SECONDS = 1.5
+"""The others within this after they have saved something new."""
 
 
 def command(corpus: Path, vocab: Path, output: Path, steps: int) -> list[str]:
@@ -70,8 +72,12 @@ def sweep(run: list[str], output: Path, kills: int, rng: random.Random) -> colle
     for number in tqdm(range(kills), unit="kill", disable=not sys.stderr.isatty()):
         before = newest(output)
         process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        delay = rng.uniform(0, START_SECONDS) if number % 5 == 4 else START_SECONDS + rng.uniform(0, 4)
-        time.sleep(delay)
+        if number % 5 == 4:
+            time.sleep(rng.uniform(0, START_SECONDS))
+        else:
+            while process.poll() is None and newest(output) == before:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, LATER_SECONDS))
         process.kill()
         if process.wait() != -9:
             raise SystemExit(f"the run ended with status {process.returncode} after {number} kills; give more --steps.")

@@ -111,6 +111,8 @@ class Run:
         self.step = 0
         self.samples = 0
         """of all processes: where the next batch begins"""
+        self.tokens = 0
+        """of all processes, padding left out"""
         self.scale = LossScale.of(job.settings.precision)
         self.model: ErnieForPretraining = initial_model(job.config, job.settings, job.start)
         group.share_weights(self.model)
@@ -130,7 +132,7 @@ class Run:
             load_state(self.model, read_pdparams(saved.directory))
             with np.load(saved.directory / "optimizer.npz") as state:
                 restore_optimizer(self.optimizer, self.model, state)
-            self.step, self.samples = saved.step, saved.state["samples"]
+            self.step, self.samples, self.tokens = saved.step, saved.state["samples"], saved.state["tokens"]
             self.scale.restore(saved.state["loss_scale"])
             log.info("going on after step %d, from %s", self.step, saved.directory)
         if (steps := self.group.sum([self.step])[0]) != self.step * self.group.size:
@@ -166,13 +168,14 @@ class Run:
         self.samples = batch.next_position
         positions = sum(piece.input_ids.size for piece in pieces)
         masked_lm, order, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
+        self.tokens += int(tokens)
         if self.log:
             figures = Step(
                 masked_lm / targets.tokens,
                 order / max(1.0, targets.pairs) if settings.sentence_order else None,
                 rate, norm, int(tokens), int(positions), settings.batch_size,
             )  # fmt: skip
-            self.log.add(figures, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
+            self.log.add(figures, tokens=self.tokens, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
         self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
         return bool(stops)
 
@@ -214,7 +217,7 @@ class Run:
         """A checkpoint of this step, by the leading process; the others wait for it."""
         paused = self.log.pause() if self.log else 0.0
         if self.group.leads:
-            state = {"samples": self.samples, "loss_scale": self.scale.state()}
+            state = {"samples": self.samples, "tokens": self.tokens, "loss_scale": self.scale.state()}
             self.checkpoints.save(self.step, state, self._write)
         self.group.sum([0.0])
         if self.log:
@@ -234,6 +237,7 @@ class Run:
                 "pretraining": dataclasses.asdict(self.job.settings),
                 "steps": self.step,
                 "samples": self.samples,
+                "tokens": self.tokens,
                 "corpus_names": [Path(prefix).name for _, prefix in parse_blend(self.job.corpora)],
                 **self.data.description,
                 **self.job.provenance,

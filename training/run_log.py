@@ -73,12 +73,12 @@ class RunLog:
         self._since = time.monotonic()
         self._note = ""
 
-    def add(self, step: Step, *, skipped_steps: int, loss_scale: float) -> None:
-        """Counts one step, and writes a record when it is due."""
+    def add(self, step: Step, *, tokens: int, skipped_steps: int, loss_scale: float) -> None:
+        """Counts one step, and writes a record when it is due; the other figures are those of the whole run."""
         self.step += 1
         self._recent.append(step)
         if self.step % self.every == 0 or self.step == self.steps:
-            record = self._record() | {"skipped_steps": skipped_steps, "loss_scale": loss_scale}
+            record = self._record() | {"tokens": tokens, "skipped_steps": skipped_steps, "loss_scale": loss_scale}
             self._records.append(record)
             self._visualdl.append("train", record)
             self._note = " ".join(
