@@ -25,6 +25,8 @@ from benchmarks.service_process import serving
 
 LOADS = (0.5, 1.0, 2.0, 3.0)
 PEAK_CONNECTIONS = 64
+# Requests that arrive whether or not earlier ones are answered need more of them than the service takes by default.
+CONNECTIONS = 10_000
 # The first seconds of a round, in which the queue fills up, are not counted.
 SETTLING_SECONDS = 3.0
 
@@ -152,7 +154,7 @@ def main() -> None:
     bodies = bodies_of(arguments.endpoint, TEXTS)
     peaks: list[float] = []
     results: dict[float, list[Offered]] = {share: [] for share in LOADS}
-    with serving(arguments.models) as service:
+    with serving(arguments.models, "--max-connections", str(CONNECTIONS)) as service:
         requests = [post(service.url, arguments.endpoint, body) for body in bodies]
         asyncio.run(load(service.url, arguments.endpoint, bodies, PEAK_CONNECTIONS, SETTLING_SECONDS))
         for number in range(arguments.rounds):

@@ -7,15 +7,15 @@ written under a temporary name and renamed. A directory exported by PaddleNLP is
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 SCHEMA_VERSION = 1
 Task = Literal["classify", "fill-mask"]
+T = TypeVar("T", bound=BaseModel)
 
 
 class BundleError(ValueError):
@@ -97,15 +97,20 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _read_text(path: Path) -> str:
+    """A file in UTF-8; raises BundleError where it is not, and OSError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: not UTF-8 at byte {error.start}.") from error
+
+
 def read_vocabulary(path: Path) -> list[str]:
     """Tokens in id order. Lines are `token` (its id is the line's number from 0) or `token<TAB>id` with the same id.
 
     A missing final newline is tolerated; raises BundleError naming the line for an empty line or another id.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise BundleError(f"{path}: not UTF-8 at byte {error.start}.") from error
+    lines = _read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
     tokens = []
@@ -117,24 +122,43 @@ def read_vocabulary(path: Path) -> list[str]:
     return tokens
 
 
+class _ExportConfig(BaseModel):
+    """What is needed of the configuration beside PaddleNLP's export; the rest of it is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id2label: dict[int, str] = {}
+    max_position_embeddings: int = 512
+
+
+def _validated(document: type[T], path: Path) -> T:
+    """A JSON file as `document`; raises BundleError naming the first field that is wrong."""
+    try:
+        return document.model_validate_json(_read_text(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BundleError(f"{path}: {where}: {first['msg']}.") from error
+
+
 def _paddlenlp_export(directory: Path) -> Bundle:
     """Describes PaddleNLP's own `to_static` export: two int64 inputs, logits out, labels where a file gives them."""
-    config: dict[str, Any] = {}
+    config = _ExportConfig()
     for name in ("config.json", "model_config.json"):
         if (directory / name).is_file():
-            config = json.loads((directory / name).read_text(encoding="utf-8"))
+            config = _validated(_ExportConfig, directory / name)
             break
-    labels = [config["id2label"][key] for key in sorted(config.get("id2label", {}), key=int)]
+    labels = [config.id2label[index] for index in sorted(config.id2label)]
     for name in ("labels.txt", "label_list.txt"):
         if (directory / name).is_file():
-            labels = [line for line in (directory / name).read_text(encoding="utf-8").splitlines() if line]
+            labels = [line for line in _read_text(directory / name).splitlines() if line]
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]
     manifest = Manifest(
         name=directory.resolve().name,
         version="0",
         task="classify",
-        architecture=config,
-        max_length=min(int(config.get("max_position_embeddings", 512)), 512),
+        architecture=config.model_dump(exclude_unset=True),
+        max_length=min(config.max_position_embeddings, 512),
         labels=labels,
         graphs={"paddle": GraphFile(path="model.pdmodel", params_path="model.pdiparams")},
         inputs=ids,
@@ -146,6 +170,13 @@ def _paddlenlp_export(directory: Path) -> Bundle:
 
 def open_bundle(directory: Path) -> Bundle:
     """Reads a bundle, or a directory exported by PaddleNLP; raises BundleError in one sentence."""
+    try:
+        return _read_bundle(directory)
+    except OSError as error:
+        raise BundleError(f"{directory} cannot be read: {error.strerror or error}.") from error
+
+
+def _read_bundle(directory: Path) -> Bundle:
     manifest_path = directory / "bundle.json"
     if not manifest_path.is_file():
         needed = ("model.pdmodel", "model.pdiparams", "vocab.txt")
@@ -154,12 +185,7 @@ def open_bundle(directory: Path) -> Bundle:
         raise BundleError(
             f"{directory}: neither a bundle (no bundle.json) nor a PaddleNLP export ({', '.join(needed)})."
         )
-    try:
-        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BundleError(f"{manifest_path}: {where}: {first['msg']}.") from error
+    manifest = _validated(Manifest, manifest_path)
     if manifest.schema_version > SCHEMA_VERSION:
         raise BundleError(f"{manifest_path}: schema version {manifest.schema_version} is newer than {SCHEMA_VERSION}.")
     bundle = Bundle(directory, manifest)
@@ -173,7 +199,7 @@ def open_bundle(directory: Path) -> Bundle:
 
 
 def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
-    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in version.replace("-", ".").split("."))
+    return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in version.replace("-", ".").split("."))
 
 
 def read_repository(root: Path) -> tuple[list[Bundle], dict[str, str]]:

@@ -21,9 +21,11 @@ class KeysError(ValueError):
 def read_keys(settings: Settings) -> list[str]:
     """SHA-256 of every key: those of `api_keys`, and of `api_keys_file`, where blank lines and # comments are skipped.
 
-    Raises KeysError where the file cannot be read or has no key, for then everyone would be let in.
+    Raises KeysError where either is given but has no key, or cannot be read, for then everyone would be let in.
     """
     keys = [key.strip() for key in settings.api_keys.get_secret_value().split(",") if key.strip()]
+    if not keys and "api_keys" in settings.model_fields_set:
+        raise KeysError("--api-keys (ERNIE_API_KEYS) has no API key; write them with commas between, or leave it out.")
     if (file := settings.api_keys_file) is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()

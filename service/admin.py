@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request
 
 from service.answers import Reload
@@ -18,7 +16,5 @@ async def reload(request: Request) -> Reload:
 
     Answers when all that is done; no request is lost on the way.
     """
-    # It waits for the requests that may hold on to a model which is leaving, and is none of them.
-    request.app.state.models.in_progress.discard(asyncio.current_task())
     done = await request.app.state.control.reload()
     return {"loaded": done.loaded, "unloaded": done.unloaded, "unchanged": done.unchanged, "refused": done.refused}

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from service.problems import Problem
 
-# The share of a new measurement in the drain rate; older ones fade.
-SMOOTHING = 0.2
+# The drain rate is that of so many seconds, of which batches that take seconds are a part.
+RATE_SECONDS = 30.0
 
 
 class Admission:
-    """Bounds of one model. A request is let in as a whole or not at all."""
+    """Bounds of one model in one API process. A request is let in as a whole or not at all."""
 
-    def __init__(self, max_requests: int, max_tokens: int, clock: Callable[[], float]) -> None:
-        self._max_requests = max_requests
+    def __init__(
+        self, max_requests: int, max_tokens: int, clock: Callable[[], float] = time.monotonic, *, share: int = 1
+    ) -> None:
+        """The bounds are those of the service; `share` API processes have an equal part of them each."""
         self._max_tokens = max_tokens
-        self._clock = clock
-        self._tokens_per_second = 0.0
-        self._last_leave: float | None = None
+        self._own_requests = math.ceil(max_requests / share)
+        self._own_tokens = math.ceil(max_tokens / share)
+        self._rate = DrainRate(clock)
         self.requests = 0
         self.tokens = 0
 
@@ -32,15 +36,15 @@ class Admission:
         """
         if self.full:
             raise self.overloaded()
-        if not self.requests:
-            self._last_leave = self._clock()
         place = Place(self)
         with place.holding(tokens):
             self.requests += 1
+            self._rate.working(True)
             try:
                 yield place
             finally:
                 self.requests -= 1
+                self._rate.working(bool(self.requests))
 
     def hold(self, tokens: int) -> None:
         """Counts `tokens` as in work. Raises Problem: `overloaded`, or `too_large` for ever."""
@@ -49,20 +53,21 @@ class Admission:
                 "too_large",
                 f"the request has {tokens} tokens, but at most {self._max_tokens} may be in work; split it.",
             )
-        if self.tokens + tokens > self._max_tokens:
+        # What is more than this process's share is let in by itself, or it never would be.
+        if self.tokens and self.tokens + tokens > self._own_tokens:
             raise self.overloaded()
         self.tokens += tokens
 
-    def release(self, tokens: int) -> None:
-        """They are done."""
+    def release(self, tokens: int, done: bool) -> None:
+        """They are in work no more; `done` if there are results, without which they tell nothing of the rate."""
         self.tokens -= tokens
-        if tokens:
-            self._measure(tokens)
+        if done:
+            self._rate.count(tokens)
 
     @property
     def full(self) -> bool:
         """Whether no request would be let in now, however small."""
-        return self.requests >= self._max_requests or self.tokens >= self._max_tokens
+        return self.requests >= self._own_requests or self.tokens >= self._own_tokens
 
     def overloaded(self) -> Problem:
         """What those are told who are not let in."""
@@ -73,18 +78,9 @@ class Admission:
         )
 
     def retry_after(self) -> int:
-        """Whole seconds in which half of what is in work will be done, at the measured rate."""
-        if not self._tokens_per_second:
-            return 1
-        return max(1, min(60, math.ceil(self.tokens / 2 / self._tokens_per_second)))
-
-    def _measure(self, tokens: int) -> None:
-        now = self._clock()
-        if self._last_leave is not None and now > self._last_leave:
-            rate = tokens / (now - self._last_leave)
-            known = self._tokens_per_second or rate
-            self._tokens_per_second = known + SMOOTHING * (rate - known)
-        self._last_leave = now
+        """Whole seconds in which half of what is in work will be done, at the measured rate; 60 at most."""
+        rate = self._rate.tokens_per_second()
+        return max(1, min(60, math.ceil(self.tokens / 2 / rate))) if rate else 1
 
 
 class Place:
@@ -97,7 +93,45 @@ class Place:
     def holding(self, tokens: int) -> Iterator[None]:
         """Room for tokens for the time of the block, for all of them or none; raises Problem."""
         self._admission.hold(tokens)
+        done = False
         try:
             yield
+            done = True
         finally:
-            self._admission.release(tokens)
+            self._admission.release(tokens, done)
+
+
+class DrainRate:
+    """Tokens done a second, over the last seconds in which there was work: idle time is no slowness."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._worked = 0.0
+        self._since: float | None = None
+        self._done: deque[tuple[int, int]] = deque()
+        """Tokens by the second of work in which they were done, the last RATE_SECONDS of them."""
+
+    def working(self, works: bool) -> None:
+        """Whether there is work from now on."""
+        self._worked, self._since = self._time(), self._clock() if works else None
+
+    def count(self, tokens: int) -> None:
+        """They have just been done."""
+        second = int(self._time())
+        before = self._done.pop()[1] if self._done and self._done[-1][0] == second else 0
+        self._done.append((second, before + tokens))
+        self._forget()
+
+    def tokens_per_second(self) -> float:
+        """0 while nothing is known."""
+        self._forget()
+        span = min(self._time(), RATE_SECONDS)
+        return sum(tokens for _, tokens in self._done) / span if span else 0.0
+
+    def _time(self) -> float:
+        """Seconds of work so far."""
+        return self._worked + (self._clock() - self._since if self._since is not None else 0.0)
+
+    def _forget(self) -> None:
+        while self._done and self._done[0][0] < self._time() - RATE_SECONDS:
+            self._done.popleft()

@@ -79,7 +79,11 @@ def create_app(
     if not settings.otel:  # whose spans are made by FastAPI
         app.add_middleware(Direct, endpoints={**classify.ENDPOINT, **fill_mask.ENDPOINT})
     app.add_middleware(
-        RequestBody, max_bytes=settings.max_body_bytes, in_progress=models.in_progress, refusal=models.refusal
+        RequestBody,
+        max_bytes=settings.max_body_bytes,
+        max_reading_bytes=settings.max_reading_bytes,
+        seconds=settings.body_seconds,
+        refusal=models.refusal,
     )
     app.add_middleware(Access, digests=good)
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:

@@ -1,18 +1,21 @@
-"""Request bodies: read whole within a limit before the application runs, which is cancelled when the client leaves."""
+"""Request bodies: read whole within limits before the application runs, which is cancelled when the client leaves."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.models import deadline
 from service.problems import Problem, problem_response
+
+# So much of a body lies in the server's buffers anyhow; short ones are read whatever the others do.
+FREE_BYTES = 1 << 16
 
 
 class ClientLeft(Exception):
-    """The client closed the connection before its body had arrived."""
+    """The client closed the connection: nobody is there to be answered."""
 
 
 class RequestBody:
@@ -22,59 +25,93 @@ class RequestBody:
         self,
         app: ASGIApp,
         max_bytes: int,
-        in_progress: set[asyncio.Task[Any]],
+        max_reading_bytes: int,
+        seconds: float,
         refusal: Callable[[str], Problem | None],
     ) -> None:
-        """`in_progress` holds the requests whose bodies have been read and whose answers are being made.
+        """A body may have `max_bytes`, all that are being read `max_reading_bytes`, and `seconds` to arrive in.
 
         `refusal` says why nothing at a path can be answered now, if that is so.
         """
         self._app = app
-        self._refusal = refusal
         self._max_bytes = max_bytes
-        self._in_progress = in_progress
+        self._max_reading_bytes = max_reading_bytes
+        self._seconds = seconds
+        self._refusal = refusal
+        self._reading_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers `too_large` itself, without reading on."""
+        """Answers itself what is not read to its end, and what is cancelled by the server's own end."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        if problem := self._refusal(scope["path"]):
+        if refused := self._refusal(scope["path"]):
             # Nothing is spent on it, not even reading: what is refused costs what is served as little as can be.
-            scope["state"]["failure"] = problem.code
-            await problem_response(problem, scope)(scope, receive, send)
+            # So the model it is for is not known, and it is counted under none.
+            await self._answer(refused, scope, receive, send)
             return
+        begun = False
+
+        async def begin(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        # What is left of a body that is not read to its end would be taken for the next request.
+        close = {"Connection": "close"}
         try:
             body = await self._read(scope, receive)
+            await self._run(body, scope, receive, begin)
         except ClientLeft:
-            return
+            pass
         except Problem as problem:
-            scope["state"]["failure"] = problem.code
-            # What is left of the body is not read, so the connection cannot be used again.
-            response = problem_response(problem, scope, {"Connection": "close"})
-            await response(scope, receive, send)
-            return
-        await self._run(body, scope, receive, send)
+            await self._answer(problem, scope, receive, send, close)
+        except asyncio.CancelledError:
+            if begun:
+                raise
+            ended = Problem("draining", "the service ended before the request was answered; send it again.")
+            await self._answer(ended, scope, receive, send, close)
+
+    @staticmethod
+    async def _answer(
+        problem: Problem, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
+    ) -> None:
+        scope["state"]["failure"] = problem.code
+        await problem_response(problem, scope, headers)(scope, receive, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        """The whole body. Raises ClientLeft, and Problem where the body is too large or too slow."""
         too_large = Problem(
             "too_large", f"the body is larger than {self._max_bytes} bytes; send fewer or shorter texts."
         )
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
             raise too_large
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                raise too_large
-            if not message.get("more_body", False):
-                return bytes(body)
+        body, counted = bytearray(), 0
+        try:
+            with deadline(self._seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    body += message.get("body", b"")
+                    if len(body) > self._max_bytes:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        return bytes(body)
+                    more = max(0, len(body) - FREE_BYTES) - counted
+                    if more and self._reading_bytes + more > self._max_reading_bytes:
+                        raise Problem("overloaded", "too many large requests are arriving at once; try again later.")
+                    counted, self._reading_bytes = counted + more, self._reading_bytes + more
+        except asyncio.TimeoutError:
+            raise Problem(
+                "body_timeout", f"the body had not arrived after {self._seconds:g} s; send it faster."
+            ) from None
+        finally:
+            self._reading_bytes -= counted
 
     async def _run(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has the application answer; raises ClientLeft if the client has, and the application is cancelled."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -91,16 +128,15 @@ class RequestBody:
 
         leaving = asyncio.create_task(self._disconnected(receive))
         leaving.add_done_callback(leave)
-        self._in_progress.add(answering)
         try:
             await self._app(scope, replay, send)
         except asyncio.CancelledError:
-            if not left:
-                raise
+            if left:
+                raise ClientLeft from None
+            raise
         finally:
             done = True
             leaving.cancel()
-            self._in_progress.discard(answering)
 
     @staticmethod
     async def _disconnected(receive: Receive) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import msgspec
 
 from service.engine.client import READ_BYTES
 from service.engine.messages import FrameError, FrameReader, frame
+
+log = logging.getLogger(__name__)
 
 
 class Configure(msgspec.Struct, tag=True):
@@ -36,6 +39,7 @@ class Model(msgspec.Struct, frozen=True):
     """One line of the table: a bundle and its engine. Another `number` is another load of whatever bundle."""
 
     number: int
+    name: str
     directory: str
     socket: str | None = None
     responsive: bool = False
@@ -176,7 +180,12 @@ class Control:
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self, worker: _Worker, request_id: int) -> None:
-        worker.send(msgspec.structs.replace(await self._on_reload(), id=request_id))
+        try:
+            done = await self._on_reload()
+        except Exception:
+            log.exception("a reload failed")
+            done = Reloaded(refused={"reload": "it failed, and nothing more was changed; the log says why."})
+        worker.send(msgspec.structs.replace(done, id=request_id))
 
 
 class WorkerControl:
@@ -207,8 +216,10 @@ class WorkerControl:
                         await on_table(message)
                     elif isinstance(message, Drain):
                         on_drain(message.delay_seconds)
-                    elif isinstance(message, Reloaded) and (waiting := self._reloads.pop(message.id, None)):
-                        waiting.set_result(message)
+                    elif isinstance(message, Reloaded):
+                        waiting = self._reloads.pop(message.id, None)
+                        if waiting and not waiting.done():  # the client that asked may have left
+                            waiting.set_result(message)
                 data = await self._reader.read(READ_BYTES)
                 if not data:
                     return

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fastapi import APIRouter, Request, Response
 
 from service.answers import Answer, Filled, FilledOneByOne, FilledTogether, success
 from service.classify import answer
 from service.engine.messages import Item, MaskOutput
-from service.joint_fill import Ask, Blank, Filling, Tokens, beam_search, score_targets
+from service.joint_fill import Ask, Blank, Filling, Tokens, beam_search, beginnings_of, score_targets
 from service.models import ServedModel, Session, Timings
 from service.problems import RESPONSES, Problem
 from service.schemas import FillMaskRequest, TextInput
@@ -26,6 +26,8 @@ LEAST_BEAM = 8
 # More would hold up the event loop, or not fit into a message of the engine.
 MAX_ANSWER_CHARACTERS = 4_000_000
 MAX_SCORES = 500_000
+# What a candidate takes besides its text: names, numbers, brackets.
+CANDIDATE_CHARACTERS = 80
 _RUN = re.compile(r"((?:\[MASK\])+)(\+?)")
 
 
@@ -47,22 +49,27 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     return answer(model.name, model.manifest.version, await filled(model, body, timings))
 
 
-async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings) -> Sequence[Filled]:
-    """`results` of the answer, one for every input; raises Problem."""
+async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings, padded: bool = False) -> Sequence[Filled]:
+    """`results` of the answer, one for every input; raises Problem.
+
+    `padded` if the caller gives each text as many masks as the text with most of them has.
+    """
     # The graph's candidates may hold every special token, and those are no answers.
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
     if not body.targets and (body.top_k or 0) > most:
         raise Problem("invalid_input", f"top_k is {body.top_k}, but {model.name} gives at most {most} candidates.")
-    _check_size(body)
-    targets = await target_tokens(model.tokenizer, body.targets or [])
+    _check_size(body, padded)
 
     async def work(session: Session) -> Sequence[Filled]:
         most = session.settings.max_masks
         for index, each in enumerate(body.inputs):
-            if not (masks := len(holes_of(each))):
+            if not (masks := mask_count(each)):
                 raise _no_mask(index)
             if masks > most:
                 raise Problem("invalid_input", f"inputs[{index}] has {masks} masks, but at most {most} are allowed.")
+            if body.strategy != "joint" and any(run[2] for _, run in _runs(each)):
+                raise Problem("invalid_input", f'inputs[{index}] has a {MASK}+, which needs "strategy": "joint".')
+        targets = await target_tokens(model.tokenizer, body.targets or [], session.settings.max_span)
         fill = Fill(session, body, targets)
         if body.strategy == "joint":
             return await fill.jointly()
@@ -77,11 +84,14 @@ def _no_mask(index: int) -> Problem:
     return Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
 
 
-def _check_size(body: FillMaskRequest) -> None:
-    masks = [each.text.count(MASK) + (each.text_pair or "").count(MASK) for each in body.inputs]
-    top_k = body.top_k or DEFAULT_TOP_K
+def _check_size(body: FillMaskRequest, padded: bool) -> None:
+    """Raises Problem where the answer would be too large."""
+    masks = [mask_count(each) for each in body.inputs]
+    top_k = min(body.top_k or DEFAULT_TOP_K, len(body.targets or []) or MAX_ANSWER_CHARACTERS)
     lengths = [max(len(each.text), len(each.text_pair or "")) for each in body.inputs]
-    characters = sum(count * top_k * length for count, length in zip(masks, lengths, strict=True))
+    candidates = top_k * (len(masks) * max(masks) if padded else sum(masks))
+    characters = candidates * CANDIDATE_CHARACTERS
+    characters += top_k * sum(count * length for count, length in zip(masks, lengths, strict=True))
     if characters > MAX_ANSWER_CHARACTERS:
         raise Problem(
             "too_large",
@@ -106,7 +116,6 @@ class Fill:
         self._targets = targets
         self._tokenizer = session.model.tokenizer
         self._top_k = body.top_k or DEFAULT_TOP_K
-        self._texts = 0
 
     async def each_for_itself(self) -> list[FilledOneByOne]:
         """Every mask by its own probabilities, all in one question to the engine."""
@@ -147,66 +156,67 @@ class Fill:
                         for token_id, score in ranked
                     ]
                 )
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
         return results
 
     async def by_long_targets(self) -> list[FilledOneByOne]:
         """Every mask by targets of which some have several tokens: such a mask becomes as many masks."""
-        blanks: list[Blank] = []
-        scored: list[list[Tokens]] = []
-        results: list[FilledOneByOne] = []
-        owners: list[tuple[int, int]] = []  # for each blank: the input, and the mask's number in it
         by_count: dict[int, list[Tokens]] = {}
         for target in self._targets:
             by_count.setdefault(len(target), []).append(target)
+        targets = {count: beginnings_of(each) for count, each in by_count.items()}
+        holes = [holes_of(given) for given in self._body.inputs]
+        # Known beforehand, unlike a beam's: too many are refused before a text is encoded.
+        self._check(sum(map(len, holes)) * sum(len(place) for each in targets.values() for place in each))
+        blanks: list[Blank] = []
+        owners: list[int] = []
+        results: list[FilledOneByOne] = []
         for index, given in enumerate(self._body.inputs):
             result: FilledOneByOne = {"masks": [], "tokens": 0, "windows": 1, "truncated": False}
-            for number in range(len(holes_of(given))):
-                for count, targets in by_count.items():
-                    blank = await self._blank(index, widened(given, number, count), result, number, count)
-                    blanks.append(blank)
-                    scored.append(targets)
-                    owners.append((index, number))
+            for number in range(len(holes[index])):
+                for count in targets:
+                    blanks.append(await self._blank(index, widened(given, number, count), result, number, count))
+                    owners.append(index)
             results.append(result)
-        fillings = await score_targets(blanks, scored, self._ask(results, [index for index, _ in owners]))
-        for index, given in enumerate(self._body.inputs):
-            for number, (before, after) in enumerate(holes_of(given)):
-                own = [each for each, owner in zip(fillings, owners, strict=True) if owner == (index, number)]
-                ranked = sorted((one for each in own for one in each), key=lambda one: -one.token_score)
-                results[index]["masks"].append(
+        scored = iter(await score_targets(blanks, targets, self._ask(results, owners)))
+        for result, places in zip(results, holes, strict=True):
+            for before, after in places:
+                fillings = [one for _ in targets for one in next(scored).values()]
+                ranked = sorted(fillings, key=lambda one: -one.token_score)[: self._top_k]
+                result["masks"].append(
                     [
                         {
-                            "token": self._written(one),
+                            "token": (token := self._written(one)),
                             "token_id": one.tokens[0] if len(one.tokens) == 1 else None,
                             "tokens": self._tokens(one),
                             "score": one.score,
                             "token_score": one.token_score,
-                            "sequence": f"{before}{self._written(one)}{after}",
+                            "sequence": f"{before}{token}{after}",
                         }
-                        for one in ranked[: self._top_k]
+                        for one in ranked
                     ]
                 )
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
         return results
 
     async def jointly(self) -> list[FilledTogether]:
         """All masks of a text together."""
         blanks: list[Blank] = []
-        owners: list[tuple[int, TextInput]] = []
+        owners: list[int] = []
         results: list[FilledTogether] = []
-        for index, given in enumerate(self._body.inputs):
+        variants = [self._variants(index, given) for index, given in enumerate(self._body.inputs)]
+        self._check(sum(map(len, variants)))
+        for index, texts in enumerate(variants):
             result: FilledTogether = {"fills": [], "tokens": 0, "windows": 1, "truncated": False}
-            for text in self._variants(index, given):
+            for text in texts:
                 blanks.append(await self._blank(index, text, result))
-                owners.append((index, text))
+                owners.append(index)
             results.append(result)
         width = max(LEAST_BEAM, self._top_k)
-        ask = self._ask(results, [index for index, _ in owners])
-        beams = await beam_search(blanks, width, self._tokenizer.special_ids, ask)
-        for index, result in enumerate(results):
-            own = [
-                (one, text) for beam, (owner, text) in zip(beams, owners, strict=True) if owner == index for one in beam
-            ]
+        found = await beam_search(blanks, width, self._tokenizer.special_ids, self._ask(results, owners))
+        beams = iter(found)
+        for texts, result in zip(variants, results, strict=True):
+            own = [(one, text) for text in texts for one in next(beams)]
             own.sort(key=lambda pair: -pair[0].token_score)
             result["fills"] = [
                 {
@@ -223,7 +233,7 @@ class Fill:
 
     def _variants(self, index: int, given: TextInput) -> list[TextInput]:
         """The text as it is, or where the number of its masks is open, with one mask, with two, and so on."""
-        runs = [(name, run) for name in ("text", "text_pair") for run in _RUN.finditer(getattr(given, name) or "")]
+        runs = _runs(given)
         if self._body.span is None and not any(run[2] for _, run in runs):
             return [given]
         most, span = self._session.settings.max_span, self._body.span or DEFAULT_SPAN
@@ -244,7 +254,7 @@ class Fill:
     async def _encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
         """The windows of an input whose masks are as many as stand there; raises Problem."""
         windows, truncated = await self._session.encode(index, given)
-        written = len(holes_of(given))
+        written = mask_count(given)
         # Where the tokenizer saw another number of masks than stand there, none of them could be put back in place.
         if windows.whole.masks != written:
             raise _no_mask(index)
@@ -267,20 +277,27 @@ class Fill:
         text = windows.encodings[window]
         return Blank(text.input_ids, text.token_type_ids, [windows.column(window, column) or 0 for column in columns])
 
+    def _check(self, texts: int) -> None:
+        """Raises Problem where so many texts are too many to run."""
+        if texts > (most := self._session.settings.max_fill_texts):
+            raise Problem(
+                "too_large",
+                f"the request needs more than {most} texts run; send fewer texts, masks or targets, or a smaller "
+                "top_k or span.",
+            )
+
     def _ask(self, results: Sequence[Filled], owners: list[int]) -> Ask:
         """Asks the engine, bounds how often, and counts what each input costs; `owners` are the blanks' inputs."""
-        most = self._session.settings.max_fill_texts
+        texts = 0
 
-        async def ask(blanks: list[int], items: list[Item]) -> list[MaskOutput]:
-            self._texts += len(items)
-            if self._texts > most:
-                raise Problem(
-                    "too_large",
-                    f"the request needs more than {most} texts run; send fewer texts, masks or targets, or a smaller "
-                    "top_k or span.",
-                )
-            for blank, item in zip(blanks, items, strict=True):
+        async def ask(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
+            nonlocal texts
+            texts += count
+            self._check(texts)
+            items = []
+            for blank, item in questions:
                 results[owners[blank]]["tokens"] += len(item.input_ids)
+                items.append(item)
             return [output.masks[0] for output in await self._session.infer(items)]
 
         return ask
@@ -301,10 +318,11 @@ def written(tokens: Sequence[str]) -> str:
     return text
 
 
-async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str]) -> list[Tokens]:
-    """Tokens of the targets, each target once; raises Problem for one that the vocabulary cannot write.
+async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str], most: int) -> list[Tokens]:
+    """Tokens of the targets, each target once.
 
-    A token as candidates write it, `##` included, stands for itself.
+    Raises Problem for one that the vocabulary cannot write, or that has more than `most` tokens. A token as candidates
+    write it, `##` included, stands for itself.
     """
     found: dict[Tokens, None] = {}
     for index, target in enumerate(targets):
@@ -318,6 +336,8 @@ async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str]) -> list[To
             raise Problem(
                 "invalid_input", f"targets[{index}] must be of tokens of the vocabulary, but {target!r} is {shown}."
             )
+        if len(pieces) > most:
+            raise Problem("invalid_input", f"targets[{index}] has {len(pieces)} tokens; at most {most} are allowed.")
         found[tuple(pieces)] = None
     return list(found)
 
@@ -330,6 +350,16 @@ def candidates(tokenizer: Tokenizer, mask: MaskOutput, targets: Sequence[int], t
         pair for pair in zip(mask.top_ids, mask.top_scores, strict=True) if pair[0] not in tokenizer.special_ids
     )
     return [pair for pair, _ in zip(ordinary, range(top_k), strict=False)]
+
+
+def mask_count(given: TextInput) -> int:
+    """Masks that stand in an input."""
+    return given.text.count(MASK) + (given.text_pair or "").count(MASK)
+
+
+def _runs(given: TextInput) -> list[tuple[str, re.Match[str]]]:
+    """Its rows of masks, each with the `+` behind it if there is one, and the field that it is in."""
+    return [(name, run) for name in ("text", "text_pair") for run in _RUN.finditer(getattr(given, name) or "")]
 
 
 def holes_of(given: TextInput) -> list[tuple[str, str]]:
@@ -345,9 +375,10 @@ def holes(text: str) -> list[tuple[str, str]]:
 
 def widened(given: TextInput, number: int, count: int) -> TextInput:
     """The input with mask `number` replaced by `count` masks."""
-    in_text = len(holes(given.text))
+    in_text = given.text.count(MASK)
     name, place = ("text", number) if number < in_text else ("text_pair", number - in_text)
-    before, after = holes(getattr(given, name))[place]
+    parts = getattr(given, name).split(MASK)
+    before, after = MASK.join(parts[: place + 1]), MASK.join(parts[place + 1 :])
     return given.model_copy(update={name: f"{before}{MASK * count}{after}"})
 
 

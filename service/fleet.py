@@ -24,12 +24,12 @@ from service.control import Control, Model, Reloaded
 from service.engine.batching import BatchingOptions
 from service.engine.supervisor import EngineStartFailed, Running, Supervisor, Watching
 from service.metrics import Metrics
+from service.restarts import Restarts
 from service.runtime.base import RuntimeOptions
 from service.settings import Settings, revealed
 
 log = logging.getLogger(__name__)
 
-WORKER_RESTART_SECONDS = 0.5
 ENGINE_STOP_SECONDS = 10.0
 # What a worker needs beyond its own limits to end.
 GRACE_SECONDS = 5.0
@@ -129,14 +129,18 @@ class Fleet:
         load = Load(next(self._numbers), bundle, Supervisor(bundle, runtime, batching, watching))
         load.engine.on_change = lambda running: self._changed(load, running)
         load.engine.on_batch = lambda batch: self._metrics.batch_done(name, batch)
+        load.engine.on_alive = lambda alive: self._metrics.queued(name, alive.queue_items, alive.queue_tokens)
         load.engine.on_restart = self._metrics.restarts.labels(name).inc
         load.engine.on_hopeless = self._end
         return load
 
     def _changed(self, load: Load, running: Running | None) -> None:
         """An engine has become ready, or is no longer."""
-        if self._served.get(load.bundle.manifest.name) is load:
-            self._metrics.ready.labels(load.bundle.manifest.name).set(bool(running and running.responsive))
+        name = load.bundle.manifest.name
+        if running is None:
+            self._metrics.queued(name, 0, 0)
+        if self._served.get(name) is load:
+            self._metrics.ready.labels(name).set(bool(running and running.responsive))
             self._publish()
 
     def _publish(self) -> None:
@@ -144,7 +148,8 @@ class Fleet:
         for load in self._served.values():
             running = load.engine.running
             socket, responsive = (str(running.socket), running.responsive) if running else (None, False)
-            models.append(Model(load.number, str(load.bundle.directory.resolve()), socket, responsive))
+            name, directory = load.bundle.manifest.name, str(load.bundle.directory.resolve())
+            models.append(Model(load.number, name, directory, socket, responsive))
         self._control.publish(models)
 
     async def _start(self) -> None:
@@ -163,8 +168,9 @@ class Fleet:
 
     async def reload(self) -> Reloaded:
         """Looks at the repository again. One model after the other, so that only one is in memory twice."""
+        # Before anything that takes time: a key that is withdrawn must not be good for as long as models load.
+        done = Reloaded(refused=self._renew_keys())
         async with self._reloading:
-            done = Reloaded()
             try:
                 bundles, refused = read_repository(self._settings.models)
             except BundleError as error:
@@ -181,15 +187,16 @@ class Fleet:
                     continue  # what is broken on the disk still works in memory
                 await self._retire(self._served.pop(name))
                 done.unloaded.append(name)
-            self._renew_keys(done)
             log.info("reloaded: %s", msgspec.json.encode(done).decode())
             return done
 
-    def _renew_keys(self, done: Reloaded) -> None:
+    def _renew_keys(self) -> dict[str, str]:
+        """Reads the API keys again; returns why they are left as they are, where they are no good."""
         try:
             self._control.admit(read_keys(self._settings))
         except KeysError as error:
-            done.refused["API keys"] = str(error)
+            return {"API keys": str(error)}
+        return {}
 
     async def _take_over(self, bundle: Bundle, done: Reloaded) -> None:
         """Serves `bundle` instead of the load of its name, once its engine is warm."""
@@ -214,7 +221,10 @@ class Fleet:
 
     async def _retire(self, load: Load) -> None:
         """Ends an engine when nobody needs it any more."""
+        name = load.bundle.manifest.name
         self._metrics.serve(load.bundle, False)
+        if name not in self._served:
+            self._metrics.ready.labels(name).set(0)
         self._publish()
         await self._control.unused(load.number)
         await load.engine.stop(ENGINE_STOP_SECONDS)
@@ -222,8 +232,10 @@ class Fleet:
     # Workers
 
     async def _keep_worker(self) -> None:
-        """One API process, started again when it ends while it should not."""
+        """One API process, started again when it ends while it should not, until there is no hope."""
+        loop, restarts = asyncio.get_running_loop(), Restarts(self._settings.max_restarts)
         while not self._stopping:
+            began = loop.time()
             worker = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "service.worker"),
                 *("--control", str(self._socket), "--listener", str(self._listener.fileno())),
@@ -233,6 +245,12 @@ class Fleet:
             status = await worker.wait()
             del self._workers[worker.pid]
             self._metrics.forget(worker.pid)
-            if not self._stopping:
-                log.error("an API process ended with status %s; starting another", status)
-                await asyncio.sleep(WORKER_RESTART_SECONDS)
+            if self._stopping:
+                return
+            log.error("an API process ended with status %s", status)
+            delay = restarts.delay(loop.time() - began)
+            if delay is None:
+                self._end(f"an API process has failed {restarts.failures} times in a row.")
+                return
+            log.warning("starting another API process in %.1f s", delay)
+            await asyncio.wait({self._ending}, timeout=delay)

@@ -8,15 +8,23 @@ token, because every further factor makes a product smaller.
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from service.engine.messages import Item, MaskOutput
 
 Tokens = tuple[int, ...]
-Ask = Callable[[list[int], list[Item]], Awaitable[list[MaskOutput]]]
-"""One MaskOutput for every item, each of which has a single mask position; the numbers are those of their blanks."""
+Beginnings = list[dict[Tokens, list[int]]]
+"""For each place what targets begin with before it, and the tokens that come next."""
+Ask = Callable[[int, Iterable[tuple[int, Item]]], Awaitable[list[MaskOutput]]]
+"""One MaskOutput for every question: the number of a blank, and an item with a single mask position.
+
+It is told first how many there are, so that too many are refused before any is made.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,13 @@ class Filling:
         """Geometric mean of the tokens' probabilities."""
         return math.exp(self.log_score / len(self.tokens))
 
+    def log_score_with(self, score: float) -> float:
+        """What `log_score` becomes with one more token of this probability."""
+        return self.log_score + (math.log(score) if score > 0 else -math.inf)
+
     def followed_by(self, token: int, score: float) -> Filling:
         """One token more."""
-        return Filling((*self.tokens, token), self.log_score + (math.log(score) if score > 0 else -math.inf))
+        return Filling((*self.tokens, token), self.log_score_with(score))
 
 
 START = Filling((), 0.0)
@@ -66,49 +78,61 @@ async def beam_search(blanks: Sequence[Blank], width: int, special_ids: set[int]
     All blanks go one column further with each question. Special tokens are never filled in.
     """
     beams = [[START] for _ in blanks]
-    while asked := [
-        (index, filling)
-        for index, beam in enumerate(beams)
-        for filling in beam
-        if len(filling.tokens) < len(blanks[index].columns)
+    while unfinished := [
+        index for index, beam in enumerate(beams) if beam and len(beam[0].tokens) < len(blanks[index].columns)
     ]:
-        questions = [blanks[index].asking(filling.tokens) for index, filling in asked]
-        answers = await ask([index for index, _ in asked], questions)
-        longer: dict[int, list[Filling]] = {}
-        for (index, filling), answer in zip(asked, answers, strict=True):
-            longer.setdefault(index, []).extend(
-                filling.followed_by(token, score)
-                for token, score in zip(answer.top_ids, answer.top_scores, strict=True)
-                if token not in special_ids
-            )
-        for index, fillings in longer.items():
-            beams[index] = sorted(fillings, key=lambda filling: (-filling.log_score, filling.tokens))[:width]
+        count = sum(len(beams[index]) for index in unfinished)
+        questions = ((index, blanks[index].asking(one.tokens)) for index in unfinished for one in beams[index])
+        answers = iter(await ask(count, questions))
+        for index in unfinished:
+            beams[index] = _longer([(one, next(answers)) for one in beams[index]], width, special_ids)
+            await asyncio.sleep(0)
     return beams
 
 
-async def score_targets(blanks: Sequence[Blank], targets: Sequence[Sequence[Tokens]], ask: Ask) -> list[list[Filling]]:
-    """For each blank the scores of its own targets, in their order; each has as many tokens as the blank has columns.
+def _longer(beam: Sequence[tuple[Filling, MaskOutput]], width: int, special_ids: set[int]) -> list[Filling]:
+    """The best ways to add a token. Scores of an answer fall, so of most answers only the first few are looked at."""
+
+    def ways(filling: Filling, answer: MaskOutput) -> Iterator[tuple[float, Tokens, int]]:
+        for token, score in zip(answer.top_ids, answer.top_scores, strict=True):
+            if token not in special_ids:
+                yield -filling.log_score_with(score), filling.tokens, token
+
+    best = islice(heapq.merge(*(ways(filling, answer) for filling, answer in beam)), width)
+    return [Filling((*tokens, token), -cost) for cost, tokens, token in best]
+
+
+def beginnings_of(targets: Iterable[Tokens]) -> Beginnings:
+    """Of targets with equally many tokens. Each beginning is one question for each blank."""
+    found: dict[int, dict[Tokens, dict[int, None]]] = {}
+    for target in targets:
+        for place, token in enumerate(target):
+            found.setdefault(place, {}).setdefault(target[:place], {})[token] = None
+    return [{beginning: list(tokens) for beginning, tokens in place.items()} for place in found.values()]
+
+
+async def score_targets(
+    blanks: Sequence[Blank], targets: Mapping[int, Beginnings], ask: Ask
+) -> list[dict[Tokens, Filling]]:
+    """For each blank the scores of the targets that have as many tokens as it has columns; `targets` by that number.
 
     Targets that begin alike share their questions.
     """
     known: list[dict[Tokens, Filling]] = [{(): START} for _ in blanks]
     for place in range(max(len(blank.columns) for blank in blanks)):
-        asked = [
-            (index, beginning)
-            for index, blank in enumerate(blanks)
-            if place < len(blank.columns)
-            for beginning in dict.fromkeys(target[:place] for target in targets[index])
-        ]
-        following = [
-            list(dict.fromkeys(target[place] for target in targets[index] if target[:place] == beginning))
-            for index, beginning in asked
-        ]
-        questions = [
-            blanks[index].asking(beginning, tokens) for (index, beginning), tokens in zip(asked, following, strict=True)
-        ]
-        answers = await ask([index for index, _ in asked], questions)
-        for (index, beginning), tokens, answer in zip(asked, following, answers, strict=True):
-            for token, score in zip(tokens, answer.target_scores, strict=True):
-                longer = (*beginning, token)
-                known[index][longer] = known[index][beginning].followed_by(token, score)
-    return [[known[index][target] for target in each] for index, each in enumerate(targets)]
+        # What each blank is asked here: the tokens that may follow, by what stands before them.
+        following = [targets[len(blank.columns)][place] if place < len(blank.columns) else {} for blank in blanks]
+        questions = (
+            (index, blanks[index].asking(beginning, tokens))
+            for index, asked in enumerate(following)
+            for beginning, tokens in asked.items()
+        )
+        answers = iter(await ask(sum(map(len, following)), questions))
+        for index, asked in enumerate(following):
+            known[index] = {
+                (*beginning, token): known[index][beginning].followed_by(token, score)
+                for beginning, tokens in asked.items()
+                for token, score in zip(tokens, next(answers).target_scores, strict=True)
+            } or known[index]
+            await asyncio.sleep(0)
+    return known

@@ -49,11 +49,11 @@ class Metrics:
         self.failures = counter("request_failures", "Requests answered with a problem, by its code.", ("reason",))
         self.duration = histogram("request_duration_seconds", "From the request's head to its answer.", SECONDS)
         self.tokenize = histogram("tokenize_seconds", "Tokenisation of a request.", SECONDS)
-        self.queue = histogram("queue_seconds", "From the engine's receipt to the first forward pass.", SECONDS)
+        self.queue = histogram("queue_seconds", "From the sending to the engine to the first forward pass.", SECONDS)
         self.inference = histogram("inference_seconds", "One forward pass.", SECONDS)
         self.in_flight = gauge("inflight_requests", "Requests let in and not yet answered.")
-        self.queue_requests = gauge("queue_requests", "Texts waiting in the engine, as of its last batch.")
-        self.queue_tokens = gauge("queue_tokens", "Tokens waiting in the engine, as of its last batch.")
+        self.queue_requests = gauge("queue_requests", "Texts waiting in the engine, as of its last batch or probe.")
+        self.queue_tokens = gauge("queue_tokens", "Tokens waiting in the engine, as of its last batch or probe.")
         self.batch_requests = histogram("batch_requests", "Texts in a batch.", COUNTS)
         self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
         self.padding = histogram("batch_padding_ratio", "Share of a batch that is padding.", RATIOS)
@@ -99,8 +99,12 @@ class Metrics:
         self.batch_requests.labels(model).observe(batch.items)
         self.batch_tokens.labels(model).observe(batch.tokens)
         self.padding.labels(model).observe(1 - batch.tokens / batch.padded_tokens)
-        self.queue_requests.labels(model).set(batch.queue_items)
-        self.queue_tokens.labels(model).set(batch.queue_tokens)
+        self.queued(model, batch.queue_items, batch.queue_tokens)
+
+    def queued(self, model: str, items: int, tokens: int) -> None:
+        """Notes what waits in an engine."""
+        self.queue_requests.labels(model).set(items)
+        self.queue_tokens.labels(model).set(tokens)
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""

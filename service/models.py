@@ -7,12 +7,11 @@ import contextlib
 import ctypes
 import gc
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from opentelemetry import trace
 
@@ -20,7 +19,7 @@ from model_build.bundle import Bundle, BundleError, Task, open_bundle
 from service.admission import Admission, Place
 from service.control import Model, Table
 from service.engine.client import EngineFailed, EngineLink
-from service.engine.messages import Item, Output
+from service.engine.messages import FrameError, Item, Output
 from service.metrics import ENDPOINTS, Metrics
 from service.problems import Problem
 from service.schemas import Envelope, TextInput
@@ -62,16 +61,14 @@ class ServedModel:
         self.name = bundle.manifest.name
         lower = bundle.manifest.tokenizer.do_lower_case
         self.tokenizer = tokenizer_named(settings.tokenizer, bundle.vocab_path, lower)
-        workers = settings.api_workers  # each has its share of the bounds
-        self.admission = Admission(
-            math.ceil(settings.max_queue_requests / workers),
-            math.ceil(settings.max_queue_tokens / workers),
-            time.monotonic,
-        )
+        self.admission = Admission(settings.max_queue_requests, settings.max_queue_tokens, share=settings.api_workers)
         self.engine = EngineLink()
         self.responsive = True
         """Whether the supervisor has lately seen a forward pass of the engine."""
         self._socket: str | None = None
+        self._attaching: asyncio.Task[None] | None = None
+        self._users = 0
+        self._unused = asyncio.Event()
         self._settings = settings
         self._metrics = metrics
         self._tokenize_seconds = metrics.tokenize.labels(self.name)
@@ -83,17 +80,50 @@ class ServedModel:
         """Whether the engine has warmed up and is known to run."""
         return self.engine.ready is not None and self.responsive
 
-    async def follow(self, entry: Model) -> None:
-        """Connects to the engine process that the table names."""
+    def follow(self, entry: Model, attached: Callable[[], None]) -> None:
+        """Connects to the engine process that the table names, and calls `attached` when that is done.
+
+        It is not waited for: an engine that hangs says nothing, and the others are served meanwhile.
+        """
         self.responsive = entry.responsive
         if entry.socket and entry.socket != self._socket:
-            try:
-                await self.engine.attach(Path(entry.socket))
-            except (OSError, EngineFailed) as error:
-                # It has ended already; the table will name the next one.
-                log.warning("%s: no connection to the engine: %s", self.name, error)
-                return
-        self._socket = entry.socket
+            self._socket = entry.socket
+            if self._attaching:
+                self._attaching.cancel()
+            self._attaching = asyncio.create_task(self._attach(entry.socket, attached))
+
+    async def _attach(self, socket: str, attached: Callable[[], None]) -> None:
+        try:
+            await self.engine.attach(Path(socket))
+        except (OSError, EngineFailed, FrameError) as error:
+            # It has ended already; the table will name the next one.
+            log.warning("%s: no connection to the engine: %s", self.name, error)
+            if self._socket == socket:
+                self._socket = None
+        else:
+            attached()
+
+    async def leave(self) -> None:
+        """Ends the connection to the engine."""
+        if self._attaching:
+            self._attaching.cancel()
+        await self.engine.detach()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Returns when no request needs the engine any more; what is still to be sent to a client needs it not."""
+        if self._users:
+            await self._unused.wait()
 
     def labels(self, count: int) -> list[str]:
         """Names of `count` classes; LABEL_0, LABEL_1 … where the bundle has none."""
@@ -110,7 +140,7 @@ class ServedModel:
             raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
         seconds = (request.timeout_ms or self._settings.request_timeout_ms) / 1000
         # Its place is taken before anything is spent on the request: overload is answered at once.
-        with self.admission.admit() as place, self._in_flight.track_inprogress():
+        with self.admission.admit() as place, self._in_use(), self._in_flight.track_inprogress():
             session = Session(self, self._settings, request, timings, time.monotonic() + seconds, place)
             try:
                 with deadline(seconds):
@@ -123,7 +153,7 @@ class ServedModel:
         self._tokenize_seconds.observe(timings.tokenize)
         self._queue_seconds.observe(timings.queue)
         if session.truncated:
-            self._metrics.truncated.labels(self.name).inc(session.truncated)
+            self._metrics.truncated.labels(self.name).inc(len(session.truncated))
         return result
 
 
@@ -141,7 +171,8 @@ class Session:
     ) -> None:
         self.model = model
         self.settings = settings
-        self.truncated = 0
+        self.truncated: set[str] = set()
+        """the inputs that were cut, each once though it may be encoded in several variants"""
         self._request = request
         self._timings = timings
         self._deadline = deadline
@@ -162,7 +193,7 @@ class Session:
         if not encoding.truncated:
             return Windows(encoding, limit), False
         if self._request.truncation == "truncate":
-            self.truncated += 1
+            self.truncated.add(name)
             return Windows(encoding, limit), True
         if self._request.truncation == "error":
             raise Problem(
@@ -236,25 +267,37 @@ class Models:
         self._metrics = metrics
         self._serial = 0
         self._loads: dict[int, ServedModel] = {}
+        self._wanted: set[int] = set()
+        self._missing: list[str] = []
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self.on_in_use: Callable[[int, list[int]], None] = lambda serial, numbers: None
         """Told the serial of the table in force and the loads that have requests, or may get some."""
-        self.in_progress: set[asyncio.Task[Any]] = set()
-        """The requests being answered; each may hold on to the models it found when it began."""
+        self._told = bool(bundles)
         self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
 
     async def apply(self, table: Table) -> None:
         """Serves what the table says. Requests that are under way end with the engine they began with."""
-        loads: dict[int, ServedModel] = {}
-        for entry in table.models:
-            if model := self._loads.get(entry.number) or await self._load(entry):
-                await model.follow(entry)
-                loads[entry.number] = model
-        left = {number: model for number, model in self._loads.items() if number not in loads}
-        self._serial, self._loads = table.serial, loads
-        self.served = {model.name: model for model in loads.values()}
-        for number, model in left.items():
-            self._leaving[number] = asyncio.create_task(self._leave(number, model))
+        loaded = [(entry, self._loads.get(entry.number) or await self._load(entry)) for entry in table.models]
+        self._serial, self._told = table.serial, True
+        self._missing = [entry.name for entry, model in loaded if model is None]
+        self._wanted = {entry.number for entry in table.models}
+        for entry, model in loaded:
+            if model:
+                self._loads[entry.number] = model
+                model.follow(entry, attached=self._serve)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Serves the loads of the table, but what was served by a name before until its successor can be asked."""
+        served = {}
+        for number in sorted(self._wanted & self._loads.keys()):
+            model = self._loads[number]
+            before = self.served.get(model.name)
+            served[model.name] = before if before and before.ready and not model.engine.ready else model
+        self.served = served
+        for number in [number for number in self._loads if number not in self._wanted]:
+            if self._loads[number] not in served.values():
+                self._leaving[number] = asyncio.create_task(self._leave(number, self._loads.pop(number)))
         self._report()
 
     async def _load(self, entry: Model) -> ServedModel | None:
@@ -262,14 +305,13 @@ class Models:
             bundle = open_bundle(Path(entry.directory))
             self._metrics.add(bundle)
             return await asyncio.to_thread(ServedModel, bundle, self._settings, self._metrics)
-        except BundleError as error:
-            log.error("%s", error)
+        except (BundleError, OSError) as error:
+            log.error("%s cannot be loaded: %s", entry.name, error)
             return None
 
     async def _leave(self, number: int, model: ServedModel) -> None:
-        if self.in_progress:
-            await asyncio.wait(set(self.in_progress))
-        await model.engine.detach()
+        await model.unused()
+        await model.leave()
         del self._leaving[number]
         del model
         give_back_memory()
@@ -279,9 +321,11 @@ class Models:
         self.on_in_use(self._serial, sorted({*self._loads, *self._leaving}))
 
     def named(self, name: str) -> ServedModel:
-        """Raises Problem `model_not_found`."""
+        """Raises Problem: `model_not_found`, or `not_ready` where it may only be late."""
         model = self.served.get(name)
         if model is None:
+            if not self._told or name in self._missing:
+                raise Problem("not_ready", f"the model {name!r} is not loaded; try again soon.")
             raise Problem("model_not_found", f"there is no model {name!r}; there is {', '.join(self.served)}.")
         return model
 
@@ -294,6 +338,8 @@ class Models:
             return model
         able = [model for model in self.served.values() if model.manifest.task == task]
         if not able:
+            if not self._told or self._missing:
+                raise Problem("not_ready", f"no model for {task} is loaded; try again soon.")
             raise Problem("model_not_found", f"no model of this service is for {task}.")
         if len(able) > 1:
             names = ", ".join(model.name for model in able)
@@ -301,19 +347,27 @@ class Models:
         return able[0]
 
     def refusal(self, path: str) -> Problem | None:
-        """`overloaded` where no model behind an endpoint has a place left, whichever of them a request is for."""
-        able = [model for model in self.served.values() if ENDPOINTS[model.manifest.task] == path]
+        """`overloaded` where no model that a request to `path` may be for has a place left."""
+        able = [
+            model
+            for model in self.served.values()
+            if path == ENDPOINTS[model.manifest.task] or path.startswith(f"/v2/models/{model.name}/")
+        ]
         if able and all(model.admission.full for model in able):
             return able[0].admission.overloaded()
         return None
 
     @property
-    def ready(self) -> bool:
-        """Whether there are models, and every engine is ready."""
-        return bool(self.served) and all(model.ready for model in self.served.values())
+    def unready(self) -> str | None:
+        """What is missing for every model to be ready, in one sentence; None where nothing is."""
+        if self._missing:
+            return f"{', '.join(self._missing)} cannot be loaded; the log says why."
+        if waiting := [model.name for model in self.served.values() if not model.ready]:
+            return f"the engine of {', '.join(waiting)} is starting, or has not answered lately."
+        return None if self.served else "no model is loaded yet."
 
     async def stop(self) -> None:
         """Leaves every engine."""
-        await asyncio.gather(*(model.engine.detach() for model in self.served.values()))
+        await asyncio.gather(*(model.leave() for model in {*self._loads.values(), *self.served.values()}))
         for task in self._leaving.values():
             task.cancel()

@@ -198,7 +198,7 @@ async def _tensors(
     try:
         if served.manifest.task == "classify":
             return _labels(await classified(served, ClassifyRequest.model_validate(body), timings))
-        return _masks(await filled(served, FillMaskRequest.model_validate(body), timings))
+        return _masks(await filled(served, FillMaskRequest.model_validate(body), timings, padded=True))
     except ValidationError as error:
         inside = error.errors()[0]["loc"][:1] == ("inputs",)
         raise refusal(error, *(() if inside else ("parameters",))) from None
@@ -212,6 +212,9 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
         if type(timeout) is not int or timeout <= 0:
             raise Problem("invalid_input", "parameters.timeout must be a whole number of microseconds above 0.")
         given["timeout_ms"] = -(-timeout // 1000)
+    if type(given.get("priority")) is int:
+        # Triton's: the lower the number the sooner, and 0 is whatever is usual.
+        given["priority"] = "interactive" if given["priority"] <= 1 else "batch"
     if unknown := given.keys() - PARAMETERS[task]:
         known = ", ".join(PARAMETERS[task])
         raise Problem("invalid_input", f"there is no parameter {min(unknown)!r} for {task}; there is {known}.")

@@ -23,6 +23,7 @@ STATUS = {
     "not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,
+    "body_timeout": 408,
     "wrong_task": 409,
     "too_large": 413,
     "invalid_input": 422,

@@ -48,12 +48,17 @@ class Settings(BaseSettings):
     max_span: int = Field(8, ge=1, le=32, description="tokens of one target or one filled span")
     max_fill_texts: int = Field(2048, ge=1, description="variants of its texts that one fill-mask request may need run")
     max_body_bytes: int = Field(2 << 20, ge=1, description="size of a request body")
+    max_reading_bytes: int = Field(64 << 20, ge=1, description="of bodies still arriving in one API process before 429")
+    max_connections: int = Field(1000, ge=1, description="to one API process; the longest idle gives way to a new one")
+    body_seconds: float = Field(
+        10.0, gt=0, description="time for a body to arrive before 408; a head is not waited for longer"
+    )
     request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")
 
     probe_seconds: float = Field(10.0, gt=0, description="how often an engine must prove that its graph still runs")
     start_seconds: float = Field(600.0, gt=0, description="time for an engine to warm up; TensorRT takes minutes")
     hang_seconds: float = Field(60.0, gt=0, description="silence after which an engine is killed and restarted")
-    max_restarts: int = Field(5, ge=0, description="engine restarts in a row before the service ends; 0: no end")
+    max_restarts: int = Field(5, ge=0, description="restarts of a process in a row before the service ends; 0: no end")
     drain_delay_seconds: float = Field(0.0, ge=0, description="after SIGTERM: time to go on serving while not ready")
     shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
     page: bool = Field(True, description="a page at / to try the endpoints")

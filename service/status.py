@@ -24,11 +24,8 @@ async def ready(request: Request) -> Health:
     """Every engine has warmed up and the service is not about to stop."""
     if request.app.state.draining:
         raise Problem("draining", "the service is shutting down.", retry_after=5)
-    served = request.app.state.models.served.values()
-    if waiting := [model.name for model in served if not model.ready]:
-        raise Problem("not_ready", f"the engine of {', '.join(waiting)} is starting, or has not answered lately.")
-    if not served:
-        raise Problem("not_ready", "no model is loaded yet.")
+    if reason := request.app.state.models.unready:
+        raise Problem("not_ready", reason)
     return {"status": "ready"}
 
 

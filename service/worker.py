@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import sys
 from types import FrameType
@@ -17,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.connections import bounded
 from service.control import Configure, ToWorker, WorkerControl
 from service.engine.client import READ_BYTES
 from service.engine.messages import FrameReader
@@ -35,6 +37,21 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    async def follow(self, parent: WorkerControl) -> None:
+        """Does what the parent says, and ends when it is gone or cannot be followed any more."""
+        state = self._app.state
+        state.control = parent
+        state.models.on_in_use = parent.in_use
+        try:
+            await parent.listen(state.admit, state.models.apply, self.drain)
+        except Exception:
+            # Cut off, it would go on serving what was true once; the parent replaces a process that has ended.
+            log.exception("what the parent process says could not be done; ending")
+        else:
+            log.error("the parent process is gone")
+            self.force_exit = True
+        self.should_exit = True
 
     def drain(self, delay_seconds: float) -> None:
         """Is not ready from now on, and ends `delay_seconds` later; asked again, ends at once."""
@@ -55,6 +72,8 @@ def main() -> int:
     parser.add_argument("--control", required=True, help="Unix socket of the parent")
     parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
     arguments = parser.parse_args()
+    # It reaches every process when a terminal closes; to the parent it says: reload.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(arguments.control)
     frames = FrameReader(ToWorker)
@@ -64,15 +83,12 @@ def main() -> int:
 
     async def follow_parent(app: FastAPI) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection)
-        control = app.state.control = WorkerControl(reader, writer, frames)
-        app.state.models.on_in_use = control.in_use
-        await control.listen(app.state.admit, app.state.models.apply, server.drain)
-        log.error("the parent process is gone")
-        server.should_exit = server.force_exit = True
+        await server.follow(WorkerControl(reader, writer, frames))
 
     app = create_app(settings, digests=configuration.digests, background=follow_parent)
     config = uvicorn.Config(
         app,
+        http=bounded(settings.max_connections, settings.body_seconds),  # type: ignore[arg-type]  # makes protocols
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,

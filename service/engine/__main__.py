@@ -32,9 +32,10 @@ def main() -> int:
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
     arguments = parser.parse_args()
-    # Ctrl-C, and a service manager's SIGTERM, reach every process; only the supervisor decides when an engine ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a service manager's SIGTERM and a terminal's SIGHUP reach every process; only the supervisor decides when
+    # an engine ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     # A forward pass on the CPU takes every core; the API process must still answer health checks in between.
     os.nice(NICENESS)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class EngineClient:
         request_id = next(self._ids)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
-        self._writer.write(frame(Infer(request_id, list(items), deadline, priority)))
+        self._writer.write(frame(Infer(request_id, list(items), deadline, priority, time.monotonic())))
         try:
             return await future
         finally:

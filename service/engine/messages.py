@@ -27,12 +27,16 @@ class Item(msgspec.Struct, array_like=True):
 
 
 class Infer(msgspec.Struct, tag=True, array_like=True):
-    """API to engine: run these items and answer them together. `deadline` is in seconds of CLOCK_MONOTONIC."""
+    """API to engine: run these items and answer them together.
+
+    `deadline`, and when it was `sent`, are in seconds of CLOCK_MONOTONIC; the wait in the socket counts too.
+    """
 
     id: int
     items: list[Item]
     deadline: float | None = None
     priority: Priority = "interactive"
+    sent: float | None = None
 
 
 class Probe(msgspec.Struct, tag=True, array_like=True):
@@ -97,7 +101,13 @@ class Started(msgspec.Struct, tag=True, array_like=True):
 
 
 class Alive(msgspec.Struct, tag=True, array_like=True):
-    """Engine to supervisor: a Probe was read, and the graph has run lately."""
+    """Engine to supervisor: a Probe was read, and the graph has run lately.
+
+    It says what waits, too: while nothing runs no batch would.
+    """
+
+    queue_items: int = 0
+    queue_tokens: int = 0
 
 
 class BatchDone(msgspec.Struct, tag=True, array_like=True):

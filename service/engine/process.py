@@ -38,6 +38,8 @@ from service.engine.tensors import InvalidItem, OutputError, Tensors
 from service.runtime.base import Runtime
 
 READ_BYTES = 1 << 20
+# What a connection may say before others are heard, or a batch is run.
+MAX_TURN_BYTES = 64 << 20
 
 
 @dataclass(eq=False)
@@ -58,7 +60,7 @@ class _Pending:
 
     connection: _Connection
     message: Infer
-    arrival: float
+    sent: float
     outputs: list[Output | None]
     started: float | None = None
     inference_seconds: float = 0.0
@@ -147,12 +149,15 @@ class Engine:
             self._flush(connection)
         if not events & selectors.EVENT_READ or connection not in self._connections:
             return
+        # All that has arrived is taken in: a cancellation may stand behind much that it cancels.
+        left = MAX_TURN_BYTES
         try:
-            data = connection.socket.recv(READ_BYTES)
-            for message in connection.reader.feed(data):
-                if connection not in self._connections:
-                    return
-                self._receive(connection, message)
+            while left > 0 and (data := connection.socket.recv(READ_BYTES)):
+                left -= len(data)
+                for message in connection.reader.feed(data):
+                    if connection not in self._connections:
+                        return
+                    self._receive(connection, message)
         except BlockingIOError:
             return
         except (FrameError, ConnectionError):
@@ -178,7 +183,8 @@ class Engine:
             self._send(connection, Failed(message.id, "invalid_input", str(error)))
             return
         now = self._clock()
-        self._pending[key] = _Pending(connection, message, now, [None] * len(message.items))
+        sent = now if message.sent is None else min(message.sent, now)
+        self._pending[key] = _Pending(connection, message, sent, [None] * len(message.items))
         connection.requests.add(message.id)
         lengths = [len(item.input_ids) for item in message.items]
         self._batcher.add(key, lengths, now, message.deadline, message.priority)
@@ -188,7 +194,7 @@ class Engine:
         connection.watches = True
         if self._clock() - self._last_run > probe.proof_seconds:
             self._forward(self._tensors.example(1, 1))
-        self._send(connection, Alive())
+        self._send(connection, Alive(self._batcher.queue_items, self._batcher.queue_tokens))
 
     def _step(self) -> None:
         """Runs one batch, if one is due."""
@@ -254,7 +260,7 @@ class Engine:
 
     def _answer(self, key: Any, request: _Pending) -> None:
         outputs = [output for output in request.outputs if output is not None]
-        queued = (request.started or request.arrival) - request.arrival
+        queued = (request.started or request.sent) - request.sent
         try:
             self._send(request.connection, Answer(request.message.id, outputs, queued, request.inference_seconds))
         except FrameError as error:

@@ -20,16 +20,13 @@ from model_build.bundle import Bundle
 from service.engine.batching import BatchingOptions
 from service.engine.client import READ_BYTES, EngineFailed, connect
 from service.engine.exit_status import START_FAILED
-from service.engine.messages import BatchDone, FrameReader, Probe, Ready, ToApi, frame
+from service.engine.messages import Alive, BatchDone, FrameError, FrameReader, Probe, Ready, ToApi, frame
+from service.restarts import Restarts
 from service.runtime.base import RuntimeOptions
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY_SECONDS = 0.2
-LONGEST_DELAY_SECONDS = 10.0
 CONNECT_EVERY_SECONDS = 0.02
-# An engine that has served for so long owes nothing to the failures before.
-STABLE_SECONDS = 60.0
 
 
 class EngineStartFailed(Exception):
@@ -74,6 +71,7 @@ class Supervisor:
         self.running: Running | None = None
         self.on_change: Callable[[Running | None], None] = lambda _: None
         self.on_batch: Callable[[BatchDone], None] = lambda _: None
+        self.on_alive: Callable[[Alive], None] = lambda _: None
         self.on_restart: Callable[[], None] = lambda: None
         self.on_hopeless: Callable[[str], None] = lambda _: None
         self._runtime = runtime or RuntimeOptions()
@@ -113,12 +111,11 @@ class Supervisor:
             self.on_change(running)
 
     async def _keep_running(self, started: asyncio.Future[None]) -> None:
-        name, loop = self.bundle.manifest.name, asyncio.get_running_loop()
-        delay, restarts = FIRST_DELAY_SECONDS, 0
+        name, restarts = self.bundle.manifest.name, Restarts(self._watching.max_restarts)
         while not self._stopping:
-            began = loop.time()
+            served_seconds = 0.0
             try:
-                await self._run_once(started)
+                served_seconds = await self._run_once(started)
             except (EngineStartFailed, OSError, asyncio.TimeoutError) as error:
                 sentence = str(error) or f"the engine was not ready after {self._watching.start_seconds:g} s."
                 if not started.done():
@@ -127,19 +124,17 @@ class Supervisor:
                 log.error("%s: the engine could not be restarted: %s", name, sentence)
             if self._stopping:
                 return
-            if loop.time() - began > STABLE_SECONDS:
-                delay, restarts = FIRST_DELAY_SECONDS, 0
-            if 0 < self._watching.max_restarts <= restarts:
-                self.on_hopeless(f"the engine of {name} has failed {restarts + 1} times in a row.")
+            delay = restarts.delay(served_seconds)
+            if delay is None:
+                self.on_hopeless(f"the engine of {name} has failed {restarts.failures} times in a row.")
                 return
-            restarts += 1
             self.on_restart()
             log.warning("%s: starting the engine again in %.1f s", name, delay)
             await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
-    async def _run_once(self, started: asyncio.Future[None]) -> None:
-        """One engine process from start to end."""
+    async def _run_once(self, started: asyncio.Future[None]) -> float:
+        """One engine process from start to end; returns how many seconds of it were service, warming up left out."""
+        loop = asyncio.get_running_loop()
         with tempfile.TemporaryDirectory(prefix="ernie-") as directory:
             socket = Path(directory) / "engine"
             process = self._process = await self._spawn(socket)
@@ -147,10 +142,12 @@ class Supervisor:
             try:
                 connecting = self._connect(process, socket, errors)
                 reader, writer, ready = await asyncio.wait_for(connecting, self._watching.start_seconds)
+                warm = loop.time()
                 self._change(Running(socket, ready))
                 if not started.done():
                     started.set_result(None)
                 await self._watch(process, reader, writer)
+                served_seconds = loop.time() - warm
             finally:
                 self._change(None)
                 # Usually it has ended, or is about to; killing it before it is reaped would lose its status.
@@ -162,6 +159,7 @@ class Supervisor:
                 errors.cancel()
             if not self._stopping:
                 log.error("%s: the engine ended with status %s", self.bundle.manifest.name, process.returncode)
+            return served_seconds
 
     async def _spawn(self, socket: Path) -> asyncio.subprocess.Process:
         root = str(Path(service.__file__).resolve().parent.parent)
@@ -216,10 +214,12 @@ class Supervisor:
                     for message in frames.feed(data):
                         if isinstance(message, BatchDone):
                             self.on_batch(message)
+                        elif isinstance(message, Alive):
+                            self.on_alive(message)
                     read = asyncio.ensure_future(reader.read(READ_BYTES))
             process.kill()
-        except ConnectionError:
-            return  # the engine has ended, which the caller sees
+        except (ConnectionError, FrameError):
+            return  # the engine has ended, or is of no use any more; the caller sees to its end
         finally:
             read.cancel()
             writer.close()

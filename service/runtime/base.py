@@ -47,7 +47,10 @@ class Runtime(Protocol):
     """The backend in use, never `auto`."""
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs C-contiguous int64 arrays, named as the manifest names the inputs; outputs named likewise."""
+        """Runs C-contiguous int64 arrays, named as the manifest names the inputs; outputs named likewise.
+
+        Raises ValueError for arrays that are not the graph's, and RuntimeError for a forward pass that fails.
+        """
 
     def close(self) -> None:
         """Frees the graph."""

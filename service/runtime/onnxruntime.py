@@ -38,9 +38,12 @@ class OnnxRuntime:
         self._bundle = bundle
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One forward pass. Raises ValueError for inputs that the graph does not take."""
+        """One forward pass. Raises ValueError for inputs that the graph does not take, RuntimeError where it fails."""
         check_inputs(self._bundle, inputs)
-        outputs = self._session.run(None, {self._graph_name[name]: array for name, array in inputs.items()})
+        try:
+            outputs = self._session.run(None, {self._graph_name[name]: array for name, array in inputs.items()})
+        except Exception as error:  # the library's own errors have no other ancestor
+            raise RuntimeError(f"ONNX Runtime: {error}") from error
         return dict(zip(self._outputs, outputs, strict=True))
 
     def close(self) -> None:

@@ -1,7 +1,10 @@
 """API keys, other sites' pages, logs and spans, over the real application with stand-in engines."""
 
+import asyncio
 import json
 import logging
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,12 @@ from service.logs import JsonFormatter
 from service.settings import Settings
 from tests.service.conftest import serving
 from tests.service.stand_in import application, client_of
+
+
+async def in_flight(client: httpx.AsyncClient, count: int) -> None:
+    """Returns when the service counts that many requests to the reviews as let in and not yet answered."""
+    while f'ernie_inflight_requests{{model="reviews"}} {count}.0\n' not in (await client.get("/metrics")).text:
+        await asyncio.sleep(0.01)
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -49,6 +58,14 @@ def test_keys_come_from_a_file_too_and_an_empty_one_is_refused(tmp_path: Path) -
         read_keys(Settings(api_keys_file=tmp_path / "absent"))
 
 
+@pytest.mark.parametrize("given", ["", ",", " , "])
+def test_keys_that_are_given_and_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    assert read_keys(Settings()) == []
+    monkeypatch.setenv("ERNIE_API_KEYS", given)
+    with pytest.raises(KeysError, match="has no API key"):
+        read_keys(Settings())
+
+
 async def test_keys_are_read_again_on_reload(tiny_models: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("old", encoding="utf-8")
@@ -65,6 +82,36 @@ async def test_keys_are_read_again_on_reload(tiny_models: Path, tmp_path: Path) 
                 answer = await client.post("/classify", json={"inputs": "好"}, headers=bearer(key))
                 assert answer.status_code == status
     assert not any("old" in line or "new " in line for line in running.log)
+
+
+async def test_a_withdrawn_key_is_no_good_at_once_however_long_a_reload_takes(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    models, file = Path(shutil.copytree(tiny_models, tmp_path / "models")), tmp_path / "keys"
+    file.write_text("old", encoding="utf-8")
+    flags = ("--api-keys-file", str(file), "--admin", "true", "--hang-seconds", "600")
+    with serving(models, *flags) as running:
+        running.wait_ready()
+        engine = running.engines()["reviews"]
+        async with httpx.AsyncClient(base_url=running.url, timeout=60, headers=bearer("old")) as client:
+            # A reload that takes the model away waits for the request that its engine has.
+            engine.suspend()
+            held = asyncio.create_task(client.post("/classify", json={"inputs": "好"}))
+            await in_flight(client, 1)
+            shutil.rmtree(models / "reviews")
+            reload = asyncio.create_task(client.post("/admin/reload"))
+            while (await client.get("/models/reviews")).status_code == 200:
+                await asyncio.sleep(0.01)
+            file.write_text("new", encoding="utf-8")
+            running.process.send_signal(signal.SIGHUP)
+            while (await client.get("/models")).status_code == 200:
+                await asyncio.sleep(0.01)
+            assert (await client.get("/models", headers=bearer("new"))).status_code == 200
+            assert not reload.done()
+            engine.resume()
+            assert (await held).status_code == 200
+            assert (await reload).json()["unloaded"] == ["reviews"]
+            assert 'ernie_ready{model="reviews"} 0.0' in (await client.get("/metrics")).text
 
 
 async def test_pages_of_other_sites_are_refused_unless_they_are_named(tmp_path: Path) -> None:

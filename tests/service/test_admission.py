@@ -1,5 +1,8 @@
 """What is let in, what is refused, and how long the refused are told to wait; the clock is the test's."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from service.admission import Admission
@@ -79,3 +82,62 @@ def test_idle_time_does_not_count_as_slowness(admission: Admission, clock: Clock
         clock.now += 3600
     with admission.admit(100):
         assert admission.retry_after() == 1
+
+
+def test_answers_that_leave_together_are_not_taken_for_speed(clock: Clock) -> None:
+    admission = Admission(max_requests=512, max_tokens=200_000, clock=clock)
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(contextlib.ExitStack()) for _ in range(512)]
+        for each in held:
+            each.enter_context(admission.admit(20))
+        for _ in range(8):  # batches of 64 in ten seconds each: 128 tokens a second
+            clock.now += 10
+            for each in held[:64]:
+                each.close()
+                clock.now += 50e-6
+            for each in held[:64]:
+                each.enter_context(admission.admit(20))
+            held = held[64:] + held[:64]
+        assert (admission.requests, admission.tokens) == (512, 10_240)
+        assert 36 <= admission.retry_after() <= 48
+
+
+def test_work_that_was_given_up_tells_nothing_of_the_rate(admission: Admission, clock: Clock) -> None:
+    with admission.admit(10):
+        clock.now += 10  # one token a second
+    for _ in range(5):
+        with pytest.raises(asyncio.CancelledError), admission.admit(90):
+            raise asyncio.CancelledError
+    with admission.admit(40):
+        assert admission.retry_after() == 20
+
+
+def test_a_rate_of_long_ago_is_forgotten(admission: Admission, clock: Clock) -> None:
+    for seconds in (0.1, *[20] * 3):
+        with admission.admit(100):
+            clock.now += seconds
+    with admission.admit(100):
+        assert admission.retry_after() >= 8
+
+
+def test_each_of_several_processes_lets_in_its_share(clock: Clock) -> None:
+    admission = Admission(max_requests=4, max_tokens=100, clock=clock, share=2)
+    with admission.admit(25), admission.admit(25):
+        assert admission.full
+        with pytest.raises(Problem, match="try again later"), admission.admit(1):
+            pass
+
+
+def test_a_request_beyond_the_share_is_let_in_by_itself_but_not_one_beyond_the_whole(clock: Clock) -> None:
+    admission = Admission(max_requests=4, max_tokens=100, clock=clock, share=4)
+    with admission.admit() as place, place.holding(100):
+        assert admission.full
+    with admission.admit() as place, pytest.raises(Problem) as never, place.holding(101):
+        pass
+    assert never.value.code == "too_large"
+    assert "at most 100" in never.value.detail
+    admission = Admission(max_requests=8, max_tokens=100, clock=clock, share=4)
+    with admission.admit(10), admission.admit() as place:
+        with pytest.raises(Problem) as later, place.holding(26):
+            pass
+        assert later.value.code == "overloaded"

@@ -57,7 +57,13 @@ async def test_every_body_is_answered_as_without_it(tmp_path: Path) -> None:
     assert {200, 400, 422} <= statuses
 
 
-async def test_while_no_model_of_an_endpoint_has_a_place_its_requests_are_refused_unread(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/classify", 429), ("/v2/models/reviews/infer", 429), ("/v2/models/reviews/versions/1/infer", 429)],
+)
+async def test_while_no_model_of_an_endpoint_has_a_place_its_requests_are_refused_unread(
+    tmp_path: Path, path: str, status: int
+) -> None:
     app, engines = application(tmp_path, MODELS, max_queue_requests=1)  # type: ignore[arg-type]
     engines["reviews"].hold.clear()
     sent: list[Message] = []
@@ -72,12 +78,12 @@ async def test_while_no_model_of_an_endpoint_has_a_place_its_requests_are_refuse
         held = asyncio.create_task(client.post("/classify", json={"text": "今天"}))
         await engines["reviews"].taken.wait()
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/classify",
-            "raw_path": b"/classify", "root_path": "", "scheme": "http", "query_string": b"", "server": ("service", 80),
-            "client": ("caller", 1), "headers": [(b"content-type", b"application/json")],
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": path,
+            "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": b"",
+            "server": ("service", 80), "client": ("caller", 1), "headers": [(b"content-type", b"application/json")],
         }  # fmt: skip
         await app(scope, receive, send)
         engines["reviews"].hold.set()
         assert (await held).status_code == 200
-    assert sent[0]["status"] == 429
+    assert sent[0]["status"] == status
     assert b"retry-after" in dict(sent[0]["headers"])

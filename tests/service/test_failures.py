@@ -200,6 +200,23 @@ async def test_sigterm_lets_requests_in_flight_finish_and_exits_0(tiny_models: P
         assert not engine.is_running()
 
 
+async def test_requests_that_do_not_finish_within_the_limit_of_a_shutdown_are_answered_and_not_cut(
+    tiny_models: Path,
+) -> None:
+    with serving(tiny_models, "--hang-seconds", "600", "--shutdown-seconds", "1") as running:
+        running.wait_ready()
+        engine = running.engines()["reviews"]
+        engine.suspend()
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+            held = asyncio.create_task(client.post("/classify", json={"inputs": "好"}))
+            await in_flight(client, 1)
+            running.process.send_signal(signal.SIGTERM)
+            # The API process ends by its own limit; were it the parent's, the connection would break.
+            assert (await held).status_code == 503
+            engine.resume()
+        assert await asyncio.to_thread(running.process.wait, 30) == 0
+
+
 def start(*flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.cli", "--port", "0", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

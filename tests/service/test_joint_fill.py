@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model_build.bundle import open_bundle
 from service.engine.messages import Item, MaskOutput
 from service.fill_mask import sequence, widened, written
-from service.joint_fill import Blank, Tokens, beam_search, score_targets
+from service.joint_fill import Blank, Tokens, beam_search, beginnings_of, score_targets
 from service.schemas import TextInput
 from service.tokenization import NativeTokenizer
 from tests.service.conftest import Service
@@ -31,12 +31,13 @@ def made_up(item: Item) -> np.ndarray:
     return np.asarray(weights / weights.sum())
 
 
-async def ask(blanks: list[int], items: list[Item]) -> list[MaskOutput]:
+async def ask(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
     answers = []
-    for item in items:
+    for _, item in questions:
         scores = made_up(item)
         best = np.argsort(-scores)
         answers.append(MaskOutput(best.tolist(), scores[best].tolist(), scores[item.target_ids].tolist()))
+    assert len(answers) == count
     return answers
 
 
@@ -89,25 +90,121 @@ def test_a_narrow_beam_finds_fewer_but_scores_them_the_same(blank: Blank, width:
 def test_targets_are_scored_by_the_chain_rule_and_questions_are_shared(blank: Blank, data: st.DataObject) -> None:
     one = st.tuples(*[st.integers(1, VOCABULARY - 1)] * len(blank.columns))
     targets: Sequence[Tokens] = data.draw(st.lists(one, min_size=1, max_size=10, unique=True))
-    asked: list[Item] = []
+    asked: list[int] = []
 
-    async def counted(blanks: list[int], items: list[Item]) -> list[MaskOutput]:
-        asked.extend(items)
-        return await ask(blanks, items)
+    async def counted(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
+        asked.append(count)
+        return await ask(count, questions)
 
-    (fillings,) = asyncio.run(score_targets([blank], [targets], counted))
-    assert [filling.tokens for filling in fillings] == targets
-    assert [filling.score for filling in fillings] == pytest.approx([by_chain_rule(blank, each) for each in targets])
+    (fillings,) = asyncio.run(score_targets([blank], {len(blank.columns): beginnings_of(targets)}, counted))
+    assert fillings.keys() == set(targets)
+    for target in targets:
+        assert fillings[target].tokens == target
+        assert fillings[target].score == pytest.approx(by_chain_rule(blank, target))
     beginnings = {target[:place] for target in targets for place in range(len(blank.columns))}
-    assert len(asked) == len(beginnings)
+    assert sum(asked) == len(beginnings)
+
+
+def test_targets_of_several_lengths_are_scored_each_in_its_own_blank() -> None:
+    given = [Blank([4, *[3] * masks, 5], [0] * (masks + 2), list(range(1, masks + 1))) for masks in (1, 2, 1)]
+    targets = {1: beginnings_of([(4,), (6,)]), 2: beginnings_of([(4, 5), (4, 6), (5, 5)])}
+    found = asyncio.run(score_targets(given, targets, ask))
+    assert [list(each) for each in found] == [[(4,), (6,)], [(4, 5), (4, 6), (5, 5)], [(4,), (6,)]]
+    for blank, fillings in zip(given, found, strict=True):
+        for tokens, filling in fillings.items():
+            assert filling.score == pytest.approx(by_chain_rule(blank, tokens))
 
 
 def test_a_probability_of_zero_is_the_worst_and_no_error() -> None:
-    async def hopeless(blanks: list[int], items: list[Item]) -> list[MaskOutput]:
-        return [MaskOutput([5, 6], [1.0, 0.0], []) for _ in items]
+    async def hopeless(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
+        return [MaskOutput([5, 6], [1.0, 0.0], []) for _ in questions]
 
     (fillings,) = asyncio.run(beam_search([Blank([3], [0], [0])], 2, set(), hopeless))
     assert [filling.score for filling in fillings] == [1.0, 0.0]
+
+
+class Read(list[float]):
+    """A list that counts how many of its elements have been looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[float]:
+        for each in super().__iter__():
+            Read.looks += 1
+            yield each
+
+
+def test_of_the_candidates_only_those_are_looked_at_that_may_come_into_the_beam() -> None:
+    Read.looks = 0
+    rows, columns, width, known = 3, 3, 20, 1000
+
+    async def many(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
+        scores = [0.5 / place for place in range(1, known + 1)]
+        return [MaskOutput(list(range(known)), Read(scores), []) for _ in questions]  # type: ignore[arg-type]
+
+    blank = Blank([3] * columns, [0] * columns, list(range(columns)))
+    assert [len(beam) for beam in asyncio.run(beam_search([blank] * rows, width, {0}, many))] == [width] * rows
+    # One look ahead for each filling of the beam, one for each way taken, and the special token.
+    assert Read.looks <= rows * columns * 3 * (width + 1)
+
+
+class Cut(tuple[int, ...]):
+    """A target that counts how often its beginning is taken."""
+
+    cuts = 0
+
+    def __getitem__(self, key: object) -> object:  # type: ignore[override]
+        Cut.cuts += 1
+        return super().__getitem__(key)  # type: ignore[call-overload]
+
+
+def test_the_work_for_targets_grows_with_their_number_and_not_with_its_square() -> None:
+    Cut.cuts = 0
+    targets = [Cut((first, second)) for first in range(100) for second in range(10)]
+    places = beginnings_of(targets)
+    assert [len(place) for place in places] == [1, 100]
+    assert Cut.cuts == 2 * len(targets)
+
+
+@pytest.mark.parametrize("kind", ["beam", "targets"])
+def test_others_get_their_turn_after_every_blank(kind: str) -> None:
+    given, turns = [Blank([3, 3], [0, 0], [0, 1])] * 50, 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        running = asyncio.create_task(others())
+        if kind == "beam":
+            await beam_search(given, 4, {0}, ask)
+        else:
+            await score_targets(given, {2: beginnings_of([(4, 5), (5, 5)])}, ask)
+        running.cancel()
+
+    asyncio.run(main())
+    assert turns >= 2 * len(given)  # each of them has two columns
+
+
+@pytest.mark.parametrize("kind", ["beam", "targets"])
+def test_too_many_questions_are_refused_before_one_is_made(kind: str) -> None:
+    class Refused(Exception):
+        pass
+
+    class Watched(Blank):
+        def asking(self, filled: Tokens, targets: Sequence[int] = ()) -> Item:
+            raise AssertionError("a question was made")
+
+    async def refuse(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
+        raise Refused(count)
+
+    given = [Watched([3, 3], [0, 0], [0, 1])] * 50
+    targets = {2: beginnings_of([(4, 5)])}
+    asking = beam_search(given, 4, {0}, refuse) if kind == "beam" else score_targets(given, targets, refuse)
+    with pytest.raises(Refused, match="50"):
+        asyncio.run(asking)  # type: ignore[arg-type]
 
 
 def test_tokens_are_written_as_people_write_them() -> None:
@@ -204,6 +301,8 @@ def test_targets_of_several_tokens_are_scored_as_a_whole(service: Service, oracl
         ({"text": "[MASK]好[MASK]+", "strategy": "joint"}, 422, "must have one [MASK]+"),
         ({"text": "[MASK]", "strategy": "joint", "span": 9}, 422, "at most 8 tokens"),
         ({"text": "[MASK]", "span": 2}, 422, 'needs "strategy": "joint"'),
+        ({"text": "好[MASK]+天"}, 422, 'inputs[0] has a [MASK]+, which needs "strategy": "joint"'),
+        ({"text": "[MASK]", "targets": ["好", "好" * 9]}, 422, "targets[1] has 9 tokens; at most 8 are allowed."),
         ({"text": "[MASK]", "strategy": "joint", "targets": ["好"]}, 422, "has targets"),
         ({"text": f"[MASK]{'好' * 200}[MASK]", "strategy": "joint"}, 422, "too far apart"),
         ({"inputs": ["[MASK]"] * 20, "strategy": "joint", "span": 8, "top_k": 25}, 413, "more than 2048 texts"),

@@ -330,6 +330,27 @@ async def test_errors_before_any_route_have_the_form_of_the_protocol_too(local: 
     assert "code" in (await local.get("/v2nd")).json()
 
 
+async def test_priority_under_v2_may_be_a_number_as_triton_has_it(tmp_path: Path) -> None:
+    app, engines = application(tmp_path, {"reviews": "classify"})
+    got: list[str] = []
+    answered = engines["reviews"].infer
+
+    async def infer(items: object, deadline: float | None = None, priority: str = "interactive") -> object:
+        got.append(priority)
+        return await answered(items, deadline, priority)  # type: ignore[arg-type]
+
+    engines["reviews"].infer = infer  # type: ignore[method-assign, assignment]
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["今天"]}
+    async with client_of(app) as client:
+        for priority in (0, 1, 2, "batch"):
+            sent = {"inputs": [tensor], "parameters": {"priority": priority}}
+            answer: httpx.Response = await client.post(INFER, json=sent)
+            assert answer.status_code == 200, answer.text
+        refused = await client.post(INFER, json={"inputs": [tensor], "parameters": {"priority": True}})
+        assert refused.status_code == 422
+    assert got == ["interactive", "interactive", "batch", "batch"]
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["[MASK]", "", "\ud800", "BYTES"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "x"]), inner, max_size=2),

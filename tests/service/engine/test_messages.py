@@ -32,11 +32,11 @@ TO_API = [
     Failed(8, "deadline_exceeded", "到期。"),
     BatchDone(3, 30, 40, 0.5, 2, 20),
     Started([7, 8]),
-    Alive(),
+    Alive(2, 20),
 ]
 TO_ENGINE = [
     Infer(1, [Item([1, 5, 2], [0, 0, 0], [1], [4])], 12.5),
-    Infer(2, [Item([1, 2], [0, 0])], None, "batch"),
+    Infer(2, [Item([1, 2], [0, 0])], None, "batch", 2.5),
     Cancel(1),
     Probe(2.5),
 ]

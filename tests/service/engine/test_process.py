@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from model_build.bundle import BundleError, open_bundle
+from service import restarts
 from service.engine.batching import BatchingOptions
 from service.engine.client import EngineFailed, EngineLink
 from service.engine.messages import BatchDone, Item
@@ -180,6 +181,26 @@ async def test_an_engine_that_ends_again_and_again_is_given_up(tiny_models: Path
         await asyncio.wait_for(restarted.wait(), 60)
         assert supervisor.pid
         os.kill(supervisor.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(given_up, 60) == "the engine of reviews has failed 2 times in a row."
+
+
+async def test_the_time_to_warm_up_is_no_service_and_does_not_keep_hope_alive(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"), watching=Watching(max_restarts=1))
+    loop = asyncio.get_running_loop()
+    began, given_up = loop.time(), loop.create_future()
+    async with engine_of(supervisor):
+        # Every start takes longer than what counts as long service.
+        monkeypatch.setattr(restarts, "STABLE_SECONDS", (loop.time() - began) / 4)
+
+        def end(running: Running | None) -> None:
+            if running and supervisor.pid:
+                os.kill(supervisor.pid, signal.SIGKILL)
+
+        supervisor.on_hopeless = given_up.set_result
+        supervisor.on_change = end
+        end(supervisor.running)
         assert await asyncio.wait_for(given_up, 60) == "the engine of reviews has failed 2 times in a row."
 
 

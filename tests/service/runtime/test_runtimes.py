@@ -76,6 +76,16 @@ def test_inputs_that_are_not_the_graphs_are_refused(bundle: Bundle, name: Runtim
             runtime.run(bad)
 
 
+def test_a_forward_pass_that_fails_in_onnx_runtime_is_an_error_that_the_engine_knows(tiny_models: Path) -> None:
+    needs("onnxruntime")
+    options = RuntimeOptions(runtime="onnxruntime", cpu_threads=1)
+    runtime = load_runtime(open_bundle(tiny_models / "reviews" / "1"), options)
+    ids = np.full((1, 3), 5)
+    with pytest.raises(RuntimeError, match="ONNX Runtime: "):
+        runtime.run({"input_ids": ids + 10**6, "token_type_ids": np.zeros_like(ids)})
+    assert runtime.run({"input_ids": ids, "token_type_ids": np.zeros_like(ids)})["logits"].shape == (1, 3)
+
+
 def test_bf16_answers_are_near_those_of_fp32(tiny_models: Path) -> None:
     needs("openvino")
     bundle = open_bundle(tiny_models / "reviews" / "1")

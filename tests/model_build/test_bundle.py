@@ -1,0 +1,70 @@
+"""Whatever is wrong with a directory, it is refused in one sentence, and no other bundle suffers from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model_build.bundle import BundleError, GraphFile, Manifest, open_bundle, read_repository
+
+MANIFEST = Manifest(name="good", version="1", task="classify", max_length=8, graphs={}, inputs=[], outputs=[])
+LONG = "x" * 300  # more than a file name may have
+
+
+def write(directory: Path, manifest: Manifest) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "bundle.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    (directory / "vocab.txt").write_text("[PAD]", encoding="utf-8")
+    return directory
+
+
+def export(directory: Path, files: dict[str, bytes]) -> Path:
+    directory.mkdir(parents=True)
+    for name in ("model.pdmodel", "model.pdiparams", "vocab.txt"):
+        (directory / name).write_bytes(b"x")
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"config.json": b"{"}, "config.json: the document: Invalid JSON"),
+        ({"config.json": b"[]"}, "config.json: the document: Input should be an object"),
+        ({"config.json": b"\xff"}, "config.json: not UTF-8 at byte 0"),
+        ({"config.json": json.dumps({"id2label": {"one": "a"}}).encode()}, "config.json: id2label.one"),
+        ({"config.json": json.dumps({"id2label": ["a", "b"]}).encode()}, "config.json: id2label: "),
+        ({"model_config.json": b'{"max_position_embeddings": "many"}'}, "model_config.json: max_position_embeddings: "),
+        ({"labels.txt": b"\xb2\xee"}, "labels.txt: not UTF-8 at byte 0"),
+    ],
+)
+def test_a_broken_export_is_refused_and_what_is_good_beside_it_is_found(
+    tmp_path: Path, files: dict[str, bytes], sentence: str
+) -> None:
+    export(tmp_path / "broken", files)
+    write(tmp_path / "good" / "1", MANIFEST)
+    bundles, refused = read_repository(tmp_path)
+    assert [bundle.manifest.name for bundle in bundles] == ["good"]
+    assert refused.keys() == {"broken"}
+    assert sentence in refused["broken"]
+
+
+def test_an_error_of_the_file_system_is_a_refusal_too(tmp_path: Path) -> None:
+    graphs = {"onnx": GraphFile(path="model.onnx", sha256={LONG: "0"})}
+    with pytest.raises(BundleError, match="cannot be read: File name too long"):
+        open_bundle(write(tmp_path / "1", MANIFEST.model_copy(update={"graphs": graphs})))
+
+
+def test_the_configuration_of_an_export_is_kept_whole(tmp_path: Path) -> None:
+    config = {"hidden_size": 24, "max_position_embeddings": 2048, "vocab_size": 40, "id2label": {"1": "b", "0": "a"}}
+    manifest = open_bundle(export(tmp_path / "export", {"config.json": json.dumps(config).encode()})).manifest
+    assert (manifest.max_length, manifest.labels) == (512, ["a", "b"])
+    assert json.loads(json.dumps(manifest.architecture)) == config
+
+
+def test_a_version_of_digits_that_are_no_number_is_still_a_version(tmp_path: Path) -> None:
+    for version in ("1", "²"):
+        write(tmp_path / "good" / version, MANIFEST.model_copy(update={"version": version}))
+    (bundle,), refused = read_repository(tmp_path)
+    assert (bundle.manifest.version, refused) == ("1", {})

@@ -1,0 +1,255 @@
+"""The engine's loop over real sockets, with a graph that the test holds up: what is read, what is run, what is said."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+
+from model_build.bundle import open_bundle
+from service.engine import process
+from service.engine.batching import Batcher
+from service.engine.client import EngineLink
+from service.engine.messages import (
+    Alive,
+    Answer,
+    Cancel,
+    FrameReader,
+    Infer,
+    Item,
+    Output,
+    Probe,
+    Ready,
+    ToApi,
+    ToEngine,
+    frame,
+)
+from service.engine.process import Engine
+from service.engine.tensors import Tensors
+from tests.service.stand_in import LABELS, application, client_of, write_bundle
+
+Message = TypeVar("Message")
+TEXT = Item([1, 9, 2], [0] * 3)
+FIRST, DROPPED, LAST = 5, 6, 7  # tokens by which the graph's runs are told apart
+
+
+class HeldGraph:
+    """A runtime whose forward passes begin, say so, and wait to be let go; `seen` has the second token of each row."""
+
+    backend = "held"
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.runs = 0
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self.go.set()
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.runs += 1
+        ids = inputs["input_ids"]
+        self.seen += ids[:, 1].tolist() if ids.shape[1] > 1 else []
+        self.begun.set()
+        assert self.go.wait(60)
+        return {"logits": np.zeros((len(ids), len(LABELS)), dtype=np.float32)}
+
+    def close(self) -> None:
+        pass
+
+
+class Client:
+    """One connection to an engine, as blocking calls."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._frames = FrameReader(ToApi)
+        self._heard: deque[object] = deque()
+
+    def say(self, *messages: msgspec.Struct) -> None:
+        self._connection.sendall(b"".join(map(frame, messages)))
+
+    def hears(self, kind: type[Message]) -> Message:
+        """The next message of a kind."""
+        while True:
+            while self._heard:
+                if isinstance(message := self._heard.popleft(), kind):
+                    return message
+            data = self._connection.recv(1 << 20)
+            assert data, "the engine closed the connection"
+            self._heard.extend(self._frames.feed(data))
+
+
+@dataclass
+class Running:
+    """An engine that has warmed up, and its graph."""
+
+    path: Path
+    graph: HeldGraph
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While the block runs a forward pass does, of a request of its own, and nothing is read."""
+        self.graph.begun.clear()
+        self.graph.go.clear()
+        with self.connected() as other:
+            other.say(text(1, FIRST))
+            assert self.graph.begun.wait(60)
+            try:
+                yield
+            finally:
+                self.graph.go.set()
+            other.hears(Answer)
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Client]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened:
+            opened.settimeout(60)
+            opened.connect(str(self.path))
+            yield Client(opened)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Running]:
+    graph = HeldGraph()
+    tensors = Tensors(open_bundle(write_bundle(tmp_path, "classify", "reviews")))
+    made = Engine(graph, tensors, Batcher())
+    made.warm_up()
+    graph.seen.clear()
+    reading, writing = os.pipe()
+    path = tmp_path / "engine"
+    thread = threading.Thread(target=made.serve, args=(path, reading))
+    thread.start()
+    while not path.exists():
+        time.sleep(0.001)
+    try:
+        yield Running(path, graph)
+    finally:
+        graph.go.set()
+        os.write(writing, b".")
+        thread.join(60)
+        os.close(reading)
+        os.close(writing)
+
+
+def text(number: int, token: int, count: int = 1) -> Infer:
+    return Infer(number, [Item([1, token, 2], [0] * 3)] * count)
+
+
+def test_what_was_cancelled_during_a_batch_is_not_run_however_much_stands_before_it(
+    engine: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "READ_BYTES", 64)  # one read does not give all that waits, as with large requests
+    with engine.connected() as client:
+        with engine.busy():
+            client.say(*(text(number, DROPPED) for number in range(40)))
+            client.say(*(Cancel(number) for number in range(40)), text(40, LAST))
+        assert client.hears(Answer).id == 40
+    assert engine.graph.seen == [FIRST, LAST]
+
+
+def test_a_connection_is_heard_no_longer_than_its_turn(engine: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "READ_BYTES", 64)
+    monkeypatch.setattr(process, "MAX_TURN_BYTES", 64)
+    before = engine.graph.runs
+    with engine.connected() as client:
+        with engine.busy():
+            client.say(*(text(number, LAST) for number in range(40)))
+        assert {client.hears(Answer).id for _ in range(40)} == set(range(40))
+    assert engine.graph.runs - before > 10  # a batch after each turn
+
+
+async def test_a_caller_that_gives_up_takes_its_texts_out_of_the_engine(engine: Running) -> None:
+    link = EngineLink()
+    await link.attach(engine.path)
+    with engine.busy():
+        given_up = [asyncio.create_task(link.infer([Item([1, DROPPED, 2], [0] * 3)])) for _ in range(3)]
+        kept = asyncio.create_task(link.infer([Item([1, LAST, 2], [0] * 3)]))
+        await asyncio.sleep(0)
+        for task in given_up:
+            task.cancel()
+        await asyncio.wait(given_up)
+        await asyncio.sleep(0)
+    assert (await kept).outputs
+    assert all(task.cancelled() for task in given_up)
+    assert engine.graph.seen == [FIRST, LAST]
+    await link.detach()
+
+
+def test_the_wait_counts_from_when_a_request_was_sent_and_not_from_when_it_was_read(engine: Running) -> None:
+    with engine.connected() as client:
+        now = time.monotonic()
+        client.say(Infer(1, [TEXT], sent=now - 5.0), Infer(2, [TEXT], sent=now + 3600.0))
+        waits = {answer.id: answer.queue_seconds for answer in (client.hears(Answer), client.hears(Answer))}
+        assert 5.0 <= waits[1] <= 5.0 + time.monotonic() - now
+        assert waits[2] >= 0
+
+
+def test_a_probe_is_answered_with_a_forward_pass_no_older_than_it_asks_for(engine: Running) -> None:
+    with engine.connected() as supervisor:
+        runs = engine.graph.runs
+        supervisor.say(Probe(3600.0))
+        supervisor.hears(Alive)
+        assert engine.graph.runs == runs
+        supervisor.say(Probe(0.0))
+        supervisor.hears(Alive)
+        assert engine.graph.runs == runs + 1
+
+
+def test_an_answer_to_a_probe_says_what_waits_and_in_the_end_that_nothing_does(engine: Running) -> None:
+    with engine.connected() as client:
+        with engine.busy():
+            client.say(text(1, LAST), text(2, LAST, count=2), Probe(3600.0))
+        assert client.hears(Alive) == Alive(3, 9)
+        client.say(Cancel(1), Cancel(2), Probe(3600.0))
+        assert client.hears(Alive) == Alive(0, 0)
+
+
+async def test_deadline_and_priority_of_a_request_over_http_come_to_the_engine(tmp_path: Path) -> None:
+    got: list[Infer] = []
+
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames = FrameReader(ToEngine)
+        writer.write(frame(Ready(len(LABELS), "none", 0.0)))
+        while data := await reader.read(1 << 20):
+            for message in frames.feed(data):
+                if isinstance(message, Infer):
+                    got.append(message)
+                    output = Output(scores=[1.0, 0.0, 0.0])
+                    writer.write(frame(Answer(message.id, [output] * len(message.items), 0.0, 0.0)))
+        writer.close()
+
+    app, _ = application(tmp_path, {"reviews": "classify"}, request_timeout_ms=50_000)
+    link = app.state.models.served["reviews"].engine = EngineLink()
+    server = await asyncio.start_unix_server(engine, str(tmp_path / "engine"))
+    await link.attach(tmp_path / "engine")
+    asked: list[tuple[dict[str, object], str, float]] = [
+        ({}, "interactive", 50.0),
+        ({"priority": "batch", "timeout_ms": 20_000}, "batch", 20.0),
+        ({"priority": "interactive", "timeout_ms": 70_000}, "interactive", 70.0),
+    ]
+    async with client_of(app) as client:
+        for more, priority, seconds in asked:
+            before = time.monotonic()
+            answer: httpx.Response = await client.post("/classify", json={"text": "今天", **more})
+            after = time.monotonic()
+            assert answer.status_code == 200
+            (message,) = got
+            got.clear()
+            assert message.priority == priority
+            assert message.deadline is not None
+            assert before + seconds <= message.deadline <= after + seconds
+            assert message.sent is not None
+            assert before <= message.sent <= after
+    await link.detach()
+    server.close()
