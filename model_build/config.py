@@ -51,6 +51,12 @@ class ErnieConfig:
     """Id of `[PAD]`; positions holding it are not attended to."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (not isinstance(value, int) or value < (0 if field.name.endswith("_id") else 1)):
+                raise ConfigError(f"{field.name} must be a whole number of at least 1 (an id: 0), not {value!r}.")
+        if not self.initializer_range > 0:
+            raise ConfigError(f"initializer_range must be above 0, not {self.initializer_range!r}.")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}."
@@ -71,9 +77,14 @@ class ErnieConfig:
     @classmethod
     def from_json(cls, path: Path) -> ErnieConfig:
         """Reads PaddleNLP's `config.json` (or `model_config.json` of older releases, where `init_args` nests it)."""
-        values = json.loads(path.read_text(encoding="utf-8"))
-        while isinstance(values.get("init_args"), list) and values["init_args"]:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{path} is no JSON in UTF-8: {error}; copy it again.") from error
+        while isinstance(values, dict) and isinstance(values.get("init_args"), list) and values["init_args"]:
             values = values["init_args"][0]
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds no JSON object with the shape of a model.")
         return cls.from_dict(values)
 
 

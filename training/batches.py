@@ -162,7 +162,7 @@ class Batches:
         """
         if start < 0 or threads < 1 or ahead < 1:
             raise ValueError(f"start {start} must be at least 0, threads {threads} and ahead {ahead} at least 1.")
-        return self._iterate(start, stop, threads, ahead)
+        return self._iterate(start, stop, threads, max(ahead, threads))
 
     def _iterate(self, position: int, stop: int | None, threads: int, ahead: int) -> Iterator[Batch]:
         pending: deque[Future[Batch]] = deque()

@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"ernie-train: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("ernie-train: out of memory; for pretraining, lower --micro-tokens or say --recompute.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
         print(f"ernie-train: {error or 'interrupted.'}", file=sys.stderr)
         return 130
@@ -134,15 +137,16 @@ def _overlap_flags(parser: Parser) -> None:
 
 
 def _overlap(arguments: argparse.Namespace) -> None:
-    from training.corpus.indexed import IndexedCorpus
+    from training.corpus.verify import open_with_vocabulary
     from training.overlap import overlapping, overlapping_corpora, read_texts
 
     evaluation = read_texts(arguments.evaluation)
     texts = [path for path in arguments.training if path.is_file()]
     found = set(overlapping([text for path in texts for text in read_texts(path)], evaluation))
-    if corpora := [IndexedCorpus.open(path) for path in arguments.training if not path.is_file()]:
+    if prefixes := [path for path in arguments.training if not path.is_file()]:
         if not arguments.vocab:
-            raise ValueError(f"{corpora[0].prefix} is a corpus of tokens; give its vocabulary with --vocab.")
+            raise ValueError(f"{prefixes[0]} is no text file; give the vocabulary of the corpus with --vocab.")
+        corpora = [open_with_vocabulary(prefix, arguments.vocab) for prefix in prefixes]
         found |= set(overlapping_corpora(corpora, arguments.vocab, evaluation))
     print(f"{len(found)} of {len(evaluation)} evaluation texts stand in the training text")
     for index in sorted(found)[:5]:

@@ -108,9 +108,8 @@ def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> t
     texts["reviews_train"] = ([example.text] for example in reviews["train"])
     files = [_write_clean(output / "text" / f"{name}.txt", documents, evaluation) for name, documents in texts.items()]
     vocab = output / "vocab.txt"
-    if not vocab.is_file():
-        documents = (document for file in files for document in read_documents(file))
-        write_vocabulary(vocab, build_vocabulary(map("\n".join, documents), VOCABULARY))
+    documents = (document for file in files for document in read_documents(file))
+    write_vocabulary(vocab, build_vocabulary(map("\n".join, documents), VOCABULARY))
     corpora = [output / "corpus" / file.stem for file in files]
     for file, corpus in zip(files, corpora, strict=True):
         build_corpus([file], vocab, corpus, CorpusSettings(min_document_length=4))
@@ -118,9 +117,7 @@ def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> t
 
 
 def _write_clean(path: Path, documents: Iterable[Document], evaluation: set[str]) -> Path:
-    """The documents that are no evaluation text, a blank line after each. A file that is there is kept."""
-    if path.is_file():
-        return path
+    """The documents that are no evaluation text, a blank line after each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part, left_out = path.with_suffix(".part"), 0
     with part.open("w", encoding="utf-8") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from model_build.bundle import read_vocabulary
 from model_build.config import VARIANTS, ErnieConfig, variant
 from model_build.ernie import set_sinusoidal_positions
 from model_build.heads import ErnieForPretraining
-from model_build.weights import load_state, read_pdparams, read_pretrained
+from model_build.weights import load_state, read_pdparams, read_pretrained, weights_file
 from training.settings import PretrainSettings, ShapeSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,17 @@ def config_of(start: str) -> ErnieConfig:
         f"--start {start!r} is neither a folder, nor a .pdparams file, nor a published model; those are: "
         f"{', '.join(VARIANTS)}."
     )
+
+
+def identity_of(start: str | None) -> str | None:
+    """What a run starts from, by content where it lies on the disk. Raises WeightsError where it does not."""
+    if start is None or (start in VARIANTS and not Path(start).exists()):
+        return start
+    with weights_file(Path(start)).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return f"sha256 {digest.hexdigest()}"
 
 
 def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None, vocab: Path) -> ErnieConfig:

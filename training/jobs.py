@@ -11,7 +11,7 @@ from typing import Any
 from model_build.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from model_build.weights import read_pdparams
 from training.blend import parse_blend
-from training.corpus.indexed import IndexedCorpus
+from training.corpus.verify import open_with_vocabulary
 from training.datasets.tsv import Example, label_names
 from training.finetune import accuracy, encode, finetune
 from training.overlap import overlapping, overlapping_corpora, read_texts
@@ -25,12 +25,12 @@ PARITY_SENTENCES = 32
 
 def overlap_of(corpora: Sequence[str], vocab: Path, evaluation: Sequence[Path]) -> dict[str, dict[str, int]]:
     """How many texts of each evaluation file stand in the corpora, with a warning where there are any."""
-    opened = [IndexedCorpus.open(prefix) for _, prefix in parse_blend(corpora)]
+    opened = [open_with_vocabulary(Path(prefix), vocab) for _, prefix in parse_blend(corpora)]
     counts: dict[str, dict[str, int]] = {}
     for path in evaluation:
         texts = read_texts(path)
         found = len(overlapping_corpora(opened, vocab, texts))
-        counts[path.name] = {"texts": len(texts), "in_corpora": found}
+        counts[f"{path.absolute().parent.name}/{path.name}"] = {"texts": len(texts), "in_corpora": found}
         if found:
             log.warning("%d of the %d texts of %s stand in the corpora", found, len(texts), path)
     return counts

@@ -29,11 +29,6 @@ def micro_batches(batch: Batch, tokens: int, *, pad_multiple: int = 8) -> list[B
     return pieces
 
 
-def padding_share(batches: list[Batch]) -> float:
-    """Share of the positions of `batches` that are padding."""
-    return 1 - sum(int(each.lengths.sum()) for each in batches) / sum(each.input_ids.size for each in batches)
-
-
 def _rows(batch: Batch, rows: np.ndarray, width: int) -> Batch:
     """The rows `rows` of a batch, cut to `width` columns; positions are counted anew."""
     old_width = batch.input_ids.shape[1]

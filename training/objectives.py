@@ -6,7 +6,7 @@ units; Lan et al., "ALBERT" (arXiv:1909.11942) for sentence order, which took th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,17 +75,16 @@ def accumulate_gradients(
 
 
 @paddle.no_grad()
-def evaluate(model: ErnieForPretraining, batches: Iterable[Batch], group: Group, tokens: int) -> dict[str, float]:
-    """Loss in nats, top-1 and top-5 accuracy over all targets of all processes; the model is left in training mode.
+def evaluate(model: ErnieForPretraining, batch: Batch, group: Group, tokens: int) -> dict[str, float]:
+    """Loss in nats, top-1 and top-5 accuracy over a batch, that of all processes; leaves the model in training mode.
 
     `tokens` is the size of a forward pass; keys are mlm_loss, top1, top5, tokens, sop_loss, sop_accuracy, pairs (the
     last three with sentence order only).
     """
     model.eval()
     sums = np.zeros(7)
-    for batch in batches:
-        for piece in micro_batches(batch, tokens):
-            sums += _scores(model, piece)
+    for piece in micro_batches(batch, tokens):
+        sums += _scores(model, piece)
     model.train()
     count, loss, top1, top5, pairs, sop_loss, right = group.sum(sums)
     figures = {"mlm_loss": loss / count, "top1": top1 / count, "top5": top5 / count, "tokens": count}

@@ -53,12 +53,13 @@ def overlapping_corpora(corpora: Iterable[IndexedCorpus], vocab: Path, evaluatio
     numbers = {mark: number for number, mark in enumerate(dict.fromkeys(marks))}
     number_of = np.array([numbers[mark] for mark in marks], dtype=np.int32)
     meant = number_of != numbers.get("", -1)
-    seen = {mark for corpus in corpora for mark in _documents(corpus, number_of, meant)}
     # Cleaned as the corpus was, if it was built with the default settings.
     cleaned = (clean(text, CorpusSettings.max_repeat, CorpusSettings.plain_width) for text in evaluation)
     encoded = (np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64) for text in cleaned)
     said = [number_of[ids[meant[ids]]].tobytes() for ids in encoded]
-    return [index for index, mark in enumerate(said) if mark and mark in seen]
+    sought = set(said) - {b""}
+    seen = {mark for corpus in corpora for mark in _documents(corpus, number_of, meant) if mark in sought}
+    return [index for index, mark in enumerate(said) if mark in seen]
 
 
 def _documents(corpus: IndexedCorpus, number_of: np.ndarray, meant: np.ndarray) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ carries them between GPUs, Gloo between CPUs.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ class Group:
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
+        self._meetings = 0
 
     @property
     def leads(self) -> bool:
@@ -30,6 +32,7 @@ class Group:
         total = np.asarray(values, dtype=np.float64)
         if self.size == 1:
             return total
+        self._meet()
         tensor = paddle.to_tensor(total)
         paddle.distributed.all_reduce(tensor)
         return tensor.numpy()
@@ -39,11 +42,26 @@ class Group:
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self._meet()
         joined = paddle.concat([paddle.reshape(each, [-1]) for each in gradients])
         paddle.distributed.all_reduce(joined)
         parts = paddle.split(joined, [int(np.prod(each.shape)) for each in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(paddle.reshape(part, gradient.shape), True)
+
+    def _meet(self) -> None:
+        """Waits until every process is here, however long one of them writes a checkpoint: Gloo gives up after 30 s.
+
+        The launcher ends all processes when one of them fails, so nobody waits for ever.
+        """
+        if not paddle.get_device().startswith("cpu"):
+            return
+        store = paddle.base.core.create_or_get_global_tcp_store()
+        self._meetings += 1
+        arrived, pause = store.add("meetings", 1), 1e-4
+        while arrived < self._meetings * self.size:
+            time.sleep(pause)
+            arrived, pause = store.add("meetings", 0), min(2 * pause, 0.05)
 
     def share_weights(self, model: nn.Layer) -> None:
         """Gives every process the weights of the first."""

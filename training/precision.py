@@ -24,6 +24,8 @@ def check(precision: str) -> None:
             f"--precision {precision} needs a GPU: Paddle {paddle.__version__} has no mixed precision on CPUs; "
             "use --precision fp32."
         )
+    if precision == "bf16" and not paddle.amp.is_bfloat16_supported():
+        raise ValueError("--precision bf16 needs a GPU of compute capability 8.0 or above; use fp16 or fp32.")
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
@@ -71,7 +73,8 @@ class LossScale:
         if self.bad_steps >= most_bad_steps:
             raise DivergedError(
                 f"the gradients of {self.bad_steps} steps in a row were infinite or not a number (loss scale "
-                f"{self.value:g}); go back to an earlier checkpoint with a lower --learning-rate, or a longer warm-up."
+                f"{self.value:g}); begin again from an earlier checkpoint: --start OUTPUT/checkpoints/step-…, another "
+                "--output, and a lower --learning-rate or a longer warm-up."
             )
 
     def state(self) -> dict[str, float]:

@@ -11,9 +11,11 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
+import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,10 @@ from training import parallel, precision
 from training.batches import Batch
 from training.blend import parse_blend
 from training.checkpoints import Checkpoints
+from training.corpus.output import naming
 from training.datasets.pretraining import PretrainingData, open_data
 from training.fillings import Filling, fillings
-from training.initial_weights import initial_model
+from training.initial_weights import identity_of, initial_model
 from training.micro_batches import micro_batches
 from training.objectives import Targets, accumulate_gradients, evaluate, logits
 from training.optimization import (
@@ -94,7 +97,7 @@ def pretrain(job: PretrainJob) -> Checkpoint:
                 # All processes stop after the same step: the flag is added up with the step's other figures.
                 stopping = run.train_step(batch, stop.is_set())
                 last = run.step == settings.steps
-                if last or (how.evaluate_every and run.step % how.evaluate_every == 0 and not stopping):
+                if last or (how.evaluate_every and run.step % how.evaluate_every == 0):
                     run.evaluate()
                 if last or stopping or run.step % how.save_every == 0:
                     run.save()
@@ -135,16 +138,31 @@ class Run:
             self.step, self.samples, self.tokens = saved.step, saved.state["samples"], saved.state["tokens"]
             self.scale.restore(saved.state["loss_scale"])
             log.info("going on after step %d, from %s", self.step, saved.directory)
-        if (steps := self.group.sum([self.step])[0]) != self.step * self.group.size:
+            self._compare_machine(saved.state)
+        if self.step > self.job.settings.steps:
             raise ValueError(
-                f"the processes found different checkpoints ({self.step} here, {steps / self.group.size:g} on the "
+                f"{self.job.output} has {self.step} steps already, more than --steps {self.job.settings.steps}."
+            )
+        steps, squares = self.group.sum([self.step, self.step**2])
+        if squares * self.group.size != steps**2:  # the mean of squares is the square of the mean: all are equal
+            raise ValueError(
+                f"the processes found different checkpoints (step {self.step} here, {steps / self.group.size:g} on the "
                 f"average); {self.job.output} must be one folder that all machines share."
             )
         if self.group.leads:
             self.log = RunLog(
                 self.job.output, f"Pretraining, {self.job.output.name}", _effective(self.job), self.step,
                 self.job.settings.steps, self.job.how.log_every,
+                [Step(**each) for each in saved.state["unrecorded"]] if saved else [],
             )  # fmt: skip
+
+    def _compare_machine(self, state: Mapping[str, Any]) -> None:
+        """Sums are rounded otherwise by other numbers of threads, and dropout is drawn otherwise by other processes."""
+        now = _machine(self.group)
+        if differing := [f"{name} {state[name]}, now {now[name]}" for name in now if state[name] != now[name]]:
+            log.warning(
+                "the run began with %s: it goes on with the same data, but not with the same bits", ", ".join(differing)
+            )
 
     def train_step(self, batch: Batch, stop: bool = False) -> bool:
         """One optimiser step on this process's share of a batch; whether any process wants to stop."""
@@ -169,6 +187,7 @@ class Run:
         positions = sum(piece.input_ids.size for piece in pieces)
         masked_lm, order, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
         self.tokens += int(tokens)
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
         if self.log:
             figures = Step(
                 masked_lm / targets.tokens,
@@ -176,7 +195,6 @@ class Run:
                 rate, norm, int(tokens), int(positions), settings.batch_size,
             )  # fmt: skip
             self.log.add(figures, tokens=self.tokens, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
-        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
         return bool(stops)
 
     def _learning_rate(self) -> float:
@@ -195,7 +213,7 @@ class Run:
         figures = {
             f"{level}/{name}": value
             for level, batches in self.data.validation.items()
-            for name, value in evaluate(self.model, [batches.at(0)], self.group, self.job.settings.micro_tokens).items()
+            for name, value in evaluate(self.model, batches.at(0), self.group, self.job.settings.micro_tokens).items()
         }
         if self.log:
             self.log.evaluated(figures, self._fillings())
@@ -217,7 +235,13 @@ class Run:
         """A checkpoint of this step, by the leading process; the others wait for it."""
         paused = self.log.pause() if self.log else 0.0
         if self.group.leads:
-            state = {"samples": self.samples, "tokens": self.tokens, "loss_scale": self.scale.state()}
+            state = {
+                "samples": self.samples,
+                "tokens": self.tokens,
+                "loss_scale": self.scale.state(),
+                "unrecorded": [dataclasses.asdict(each) for each in self.log.unrecorded] if self.log else [],
+                **_machine(self.group),
+            }
             self.checkpoints.save(self.step, state, self._write)
         self.group.sum([0.0])
         if self.log:
@@ -248,9 +272,18 @@ class Run:
         """Writes `output/model` with the figures of the last evaluation."""
         about = self._about(self.log.evaluations() if self.log else [])
         if self.group.leads:
-            save_checkpoint(self.job.output / "model", about, self.model, self.job.vocab, self.data.sentences)
+            model = self.job.output / "model"
+            with naming(model):
+                for leftover in self.job.output.glob(f".{model.name}-*"):  # of a run killed at this very place
+                    shutil.rmtree(leftover)
+                save_checkpoint(model, about, self.model, self.job.vocab, self.data.sentences)
         self.group.sum([0.0])
         return about
+
+
+def _machine(group: Group) -> dict[str, int]:
+    """What the last bits depend on beside the run itself."""
+    return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
@@ -264,12 +297,14 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
 def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group) -> Checkpoints:
     """The run's checkpoints. The leading process is first: it makes the folder."""
     settings = dataclasses.asdict(job.settings)
-    # More steps of the same run are no other run.
-    del settings["steps"]
+    # More steps are the same run if the learning rate goes the same way.
+    for name in ("steps", "warmup_steps", "decay_steps"):
+        del settings[name]
+    settings |= {"warmup_steps": job.settings.last_warmup_step, "decay_steps": job.settings.last_decay_step}
     identity = {
         "settings": settings,
         "config": job.config.to_dict(),
-        "start": job.start,
+        "start": identity_of(job.start),
         **data.description,
         "versions": {"paddle": paddle.__version__, "native": native.version()},
     }
@@ -294,7 +329,7 @@ def _effective(job: PretrainJob) -> dict[str, Any]:
         "warmup_steps": job.settings.last_warmup_step,
         "decay_steps": job.settings.last_decay_step,
         **dataclasses.asdict(job.how),
-        **job.config.to_dict(),
+        **{name: value for name, value in job.config.to_dict().items() if "dropout" not in name},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -77,7 +78,9 @@ class Records:
     def close(self) -> None:
         """Closes the file; the next `append` opens it again."""
         if self._file is not None:
-            self._file.close()
+            # What could not be written has been told by `append`; closing tries it once more.
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
 
 

@@ -39,8 +39,8 @@ class Chart:
 CHARTS = (
     Chart("Loss", "loss", ("loss",)),
     Chart("Masked-LM loss", "mlm", ("mlm_loss",)),
-    Chart("Sentence-order loss", "sop", ("sentence_order_loss",)),
-    Chart("Validation: right at the first guess", points=("top1", "sentence_order_accuracy")),
+    Chart("Sentence-order loss", "sop", ("sop_loss",)),
+    Chart("Validation: right at the first guess", points=("top1", "sop_accuracy")),
     Chart("Learning rate", "learning_rate", from_zero=True, smooth=False),
     Chart("Gradient norm", "gradient_norm", logarithmic=True),
     Chart("Tokens per second", "tokens_per_second", from_zero=True),
@@ -280,7 +280,7 @@ def _names(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _group(name: str) -> str:
-    """ "word" for "word/top1", "sentence_order" for "sentence_order_accuracy" """
+    """ "word" for "word/top1", "sop" for "sop_accuracy" """
     return name.rpartition("/" if "/" in name else "_")[0]
 
 

@@ -60,7 +60,8 @@ class RunLog:
     step: int
     steps: int
     every: int
-    _recent: list[Step] = field(default_factory=list)
+    unrecorded: list[Step] = field(default_factory=list)
+    """the steps since the last record; a checkpoint keeps them, so that a killed run writes the same records"""
 
     def __post_init__(self) -> None:
         self._records = Records(self.output / "records.jsonl")
@@ -76,7 +77,7 @@ class RunLog:
     def add(self, step: Step, *, tokens: int, skipped_steps: int, loss_scale: float) -> None:
         """Counts one step, and writes a record when it is due; the other figures are those of the whole run."""
         self.step += 1
-        self._recent.append(step)
+        self.unrecorded.append(step)
         if self.step % self.every == 0 or self.step == self.steps:
             record = self._record() | {"tokens": tokens, "skipped_steps": skipped_steps, "loss_scale": loss_scale}
             self._records.append(record)
@@ -95,8 +96,8 @@ class RunLog:
 
     def _record(self) -> dict[str, Any]:
         """The steps since the last record; evaluations and checkpoints in between are not counted as time."""
-        steps, seconds = self._recent, time.monotonic() - self._since
-        self._recent, self._since = [], time.monotonic()
+        steps, seconds = self.unrecorded, time.monotonic() - self._since
+        self.unrecorded, self._since = [], time.monotonic()
         tokens, positions, samples = (
             sum(getattr(each, name) for each in steps) for name in ("tokens", "positions", "samples")
         )

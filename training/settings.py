@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 class PretrainSettings:
     """What a pretraining run does; the same settings, corpora, vocabulary and start give the same weights."""
 
-    steps: Annotated[int, "optimiser steps; a later run may ask for more and goes on"] = 100_000
+    steps: Annotated[int, "optimiser steps; a later run may ask for more, and say --decay-steps as it was"] = 100_000
     batch_size: Annotated[int, "samples a step, of all processes together"] = 256
     max_seq_length: Annotated[int, "tokens a sample, special tokens included"] = 512
     short_seq_prob: Annotated[float, "share of samples that are cut short at random"] = 0.1
@@ -29,7 +30,7 @@ class PretrainSettings:
     ] = 16_384
     learning_rate: Annotated[float, "peak learning rate"] = 1e-4
     min_learning_rate: Annotated[float, "learning rate at the end of the decay and after it"] = 1e-5
-    warmup_steps: Annotated[int, "steps from 0 to the peak; 0 is a hundredth of all"] = 0
+    warmup_steps: Annotated[int, "steps from 0 to the peak; 0 is a hundredth of the decay's"] = 0
     decay_steps: Annotated[int, "step at which the linear decay ends; 0 is the last one"] = 0
     weight_decay: Annotated[float, "decoupled weight decay; biases and norms are left out"] = 0.01
     beta2: Annotated[float, "AdamW's decay of the squared gradients"] = 0.999
@@ -50,7 +51,9 @@ class PretrainSettings:
             raise ValueError(f"--masked-lm-prob must lie between 0 and 1, not at {self.masked_lm_prob}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"--dropout must be 0 or more and below 1, not {self.dropout}.")
-        if not 0 <= self.min_learning_rate <= self.learning_rate:
+        if not 0 <= self.weight_decay < 1 or not 0 <= self.beta2 < 1 or not 0 <= self.clip_norm < math.inf:
+            raise ValueError("--weight-decay and --beta2 must be 0 or more and below 1, --clip-norm 0 or more.")
+        if not 0 <= self.min_learning_rate <= self.learning_rate < math.inf:
             raise ValueError(
                 f"--min-learning-rate {self.min_learning_rate} must lie between 0 and --learning-rate "
                 f"{self.learning_rate}."
@@ -121,7 +124,7 @@ class PretrainRunSettings:
     evaluation_samples: Annotated[int, "samples of the validation split to evaluate on, at most"] = 1024
     save_every: Annotated[int, "steps between two checkpoints; one is written at the end, too"] = 1000
     keep: Annotated[int, "latest checkpoints to keep"] = 2
-    milestone_every: Annotated[int, "checkpoints of these steps are kept for ever; 0 is none"] = 0
+    milestone_every: Annotated[int, "of the checkpoints, those at multiples of it are kept for ever; 0 is none"] = 0
     most_bad_steps: Annotated[int, "steps in a row whose gradients are not finite before the run stops"] = 20
     resume: Annotated[bool, "go on from the latest checkpoint in --output; otherwise refuse where there is one"] = True
 

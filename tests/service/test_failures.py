@@ -43,7 +43,8 @@ async def test_killing_an_engine_costs_the_batch_it_was_running_and_nothing_else
 ) -> None:
     for directory in (slow_models / "slow", tiny_models / "characters"):
         (tmp_path / directory.name).symlink_to(directory)
-    with serving(tmp_path, "--max-batch-tokens", "4096") as running:
+    # A slow machine needs longer than the default for all of them.
+    with serving(tmp_path, "--max-batch-tokens", "4096", "--request-timeout-ms", "120000") as running:
         running.wait_ready()
         async with httpx.AsyncClient(base_url=running.url, timeout=120) as client:
             over = asyncio.Event()

@@ -53,7 +53,7 @@ def test_the_demo_command_goes_from_text_to_two_verified_bundles(
     assert figures["word/tokens"] > 0
     assert 0 <= figures["character/top1"] <= figures["character/top5"] <= 1
     overlap = bundles["masked-lm"].manifest.provenance["overlap"]
-    assert overlap == {name: {"texts": 40, "in_corpora": 0} for name in ("dev.tsv", "test.tsv")}
+    assert overlap == {f"chnsenticorp/{name}.tsv": {"texts": 40, "in_corpora": 0} for name in ("dev", "test")}
     assert bundles["sentiment"].manifest.labels == ["negative", "positive"]
     evaluation = bundles["sentiment"].manifest.evaluation
     assert evaluation["test"]["examples"] == 40
@@ -118,7 +118,7 @@ def test_overlap_reads_corpora_too(data: Path, tmp_path: Path, capsys: pytest.Ca
     assert cli.main([*command, "--vocab", vocab]) == 0
     assert "1 of 2 evaluation texts stand in the training text" in capsys.readouterr().out
     assert cli.main(command) == 2
-    assert "is a corpus of tokens; give its vocabulary with --vocab" in capsys.readouterr().err
+    assert "is no text file; give the vocabulary of the corpus with --vocab" in capsys.readouterr().err
 
 
 def test_overlap_prints_the_count(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,8 @@ def test_fifty_losses_equal_those_of_paddlenlp_trained_on_the_same_batches(
     pretrain(job)
     ours = Records(tmp_path / "run" / "records.jsonl").read()
 
-    # PaddleNLP's ERNIE 1.0 script: LinearAnnealingWithWarmupDecay, AdamW, ClipGradByGlobalNorm, its own criterion.
+    # As PaddleNLP's ERNIE 1.0 script: AdamW, ClipGradByGlobalNorm, its own criterion. The learning rate is ours on both
+    # sides: theirs (LinearAnnealingWithWarmupDecay) lags one step behind and begins with a step of rate 0.
     settings = job.settings
     criterion = ErniePretrainingCriterion(with_nsp_loss=True)
     decay = [each.name for name, each in model.named_parameters() if not any(nd in name for nd in ("bias", "norm"))]

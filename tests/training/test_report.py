@@ -75,9 +75,9 @@ def a_record(step: int, **more: Any) -> dict[str, Any]:
 
 RECORDS = [a_record(step) for step in range(10, 310, 10)]
 EVALUATIONS = [
-    {"step": 100, "word/mlm_loss": 7.5, "word/top1": 0.25, "word/top5": 0.5, "sentence_order_accuracy": 0.625},
-    {"step": 200, "word/mlm_loss": 6.25, "word/top1": 0.375, "word/top5": 0.4375, "sentence_order_accuracy": 0.75},
-    {"step": 1300, "word/mlm_loss": 6.5, "word/top1": 0.3125, "word/top5": 0.5, "sentence_order_accuracy": 0.6875},
+    {"step": 100, "word/mlm_loss": 7.5, "word/top1": 0.25, "word/top5": 0.5, "sop_accuracy": 0.625},
+    {"step": 200, "word/mlm_loss": 6.25, "word/top1": 0.375, "word/top5": 0.4375, "sop_accuracy": 0.75},
+    {"step": 1300, "word/mlm_loss": 6.5, "word/top1": 0.3125, "word/top5": 0.5, "sop_accuracy": 0.6875},
 ]
 FILLINGS = [
     Filling(
@@ -171,7 +171,7 @@ def test_every_evaluation_is_in_the_table_with_the_best_marked(page: Page) -> No
     }
     assert [step for step, _ in rows] == ["1,300", "200", "100"]
     assert re.findall(r"<th[^>]*>([^<]*)</th>", table[: table.index("</thead>")]) == [
-        *("step", "word", "sentence order"),
+        *("step", "word", "sop"),
         *("mlm loss", "top1", "top5", "accuracy"),
     ]
 
@@ -195,7 +195,7 @@ def test_the_summary_tells_how_far_the_run_is_and_how_good(page: Page, tmp_path:
         "sentence-order loss": ("0.5000", "of the last record"),
         "word mlm loss": ("6.250", "at step 200"),
         "word top1": ("37.5 %", "at step 200"),
-        "sentence order accuracy": ("75.0 %", "at step 200"),
+        "sop accuracy": ("75.0 %", "at step 200"),
     }
     counted = report(tmp_path, records=[a_record(10, tokens=1_234_500, skipped_steps=2)])
     assert "1.234M" in counted.source

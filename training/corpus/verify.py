@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from model_build.bundle import read_vocabulary
 from training.corpus.indexed import ENTITY, INSIDE, CorpusError, IndexedCorpus, with_suffix
 
 BLOCK = 1 << 22
@@ -27,6 +28,23 @@ def read_description(prefix: Path) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise CorpusError(f"{path} is damaged: it holds no JSON object; copy it or make the corpus again.")
     return description
+
+
+def open_with_vocabulary(prefix: Path, vocab: Path) -> IndexedCorpus:
+    """Opens a corpus if its ids are those of the vocabulary; raises CorpusError saying what differs.
+
+    Of a corpus without a `.json`, from another program, nothing is known but its ids, and all of them are read.
+    """
+    corpus = IndexedCorpus.open(prefix)
+    size, made_with = len(read_vocabulary(vocab)), read_description(prefix).get("vocabulary")
+    if not made_with:
+        check_ids(corpus, size)
+    elif made_with["sha256"] != hashlib.sha256(vocab.read_bytes()).hexdigest():
+        raise CorpusError(
+            f"{prefix} was built with another vocabulary, of {made_with['tokens']:,} tokens, than {vocab} with its "
+            f"{size:,}; give --vocab the file it was built with, or build the corpus again."
+        )
+    return corpus
 
 
 def verify_corpus(prefix: Path) -> IndexedCorpus:

@@ -10,12 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model_build.bundle import read_vocabulary
 from model_build.config import ErnieConfig
 from training.batches import Batches, BatchSettings, MaskingVocabulary
 from training.blend import parse_blend
 from training.corpus.indexed import IndexedCorpus
-from training.corpus.verify import check_ids, read_description
+from training.corpus.verify import open_with_vocabulary, read_description
 from training.parallel import Group
 from training.samples import MapSettings, SampleError, Source, describe, open_part
 from training.settings import LEVELS, PretrainSettings, parse_masking
@@ -61,8 +63,8 @@ def open_data(
     """
     tokens = read_vocabulary(vocab)
     pairs = parse_blend(corpora)
-    opened = [_checked(Path(prefix), vocab, len(tokens)) for _, prefix in pairs]
-    _check_lengths(config, settings, len(tokens), vocab)
+    opened = [open_with_vocabulary(Path(prefix), vocab) for _, prefix in pairs]
+    _check_shape(config, settings, tokens, vocab)
     maps = MapSettings(settings.max_seq_length, settings.short_seq_prob, settings.sentence_order, settings.seed)
     train = open_part(opened, settings.split, "train", maps, cache)
     if settings.sentence_order and not any(source.rows["pair"].any() for source in train):
@@ -103,31 +105,25 @@ def open_data(
     )
 
 
-def _checked(prefix: Path, vocab: Path, size: int) -> IndexedCorpus:
-    """The corpus, if its ids are those of the vocabulary."""
-    corpus = IndexedCorpus.open(prefix)
-    made_with = read_description(prefix).get("vocabulary")
-    if not made_with:
-        # Of a corpus of another program nothing is known but its ids.
-        check_ids(corpus, size)
-    elif made_with["sha256"] != hashlib.sha256(vocab.read_bytes()).hexdigest():
-        raise ValueError(
-            f"{prefix} was built with another vocabulary, of {made_with['tokens']:,} tokens, than {vocab} with its "
-            f"{size:,}; give --vocab the file it was built with, or build the corpus again."
-        )
-    return corpus
-
-
-def _check_lengths(config: ErnieConfig, settings: PretrainSettings, size: int, vocab: Path) -> None:
+def _check_shape(config: ErnieConfig, settings: PretrainSettings, tokens: Sequence[str], vocab: Path) -> None:
     if settings.max_seq_length > config.max_position_embeddings:
         raise ValueError(
             f"--max-seq-length {settings.max_seq_length} is longer than the model's table of "
             f"{config.max_position_embeddings} positions; lower it, or take a model with more positions."
         )
-    if size > config.vocab_size:
+    if len(tokens) > config.vocab_size:
         raise ValueError(
-            f"{vocab} has {size:,} tokens, but the model has rows for {config.vocab_size:,}; give the vocabulary that "
-            "the model was made for."
+            f"{vocab} has {len(tokens):,} tokens, but the model has rows for {config.vocab_size:,}; give the "
+            "vocabulary that the model was made for."
+        )
+    if tokens[config.pad_token_id] != "[PAD]":
+        raise ValueError(
+            f"{vocab} has {tokens[config.pad_token_id]} as token {config.pad_token_id}, where the model expects [PAD], "
+            "which it does not attend to; move [PAD] there."
+        )
+    if settings.sentence_order and config.type_vocab_size < 2:
+        raise ValueError(
+            "sentence order needs a model with two token types; this one has one. Say --no-sentence-order."
         )
 
 
@@ -172,6 +168,8 @@ def _description(
     documents = split_documents(len(corpus.documents) - 1, settings.split, "train", str(corpus.prefix))
     files = read_description(corpus.prefix).get("files", {})
     checksums = {name: file["sha256"] for name, file in files.items()}
+    if not checksums:
+        checksums = {"tokens": hashlib.sha256(np.ascontiguousarray(corpus.tokens).view(np.uint8).data).hexdigest()}
     return {**describe(corpus, documents, maps), "weight": str(weight), "checksums": checksums}
 
 

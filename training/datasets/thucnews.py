@@ -21,9 +21,16 @@ def part_of(title: str) -> Part:
 def read_titles(path: Path) -> dict[Part, list[Example]]:
     """All titles by part. Raises ValueError naming file and line for one that is no `label<TAB>title`."""
     parts: dict[Part, list[Example]] = {"train": [], "dev": [], "test": []}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         label, tab, title = line.partition("\t")
         if not (label and tab and title.strip()):
             raise ValueError(f"{path}: line {number} is not a label, a tab and a title.")
         parts[part_of(title)].append(Example(label, title.strip()))
     return parts
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; convert the file.") from error
