@@ -47,17 +47,11 @@ def load_state(model: nn.Layer, state: dict[str, Any], *, new_heads: tuple[str, 
     return [name for name in state if name not in own]
 
 
-def weights_file(path: Path) -> Path:
-    """A `.pdparams` file itself, or `model_state.pdparams` in a folder; raises WeightsError where there is none."""
+def read_pdparams(path: Path) -> dict[str, Any]:
+    """Reads a `.pdparams` file, or `model_state.pdparams` in a folder, as PaddleNLP and `training/` write them."""
     file = path / "model_state.pdparams" if path.is_dir() else path
     if not file.is_file():
         raise WeightsError(f"{file} does not exist; give a .pdparams file or a folder with model_state.pdparams.")
-    return file
-
-
-def read_pdparams(path: Path) -> dict[str, Any]:
-    """Reads the weights of a file or folder, as PaddleNLP and `training/` write them."""
-    file = weights_file(path)
     try:
         state: dict[str, Any] = paddle.load(str(file), return_numpy=True)
     except (EOFError, ValueError, pickle.UnpicklingError) as error:

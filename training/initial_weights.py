@@ -7,13 +7,14 @@ import hashlib
 import logging
 from pathlib import Path
 
+import numpy as np
 import paddle
 
 from model_build.bundle import read_vocabulary
 from model_build.config import VARIANTS, ErnieConfig, variant
 from model_build.ernie import set_sinusoidal_positions
 from model_build.heads import ErnieForPretraining
-from model_build.weights import load_state, read_pdparams, read_pretrained, weights_file
+from model_build.weights import load_state, read_pdparams, read_pretrained
 from training.settings import PretrainSettings, ShapeSettings
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,17 @@ def config_of(start: str) -> ErnieConfig:
 
 
 def identity_of(start: str | None) -> str | None:
-    """What a run starts from, by content where it lies on the disk. Raises WeightsError where it does not."""
+    """What a run starts from, by content where it lies on the disk. Raises WeightsError where it does not.
+
+    The file itself will not do: Paddle writes names into it that depend on what else its process has made.
+    """
     if start is None or (start in VARIANTS and not Path(start).exists()):
         return start
-    with weights_file(Path(start)).open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
+    digest = hashlib.sha256()
+    for name, value in sorted(read_pdparams(Path(start)).items()):
+        array = np.ascontiguousarray(value)
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return f"sha256 {digest.hexdigest()}"
 
 
