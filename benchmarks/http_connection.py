@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+IDLE_SECONDS = 3.0
+"""A connection idle for longer is not used again; the service closes it after 5."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"\r\nx-request-id: *([^\r]*)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
@@ -33,6 +36,7 @@ class HttpConnection:
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname, address.port
+        self._used = 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> Answer:
@@ -48,6 +52,7 @@ class HttpConnection:
             raise
         if _CLOSE.search(head):
             self.close()
+        self._used = time.monotonic()
         found = _REQUEST_ID.search(head)
         return Answer(int(head[9:12]), found.group(1).decode("latin-1") if found else "", body)
 
@@ -58,8 +63,11 @@ class HttpConnection:
         await writer.drain()
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._streams and self._streams[0].at_eof():
+        # One that has been idle for long may be closed by the service at this very moment; the end of it is only seen
+        # when the event loop comes to it.
+        if self._streams and (self._streams[0].at_eof() or time.monotonic() - self._used > IDLE_SECONDS):
             self.close()
+        self._used = time.monotonic()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         return self._streams
