@@ -1,0 +1,45 @@
+"""Shapes that cannot be, and files that describe none, are refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from model_build.config import VARIANTS, ConfigError, ErnieConfig
+from model_build.weights import WeightsError, read_pdparams
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number of at least 1"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number of at least 1"),
+        ({"intermediate_size": -5}, "intermediate_size must be a whole number of at least 1"),
+        ({"vocab_size": "many"}, "vocab_size must be a whole number of at least 1.*'many'"),
+        ({"pad_token_id": -1}, "pad_token_id must be a whole number"),
+        ({"initializer_range": 0.0}, "initializer_range must be above 0"),
+        ({"hidden_size": 100}, "hidden_size 100 is not divisible by num_attention_heads 12"),
+        ({"hidden_act": "tanh"}, "hidden_act must be 'relu' or 'gelu'"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_by_name(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ErnieConfig(**changes)
+
+
+def test_every_published_shape_can_be() -> None:
+    assert all(ErnieConfig.from_dict(config.to_dict()) == config for config in VARIANTS.values())
+
+
+@pytest.mark.parametrize(("content", "message"), [("[1, 2]", "holds no JSON object"), ("{,", "is no JSON in UTF-8")])
+def test_a_config_file_that_is_none_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"{path} {message}"):
+        ErnieConfig.from_json(path)
+
+
+def test_an_empty_file_of_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.pdparams"
+    path.touch()
+    with pytest.raises(WeightsError, match=f"{path} holds no weights"):
+        read_pdparams(path)
