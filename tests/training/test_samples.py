@@ -36,6 +36,7 @@ def test_the_map_is_kept_with_its_description_and_found_again(tmp_path: Path, ca
     first = open_source(corpus, range(300), SETTINGS, tmp_path / "cache")
     written = only_map(tmp_path / "cache").stat().st_mtime_ns
     caplog.set_level(logging.INFO)
+    caplog.clear()
     again = open_source(corpus, range(300), SETTINGS, tmp_path / "cache")
     assert isinstance(again.rows, np.memmap)
     assert not caplog.records  # nothing built, nothing to complain about
