@@ -14,12 +14,14 @@ from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 
 from model_build.config import ErnieConfig
+from model_build.cpu_gradients import GELU, Dropout, LayerNorm, Linear, attention, by_hand, linear
 
 LAYER_NORM_EPSILON = 1e-12
 
 
-def _activation(name: str) -> nn.Layer:
-    return nn.ReLU() if name == "relu" else nn.GELU()
+def activation(name: str) -> nn.Layer:
+    """`relu` or `gelu` as a layer."""
+    return nn.ReLU() if name == "relu" else GELU()
 
 
 class ErnieEmbeddings(nn.Layer):
@@ -33,8 +35,8 @@ class ErnieEmbeddings(nn.Layer):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         if config.use_task_id:
             self.task_type_embeddings = nn.Embedding(config.task_type_vocab_size, config.hidden_size)
-        self.layer_norm = nn.LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layer_norm = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,
@@ -70,16 +72,22 @@ class ErnieAttention(nn.Layer):
         self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.dropout_prob = config.attention_probs_dropout_prob
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = Linear(config.hidden_size, config.hidden_size)
 
     def _heads(self, states: Tensor) -> Tensor:
         return paddle.transpose(paddle.reshape(states, [0, 0, self.num_heads, self.head_dim]), [0, 2, 1, 3])
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
         """hidden [B, S, H], attention_bias [B, 1, 1 or S, S] (0 or -1e4) -> [B, S, H]."""
+        if by_hand(self, hidden):  # what follows below, in fewer passes over memory
+            projections = self.q_proj, self.k_proj, self.v_proj
+            weight = paddle.concat([each.weight for each in projections], axis=1)
+            bias = paddle.concat([each.bias for each in projections])
+            context = attention(linear(hidden, weight, bias), attention_bias, self.num_heads, self.dropout_prob)
+            return self.out_proj(context)
         query, key, value = (
             self._heads(self.q_proj(hidden)),
             self._heads(self.k_proj(hidden)),
@@ -97,12 +105,12 @@ class ErnieLayer(nn.Layer):
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
         self.self_attn = ErnieAttention(config)
-        self.linear1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.linear2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.norm1 = nn.LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
-        self.norm2 = nn.LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
-        self.activation = _activation(config.hidden_act)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.linear1 = Linear(config.hidden_size, config.intermediate_size)
+        self.linear2 = Linear(config.intermediate_size, config.hidden_size)
+        self.norm1 = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.norm2 = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.activation = activation(config.hidden_act)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
         """[B, S, H] -> [B, S, H]."""
@@ -133,7 +141,7 @@ class ErniePooler(nn.Layer):
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, cls_positions: Tensor | None = None) -> Tensor:
         """[B, S, H] -> [B, H]; where rows hold several texts, cls_positions [n] int64 (row * S + column) -> [n, H]."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
-from model_build.ernie import LAYER_NORM_EPSILON, ErnieModel, initialize
+from model_build.cpu_gradients import Dropout, LayerNorm, Linear, by_hand, linear
+from model_build.ernie import LAYER_NORM_EPSILON, ErnieModel, activation, initialize
 
 
 class TiedDecoder(nn.Layer):
@@ -20,6 +20,8 @@ class TiedDecoder(nn.Layer):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, H] -> logits [N, V]."""
+        if by_hand(self, hidden):
+            return linear(hidden, self.weight, self.bias, transpose=True)
         return paddle.matmul(hidden, self.weight, transpose_y=True) + self.bias
 
 
@@ -28,9 +30,9 @@ class MaskedLMHead(nn.Layer):
 
     def __init__(self, config: ErnieConfig, embedding_weight: Tensor) -> None:
         super().__init__()
-        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
-        self.hidden_act = config.hidden_act
-        self.layer_norm = nn.LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.transform = Linear(config.hidden_size, config.hidden_size)
+        self.activation = activation(config.hidden_act)
+        self.layer_norm = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
         self.decoder = TiedDecoder(embedding_weight)
         self.decoder_bias = self.decoder.bias  # the name under which PaddleNLP also stores the bias
 
@@ -38,7 +40,7 @@ class MaskedLMHead(nn.Layer):
         """hidden [B, S, H], mask_positions [N] int64 (row * S + column) -> logits [N, V]; None: [B, S, V]."""
         if mask_positions is not None:
             hidden = paddle.gather(paddle.reshape(hidden, [-1, hidden.shape[-1]]), mask_positions)
-        return self.decoder(self.layer_norm(getattr(F, self.hidden_act)(self.transform(hidden))))
+        return self.decoder(self.layer_norm(self.activation(self.transform(hidden))))
 
 
 class PretrainingHeads(nn.Layer):
@@ -48,7 +50,7 @@ class PretrainingHeads(nn.Layer):
         super().__init__()
         self.predictions = MaskedLMHead(config, embedding_weight)
         if sentence_order:
-            self.seq_relationship = nn.Linear(config.hidden_size, 2)
+            self.seq_relationship = Linear(config.hidden_size, 2)
 
 
 class ErnieForPretraining(nn.Layer):
@@ -108,8 +110,8 @@ class ErnieForSequenceClassification(nn.Layer):
         super().__init__()
         self.config = config
         self.ernie = ErnieModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.classifier = Linear(config.hidden_size, num_labels)
         initialize(self, config)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -124,8 +126,8 @@ class ErnieForTokenClassification(nn.Layer):
         super().__init__()
         self.config = config
         self.ernie = ErnieModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.classifier = Linear(config.hidden_size, num_labels)
         initialize(self, config)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -140,7 +142,7 @@ class ErnieForQuestionAnswering(nn.Layer):
         super().__init__()
         self.config = config
         self.ernie = ErnieModel(config)
-        self.classifier = nn.Linear(config.hidden_size, 2)
+        self.classifier = Linear(config.hidden_size, 2)
         initialize(self, config)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -217,6 +217,8 @@ class Run:
         }
         if self.log:
             self.log.evaluated(figures, self._fillings())
+        self.group.wait()
+        if self.log:
             self.log.go_on(paused)
 
     def _fillings(self, count: int = 10) -> list[Filling]:
@@ -243,7 +245,7 @@ class Run:
                 **_machine(self.group),
             }
             self.checkpoints.save(self.step, state, self._write)
-        self.group.sum([0.0])
+        self.group.wait()
         if self.log:
             self.log.go_on(paused)
 
@@ -277,7 +279,7 @@ class Run:
                 for leftover in self.job.output.glob(f".{model.name}-*"):  # of a run killed at this very place
                     shutil.rmtree(leftover)
                 save_checkpoint(model, about, self.model, self.job.vocab, self.data.sentences)
-        self.group.sum([0.0])
+        self.group.wait()
         return about
 
 
@@ -309,13 +311,13 @@ def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group) -> Check
         "versions": {"paddle": paddle.__version__, "native": native.version()},
     }
     if not group.leads:
-        group.sum([0.0])
+        group.wait()
     opened = Checkpoints(
         job.output / "checkpoints", identity, keep=job.how.keep, milestone_every=job.how.milestone_every,
         writer=group.leads,
     )  # fmt: skip
     if group.leads:
-        group.sum([0.0])
+        group.wait()
     return opened
 
 
