@@ -48,7 +48,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers `unauthorized` itself."""
-        if scope["type"] != "http" or not self._digests or self._is_open(scope["path"]) or self._knows(scope):
+        if scope["type"] != "http" or permits(self._digests, scope):
             await self._app(scope, receive, send)
             return
         scope["state"]["failure"] = "unauthorized"
@@ -56,14 +56,20 @@ class Access:
         response = problem_response(problem, scope, {"WWW-Authenticate": "Bearer"})
         await response(scope, receive, send)
 
-    @staticmethod
-    def _is_open(path: str) -> bool:
-        return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
 
-    def _knows(self, scope: Scope) -> bool:
-        sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, key = sent.partition(b" ")
-        digest = hashlib.sha256(key.strip()).hexdigest()
-        # Every key is compared, each in constant time: how long it takes tells nothing.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == b"bearer" and any(matches)
+def permits(digests: list[str], scope: Scope) -> bool:
+    """Whether the request may be answered: there are no keys, it brings one of them, or its path is open to all."""
+    return not digests or _is_open(scope["path"]) or _knows(digests, scope)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+
+
+def _knows(digests: list[str], scope: Scope) -> bool:
+    sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = sent.partition(b" ")
+    digest = hashlib.sha256(key.strip()).hexdigest()
+    # Every key is compared, each in constant time: how long it takes tells nothing.
+    matches = [hmac.compare_digest(digest, known) for known in digests]
+    return scheme.lower() == b"bearer" and any(matches)

@@ -18,8 +18,9 @@ from service.body import RequestBody
 from service.direct import Direct
 from service.metrics import Metrics
 from service.models import Models
+from service.refusal import Refusal
 from service.settings import Settings
-from service.tracing import Tracing
+from service.tracing import Journal, Tracing
 
 
 def create_app(
@@ -34,6 +35,7 @@ def create_app(
     the API keys. `background` runs for as long as the application does: it tells `app.state.models` what is served.
     """
     metrics = Metrics(bundles)
+    journal = Journal(metrics, settings.log_requests)
     models = Models(bundles, settings, metrics)
     good = list(digests)
 
@@ -72,6 +74,8 @@ def create_app(
     app.state.admit = admit
     app.state.control = None
     app.state.draining = False
+    # With spans every request is to have one, and those are made by FastAPI.
+    app.state.refusal = None if settings.otel else Refusal(models.refusal, good, journal)
     problems.install(app)
     optional = [*([front_page] if settings.page else []), *([admin] if settings.admin else [])]
     for room in (classify, fill_mask, open_inference, status, *optional):
@@ -94,5 +98,5 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(Tracing, metrics=metrics, log_requests=settings.log_requests)
+    app.add_middleware(Tracing, journal=journal)
     return app

@@ -47,7 +47,12 @@ class Metrics:
 
         self.requests = counter("requests", "Requests answered, by status.", ("endpoint", "model", "code"))
         self.failures = counter("request_failures", "Requests answered with a problem, by its code.", ("reason",))
-        self.duration = histogram("request_duration_seconds", "From the request's head to its answer.", SECONDS)
+        self.duration = histogram(
+            # A refusal takes no time; in here, many would make a service that is overloaded look fast.
+            "request_duration_seconds",
+            "From the request's head to its answer, unless that was 429.",
+            SECONDS,
+        )
         self.tokenize = histogram("tokenize_seconds", "Tokenisation of a request.", SECONDS)
         self.queue = histogram("queue_seconds", "From the sending to the engine to the first forward pass.", SECONDS)
         self.inference = histogram("inference_seconds", "One forward pass.", SECONDS)

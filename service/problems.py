@@ -79,21 +79,32 @@ def _shortened(detail: str) -> str:
 
 def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """The document as a response to the request of `scope`; 503 and 429 carry Retry-After in whole seconds."""
+    body, media_type = problem_body(problem, scope)
+    sent = dict(headers or {})
+    if problem.status in (429, 503):
+        sent["Retry-After"] = retry_after(problem)
+    return Response(body, problem.status, sent, media_type)
+
+
+def problem_body(problem: Problem, scope: Scope) -> tuple[bytes, str]:
+    """The document, and its media type."""
+    detail = _shortened(problem.detail)
+    if f"{scope['path']}/".startswith("/v2/"):
+        return msgspec.json.encode({"error": detail}), "application/json"
     document = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": _shortened(problem.detail),
+        "detail": detail,
         "code": problem.code,
         "request_id": scope.get("state", {}).get("request_id"),
     }
-    media_type = "application/problem+json"
-    if f"{scope['path']}/".startswith("/v2/"):
-        document, media_type = {"error": document["detail"]}, "application/json"
-    sent = dict(headers or {})
-    if problem.status in (429, 503):
-        sent["Retry-After"] = str(max(1, problem.retry_after or 1))
-    return Response(msgspec.json.encode(document), problem.status, sent, media_type)
+    return msgspec.json.encode(document), "application/problem+json"
+
+
+def retry_after(problem: Problem) -> str:
+    """What Retry-After says of it: at least a second."""
+    return str(max(1, problem.retry_after or 1))
 
 
 def sentence(error: RequestValidationError) -> Problem:

@@ -1,4 +1,4 @@
-"""What every answer carries (X-Request-ID, Server-Timing) and what is counted of it."""
+"""What every answer carries (X-Request-ID, Server-Timing), and what is counted and logged of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
+from service.problems import STATUS
 
 log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -19,20 +20,18 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 class Tracing:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log_requests: bool = False) -> None:
+    def __init__(self, app: ASGIApp, journal: Journal) -> None:
         self._app = app
-        self._metrics = metrics
-        self._log_requests = log_requests
+        self._journal = journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Keeps the caller's request id where it is plain and short, and makes one otherwise."""
+        """Gives the request its id, and its answer what every answer carries."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         state = scope.setdefault("state", {})
-        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        state["request_id"] = sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        state["request_id"] = request_id(scope)
 
         async def traced(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -44,7 +43,7 @@ class Tracing:
                 headers["Server-Timing"] = ", ".join(
                     f"{name};dur={seconds * 1000:.3f}" for name, seconds in [*parts, ("total", total)]
                 )
-                self._count(scope, state, message["status"], total)
+                self._journal.answered(scope, message["status"], total)
             await send(message)
 
         try:
@@ -52,10 +51,26 @@ class Tracing:
         except Exception:
             # Starlette answers `internal` outside of every middleware; it is counted and named here.
             state["failure"] = "internal"
-            self._count(scope, state, 500, time.perf_counter() - started)
+            self._journal.answered(scope, 500, time.perf_counter() - started)
             raise
 
-    def _count(self, scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
+
+def request_id(scope: Scope) -> str:
+    """The caller's where it is plain and short, a new one otherwise."""
+    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+
+
+class Journal:
+    """Counts what has been answered, and logs it if that is asked for."""
+
+    def __init__(self, metrics: Metrics, log_requests: bool) -> None:
+        self._metrics = metrics
+        self._log_requests = log_requests
+
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """Notes one answer; `scope["state"]` holds the request's id, and its model and failure where it has them."""
+        state = scope["state"]
         if self._log_requests:
             self._log(scope, state, status, seconds)
         if (endpoint := self._metrics.endpoint(scope["path"])) is None:
@@ -63,7 +78,8 @@ class Tracing:
         # A request that named no model of ours counts under none, so that callers cannot make up label values.
         model = str(state.get("model", ""))
         self._metrics.requests.labels(endpoint, model, str(status)).inc()
-        self._metrics.duration.labels(model).observe(seconds)
+        if status != STATUS["overloaded"]:
+            self._metrics.duration.labels(model).observe(seconds)
         if "failure" in state:
             self._metrics.failures.labels(str(state["failure"])).inc()
 

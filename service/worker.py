@@ -88,7 +88,9 @@ def main() -> int:
     app = create_app(settings, digests=configuration.digests, background=follow_parent)
     config = uvicorn.Config(
         app,
-        http=bounded(settings.max_connections, settings.body_seconds),  # type: ignore[arg-type]  # makes protocols
+        http=bounded(  # type: ignore[arg-type]  # makes protocols
+            settings.max_connections, settings.body_seconds, app.state.refusal
+        ),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,

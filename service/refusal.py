@@ -1,0 +1,53 @@
+"""Refusals while there is no place: made as soon as a request's head is there, without the application.
+
+What is refused takes from what is served: the less a refusal costs, the more is answered while too much comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from starlette.types import Scope
+
+from service.access import permits
+from service.problems import Problem, problem_body, retry_after
+from service.tracing import Journal, request_id
+
+
+class Refusal:
+    """Makes the answer 429 that the application would give, as bytes."""
+
+    def __init__(self, reason: Callable[[str], Problem | None], digests: list[str], journal: Journal) -> None:
+        """`reason` says why nothing at a path can be answered now, if that is so; `digests` are those of Access."""
+        self._reason = reason
+        self._digests = digests
+        self._journal = journal
+
+    def __call__(self, scope: Scope, keep_alive: bool, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        """The answer to the request of `scope`, `headers` first; None where the application is to give one.
+
+        So it is for all that has a place, for what wants a key and for what comes from another site's page: those have
+        other answers, or other headers in them.
+        """
+        if scope["method"] != "POST" or (problem := self._reason(scope["path"])) is None:
+            return None
+        if not permits(self._digests, scope) or any(name == b"origin" for name, _ in scope["headers"]):
+            return None
+        started = time.perf_counter()
+        state = scope["state"]
+        state["request_id"], state["failure"] = request_id(scope), problem.code
+        body, media_type = problem_body(problem, scope)
+        seconds = time.perf_counter() - started
+        self._journal.answered(scope, problem.status, seconds)
+        lines = [b"HTTP/1.1 429 Too Many Requests", *(b"%s: %s" % header for header in headers)]
+        lines.append(
+            f"retry-after: {retry_after(problem)}\r\n"
+            f"content-length: {len(body)}\r\n"
+            f"content-type: {media_type}\r\n"
+            f"x-request-id: {state['request_id']}\r\n"
+            f"server-timing: total;dur={seconds * 1000:.3f}".encode("ascii")
+        )
+        if not keep_alive:
+            lines.append(b"connection: close")
+        return b"\r\n".join([*lines, b"", body])
