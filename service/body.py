@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.models import deadline
 from service.problems import Problem, problem_response
+from service.refusal import Reason
 
 # So much of a body lies in the server's buffers anyhow; short ones are read whatever the others do.
 FREE_BYTES = 1 << 16
@@ -27,12 +27,9 @@ class RequestBody:
         max_bytes: int,
         max_reading_bytes: int,
         seconds: float,
-        refusal: Callable[[str], Problem | None],
+        refusal: Reason,
     ) -> None:
-        """A body may have `max_bytes`, all that are being read `max_reading_bytes`, and `seconds` to arrive in.
-
-        `refusal` says why nothing at a path can be answered now, if that is so.
-        """
+        """A body may have `max_bytes`, all that are being read `max_reading_bytes`, and `seconds` to arrive in."""
         self._app = app
         self._max_bytes = max_bytes
         self._max_reading_bytes = max_reading_bytes
@@ -47,8 +44,8 @@ class RequestBody:
             return
         if refused := self._refusal(scope["path"]):
             # Nothing is spent on it, not even reading: what is refused costs what is served as little as can be.
-            # So the model it is for is not known, and it is counted under none.
-            await self._answer(refused, scope, receive, send)
+            problem, scope["state"]["model"] = refused
+            await self._answer(problem, scope, receive, send)
             return
         begun = False
 

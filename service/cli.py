@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import os
 import socket
@@ -37,12 +38,25 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if settings.otel and not _can_export_spans():
+        print(
+            "ernie-serve: --otel (ERNIE_OTEL) needs packages that are missing; install ernie-zh[otel].",
+            file=sys.stderr,
+        )
+        return 2
     configure_logging(settings)
     try:
         return _serve(settings)
     except (BundleError, KeysError, OSError) as error:
         print(f"ernie-serve: {error}", file=sys.stderr)
         return 1
+
+
+def _can_export_spans() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def _serve(settings: Settings) -> int:

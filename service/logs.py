@@ -1,4 +1,7 @@
-"""Log lines of every process of the service, on standard error. No line holds a text that was sent, or a key."""
+"""Log lines of every process of the service, on standard error. No line holds a text that was sent, or a key.
+
+So an exception is shown without its message, which may repeat what was sent, unless `log_level` is debug.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import json
 import logging
 import sys
 import time
+import traceback
+from types import TracebackType
 
 from service.settings import Settings
 
@@ -13,7 +18,30 @@ from service.settings import Settings
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
-class JsonFormatter(logging.Formatter):
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, logger, message; then the stack of an exception and its kind, without its message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatException(self, ei: ExcInfo) -> str:
+        """The stacks of the exception and of those that led to it, the first one first."""
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            return super().formatException(ei)
+        parts: list[str] = []
+        error = ei[1]
+        while error is not None:
+            kind = type(error)
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            parts.append(f"{stack}{kind.__module__}.{kind.__qualname__} (its message is shown at log level debug)")
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\nwhich led to\n".join(reversed(parts))
+
+
+class JsonFormatter(TextFormatter):
     """One JSON object a line: time (UTC), level, logger, message, and the fields given by `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -34,8 +62,7 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(settings: Settings) -> None:
     """Lines from `log_level` up, in `log_format`."""
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     # It tells of its own start and end, which the parent tells already.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -346,15 +346,18 @@ class Models:
             raise Problem("invalid_input", f"model is missing, and several are for {task}: {names}.")
         return able[0]
 
-    def refusal(self, path: str) -> Problem | None:
-        """`overloaded` where no model that a request to `path` may be for has a place left."""
+    def refusal(self, path: str) -> tuple[Problem, str] | None:
+        """`overloaded` where no model that a request to `path` may be for has a place left, and the model.
+
+        The name is empty where there are several: only a body that nobody reads would tell.
+        """
         able = [
             model
             for model in self.served.values()
             if path == ENDPOINTS[model.manifest.task] or path.startswith(f"/v2/models/{model.name}/")
         ]
         if able and all(model.admission.full for model in able):
-            return able[0].admission.overloaded()
+            return able[0].admission.overloaded(), able[0].name if len(able) == 1 else ""
         return None
 
     @property

@@ -14,12 +14,15 @@ from service.access import permits
 from service.problems import Problem, problem_body, retry_after
 from service.tracing import Journal, request_id
 
+Reason = Callable[[str], tuple[Problem, str] | None]
+"""Why nothing at a path can be answered now, if that is so, and the model it was for, as far as the path tells."""
+
 
 class Refusal:
     """Makes the answer 429 that the application would give, as bytes."""
 
-    def __init__(self, reason: Callable[[str], Problem | None], digests: list[str], journal: Journal) -> None:
-        """`reason` says why nothing at a path can be answered now, if that is so; `digests` are those of Access."""
+    def __init__(self, reason: Reason, digests: list[str], journal: Journal) -> None:
+        """`digests` are those of Access."""
         self._reason = reason
         self._digests = digests
         self._journal = journal
@@ -30,13 +33,14 @@ class Refusal:
         So it is for all that has a place, for what wants a key and for what comes from another site's page: those have
         other answers, or other headers in them.
         """
-        if scope["method"] != "POST" or (problem := self._reason(scope["path"])) is None:
+        if scope["method"] != "POST" or (refused := self._reason(scope["path"])) is None:
             return None
         if not permits(self._digests, scope) or any(name == b"origin" for name, _ in scope["headers"]):
             return None
         started = time.perf_counter()
+        problem, model = refused
         state = scope["state"]
-        state["request_id"], state["failure"] = request_id(scope), problem.code
+        state.update(request_id=request_id(scope), model=model, failure=problem.code)
         body, media_type = problem_body(problem, scope)
         seconds = time.perf_counter() - started
         self._journal.answered(scope, problem.status, seconds)

@@ -93,7 +93,7 @@ class Journal:
             "path": path,
             "status": status,
             "milliseconds": round(seconds * 1000, 3),
-            "model": state.get("model"),
+            "model": state.get("model") or None,
             "failure": state.get("failure"),
         }
         log.info(

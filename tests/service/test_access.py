@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.access import KeysError, read_keys
-from service.logs import JsonFormatter
+from service.logs import JsonFormatter, TextFormatter
 from service.settings import Settings
 from tests.service.conftest import serving
 from tests.service.stand_in import application, client_of
@@ -124,6 +124,27 @@ async def test_pages_of_other_sites_are_refused_unless_they_are_named(tmp_path: 
             assert answer.headers.get("access-control-allow-origin") == allowed
             answer = await client.post("/classify", json={"text": "今天"}, headers={"Origin": "https://shop.example"})
             assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_a_failure_is_logged_with_its_stack_but_not_with_its_message_that_may_repeat_what_was_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, engines = application(tmp_path, {"reviews": "classify"})
+    engines["reviews"].failure = RuntimeError("cannot run 今天气")
+    engines["reviews"].failure.__cause__ = ValueError("because of 今天气")
+    async with client_of(app) as client:
+        answer = await client.post("/classify", json={"text": "今天气"}, headers={"X-Request-ID": "abc"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    (record,) = [record for record in caplog.records if record.exc_info]
+    for level, shown in ((logging.INFO, False), (logging.DEBUG, True)):
+        with caplog.at_level(level):
+            for formatter in (TextFormatter(), JsonFormatter()):
+                record.exc_text = None  # where the one before has kept what it made
+                line = formatter.format(record)
+                assert "abc" in line
+                assert "stand_in.py" in line
+                assert line.index("ValueError") < line.index("RuntimeError")
+                assert ("今天气" in line) is shown
 
 
 async def test_a_logged_request_has_its_id_and_nothing_that_was_sent(

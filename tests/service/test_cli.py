@@ -1,10 +1,11 @@
-"""The listening socket of `ernie-serve`."""
+"""`ernie-serve`: its listening socket, and settings it cannot follow."""
 
+import importlib.util
 import socket
 
 import pytest
 
-from service.cli import listen
+from service.cli import listen, main
 from service.settings import Settings
 
 
@@ -20,3 +21,13 @@ def test_a_port_in_use_is_one_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"^cannot listen on 127.0.0.1:{port}: .*in use.*\\.$"):
             listen(Settings(port=port))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("opentelemetry.exporter") is not None, reason="the extra otel is installed here"
+)
+def test_spans_that_could_not_be_sent_anywhere_are_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--otel", "true"]) == 2
+    assert capsys.readouterr().err == (
+        "ernie-serve: --otel (ERNIE_OTEL) needs packages that are missing; install ernie-zh[otel].\n"
+    )

@@ -114,9 +114,9 @@ async def test_it_is_counted_and_logged_like_any_other(tmp_path: Path, caplog: p
                 assert [status for status, _, _ in await told(streams, request(X_Request_ID="abc"))] == [429]
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                 metrics = (await client.get("/metrics")).text
-    assert 'ernie_requests_total{code="429",endpoint="/classify",model=""} 1.0' in metrics
+    assert 'ernie_requests_total{code="429",endpoint="/classify",model="reviews"} 1.0' in metrics
     assert 'ernie_request_failures_total{reason="overloaded"} 1.0' in metrics
-    assert 'ernie_request_duration_seconds_count{model=""}' not in metrics, "refusals would make it look fast"
+    assert 'ernie_request_duration_seconds_count{model="reviews"} 0.0' in metrics, "refusals make it look fast"
     (line,) = [record for record in caplog.records if getattr(record, "request_id", "") == "abc"]
     assert (line.status, line.failure, line.path) == (429, "overloaded", "/classify")  # type: ignore[attr-defined]
 
