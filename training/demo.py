@@ -44,12 +44,12 @@ VOCABULARY = VocabularySettings(size=SHAPE.vocab_size, subwords=600, min_count=1
 # Short samples first, as BERT was trained; single tokens before words, ERNIE 1.0's basic level before its word level.
 # A model this small learns faster with more to predict than BERT's 15 %, and has no room for overfitting.
 SHORT = PretrainSettings(
-    steps=18_000, batch_size=32, max_seq_length=64, short_seq_prob=0.0, split="98,2", sentence_order=False,
+    steps=22_000, batch_size=32, max_seq_length=64, short_seq_prob=0.0, split="98,2", sentence_order=False,
     masked_lm_prob=0.4, masking="character; word", layout="packed", micro_tokens=2048,
     learning_rate=2e-3, min_learning_rate=4e-4, warmup_steps=500, beta2=0.98, dropout=0.0, position_start="sinusoidal",
 )  # fmt: skip
 LONG = dataclasses.replace(
-    SHORT, steps=3_600, batch_size=8, max_seq_length=256, masking="word",
+    SHORT, steps=4_500, batch_size=8, max_seq_length=256, masking="word",
     learning_rate=4e-4, min_learning_rate=2e-5, warmup_steps=100,
 )  # fmt: skip
 RUN = PretrainRunSettings(log_every=20, evaluate_every=1000, evaluation_samples=2048, save_every=500, keep=1)
