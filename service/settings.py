@@ -31,7 +31,11 @@ class Settings(BaseSettings):
     backend: Backend = Field("auto", description="of FastDeploy: auto, paddle, ort, trt or paddle_trt")
     device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
     device_id: int = Field(0, ge=0, description="number of the GPU")
-    cpu_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 takes every core but one")
+    cpu_threads: int = Field(
+        0,
+        ge=0,
+        description="threads of a forward pass on the CPU; 0: every core but one, within the container's CPU limit",
+    )
     tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer for comparison with it")
     precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU), or fp16 (on the GPU)")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps built TensorRT engines")

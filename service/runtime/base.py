@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
 
 from model_build.bundle import Bundle
+from service.runtime.cores import cores
 
 Backend = Literal["auto", "paddle", "ort", "trt", "paddle_trt"]
 Device = Literal["cpu", "gpu"]
@@ -62,7 +62,7 @@ def threads(options: RuntimeOptions) -> int:
     One core is left to the API process where nothing else is asked for: threads of one pass wait for each other, so all
     of them stand still when one is put off its core.
     """
-    return options.cpu_threads or max(1, len(os.sched_getaffinity(0)) - 1)
+    return options.cpu_threads or max(1, cores() - 1)
 
 
 def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:
