@@ -20,7 +20,9 @@ TOGETHER = [name for name in COMPONENTS if name != "hpa"]
 
 
 def settings_of(objects: list[Object]) -> dict[str, str]:
-    (config,) = of_kind(objects, "ConfigMap")
+    (config,) = [
+        each for each in of_kind(objects, "ConfigMap") if each["metadata"]["name"].startswith("ernie-settings")
+    ]
     return dict(config["data"])
 
 

@@ -1,0 +1,126 @@
+"""The dashboard and the rules on a real Prometheus that scrapes the real service under load."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.k8s.rendered import K8S, read
+from tests.service.conftest import serving
+
+pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus, which runs them, is not here")
+MODELS = K8S.parent / "models"
+FOLDER = K8S / "components" / "monitoring"
+SECONDS = 60
+
+
+class Prometheus:
+    """Its HTTP API."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=30)
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        answer = self._client.get("/api/v1/query", params={"query": expression}).json()
+        assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    def wait_for(self, expression: str) -> list[dict[str, Any]]:
+        """Asks until there is a result."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if result := self.query(expression):
+                    return result
+            time.sleep(0.1)
+        raise AssertionError(f"{expression} has had no result for {SECONDS} s")
+
+
+@contextlib.contextmanager
+def scraping(directory: Path, target: str) -> Iterator[Prometheus]:
+    """A Prometheus that asks `target` every half second and records the rules every second."""
+    rules = read("components/monitoring/prometheus-rule.yaml")["spec"]
+    for group in rules["groups"]:
+        group["interval"] = "1s"
+    (directory / "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+    config = {
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "400ms"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "ernie", "static_configs": [{"targets": [target]}]}],
+    }
+    (directory / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["prometheus", f"--config.file={directory / 'prometheus.yaml'}", f"--web.listen-address={address}"]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen([*command, f"--storage.tsdb.path={directory / 'data'}"], stderr=log, stdout=log)
+    try:
+        yield Prometheus(f"http://{address}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def dashboard() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def expressions() -> list[str]:
+    """Every query of the dashboard, as it is with `All` chosen everywhere and a short interval."""
+    found = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    for name, value in {"$__rate_interval": "5s", "$namespace": ".*", "$job": ".*", "$model": ".*"}.items():
+        found = [expression.replace(name, value) for expression in found]
+    return found
+
+
+def test_every_query_of_the_dashboard_and_every_rule_has_a_result_under_load(tmp_path: Path) -> None:
+    with serving(MODELS) as service:
+        service.wait_ready()
+        with (
+            scraping(tmp_path, service.url.removeprefix("http://")) as prometheus,
+            httpx.Client(base_url=service.url, timeout=60) as client,
+        ):
+            prometheus.wait_for("count_over_time(ernie_ready[1m]) >= 2")
+            for text in ("房间很干净。", "质量太差了，非常失望。") * 20:
+                assert client.post("/classify", json={"inputs": text}).status_code == 200
+                assert client.post("/fill-mask", json={"inputs": f"[MASK]{text}"}).status_code == 200
+            assert client.post("/classify", json={"inputs": ""}).status_code == 422
+            for expression in expressions():
+                assert "$" not in expression
+                for sample in prometheus.wait_for(expression):
+                    assert sample["value"][1] != "NaN" or "ratio" in expression, expression
+            for group in read("components/monitoring/prometheus-rule.yaml")["spec"]["groups"]:
+                for rule in group["rules"]:
+                    if "record" in rule:
+                        models = {each["metric"].get("model") for each in prometheus.wait_for(rule["record"])}
+                        assert {"sentiment", "masked-lm"} <= models
+            (answered,) = prometheus.wait_for('sum(ernie_requests_total{code="200"}) == 80')
+            assert answered["value"][1] == "80"
+            assert prometheus.query("ALERTS") == []
+
+
+def test_panels_have_names_and_lie_beside_each_other() -> None:
+    panels = dashboard()["panels"]
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    squares = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in panels
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(set(squares)) == len(squares)
+    assert max(x for x, _ in squares) < 24
+    variables = {variable["name"] for variable in dashboard()["templating"]["list"]}
+    assert {"datasource", "namespace", "job", "model"} == variables
