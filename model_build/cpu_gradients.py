@@ -6,8 +6,8 @@ answers, to rounding, with fewer and cheaper passes over memory. Everywhere else
 other devices, in other precisions, see `by_hand`) they are Paddle's own layers, and they always have their parameters.
 
 In the formulas x is an input, y the output, dx and dy their gradients, @ a matrix product, * goes element by element,
-and 1 is a column of ones. The kernels are called as `ops`, for Paddle's public in-place methods take 15 µs each before
-they begin. Paddle lets a PyLayer be walked through once only, whatever `retain_graph` says.
+and 1 is a column of ones. The kernels are called as `ops`, for Paddle's public in-place methods take ten times as long to
+begin. Paddle lets a PyLayer be walked through once only, whatever `retain_graph` says.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def attention(qkv: Tensor, bias: Tensor, num_heads: int, dropout: float) -> Tens
 def keep_mask(shape: list[int], dropout: float) -> Tensor:
     """float32: 0 with probability `dropout` (to 2⁻¹⁶), else 1.
 
-    NumPy draws the bits, for Paddle takes 8 ns a number. Their seed is drawn by Paddle, so that a run resumed with the
+    NumPy draws the bits, for Paddle takes several times as long. Their seed is drawn by Paddle, so that a run resumed with the
     state of Paddle's generator drops what it would have dropped.
     """
     size = math.prod(shape)
@@ -203,7 +203,7 @@ class _Attention(PyLayer):
     def forward(ctx: Any, qkv: Tensor, bias: Tensor, num_heads: int, dropout: float) -> Tensor:
         batch, length, width = qkv.shape
         bias = _square(bias)
-        # Heads come first, so that the bias is added without broadcasting over an axis in the middle, at 14 ns each.
+        # Heads come first, so that the bias is added without broadcasting over an axis in the middle.
         heads = _permuted(ops.reshape(qkv, [batch * length, 3, num_heads, -1]), [1, 2, 0, 3])
         heads = ops.unbind(ops.reshape_(heads, [3, num_heads, batch, length, -1]), 0)
         sizes = _group_sizes(num_heads, batch * length * length)
@@ -260,7 +260,7 @@ def _square(bias: Tensor) -> Tensor:
 
 
 def _permuted(x: Tensor, axes: list[int]) -> Tensor:
-    """A transposed copy. The newer call gives a view, which later kernels copy at an eighth of the speed."""
+    """A transposed copy. The newer call gives a view, which slows later kernels down many times over."""
     return _legacy_C_ops.transpose2(x, "axis", axes)[0]
 
 
@@ -270,12 +270,12 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _sum_of_rows(x: Tensor) -> Tensor:
-    """[N, width] -> [width]: as a product, 20 times as fast as the kernel for sums."""
+    """[N, width] -> [width]: as a product, several times as fast as the kernel for sums."""
     return ops.reshape_(ops.matmul(_ones(1, x.shape[0]), x, False, False), [-1])
 
 
 def _minus_column(x: Tensor, column: Tensor) -> Tensor:
-    """x [N, width] - column [N or N, 1]: as a product of rank 1, twice as fast as by broadcasting."""
+    """x [N, width] - column [N or N, 1]: as a product of rank 1, which is faster than by broadcasting."""
     return ops.addmm(x, ops.reshape(column, [-1, 1]), _ones(1, x.shape[1]), 1.0, -1.0)
 
 
