@@ -6,8 +6,8 @@ answers, to rounding, with fewer and cheaper passes over memory. Everywhere else
 other devices, in other precisions, see `by_hand`) they are Paddle's own layers, and they always have their parameters.
 
 In the formulas x is an input, y the output, dx and dy their gradients, @ a matrix product, * goes element by element,
-and 1 is a column of ones. The kernels are called as `ops`, for Paddle's public in-place methods take ten times as long to
-begin. Paddle lets a PyLayer be walked through once only, whatever `retain_graph` says.
+and 1 is a column of ones. The kernels are called as `ops`, for Paddle's public in-place methods take ten times as
+long to begin. Paddle lets a PyLayer be walked through once only, whatever `retain_graph` says.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def attention(qkv: Tensor, bias: Tensor, num_heads: int, dropout: float) -> Tens
 def keep_mask(shape: list[int], dropout: float) -> Tensor:
     """float32: 0 with probability `dropout` (to 2⁻¹⁶), else 1.
 
-    NumPy draws the bits, for Paddle takes several times as long. Their seed is drawn by Paddle, so that a run resumed with the
-    state of Paddle's generator drops what it would have dropped.
+    NumPy draws the bits, for Paddle takes several times as long. Their seed is drawn by Paddle, so that a run resumed
+    with the state of Paddle's generator drops what it would have dropped.
     """
     size = math.prod(shape)
     seed = paddle.randint(0, 2**31 - 1, [2], dtype="int64").numpy()
