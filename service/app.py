@@ -16,6 +16,7 @@ from service import admin, classify, fill_mask, front_page, open_inference, prob
 from service.access import Access
 from service.body import RequestBody
 from service.direct import Direct
+from service.logs import log_unhandled
 from service.metrics import Metrics
 from service.models import Models
 from service.refusal import Refusal
@@ -44,6 +45,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(log_unhandled)
         running = asyncio.create_task(background(app)) if background else None
         try:
             yield

@@ -45,7 +45,9 @@ class RequestBody:
         if refused := self._refusal(scope["path"]):
             # Nothing is spent on it, not even reading: what is refused costs what is served as little as can be.
             problem, scope["state"]["model"] = refused
-            await self._answer(problem, scope, receive, send)
+            # A client that waits for a word before it sends its body may send it or not.
+            waits = any(name == b"expect" for name, _ in scope["headers"])
+            await self._answer(problem, scope, receive, send, {"Connection": "close"} if waits else None)
             return
         begun = False
 

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+# Requests of one connection that wait for an earlier one to be answered; who sends more ahead is not listened to.
+MAX_PIPELINED = 100
+# Of requests that arrive at once over one connection, so many are refused before others have their turn.
+MAX_REFUSED_AT_ONCE = 64
 
 
 class Connection(HttpToolsProtocol):
@@ -36,6 +44,8 @@ class Connection(HttpToolsProtocol):
         # uvicorn ends one that is silent after an answer; this is for one that has said something, but no whole head.
         self._idle_seconds = self.timeout_keep_alive + head_seconds
         self._refusal = refusal
+        self._refused_at_once = 0
+        self._refused_unread = False
         self._idle = idle
         self._timer: asyncio.TimerHandle | None = None
 
@@ -45,23 +55,63 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self._max_connections:
             next(iter(self._idle)).close()
 
+    def data_received(self, data: bytes) -> None:
+        self._refused_at_once = 0
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._refused_unread = False
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
+        if self.transport.is_closing():
+            return  # what comes after the end of a connection is no request
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._await_no_request()
+            self.transport.abort()
+            return
         self._await_no_request()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._refused_unread = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._refused_unread:
+            self.close()  # a request has one answer, however its body goes on
+        else:
+            super().send_400_response(msg)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # A client that does not read what it is told, or has sent its next requests already, is not hurried through
-        # here: its answers would pile up, and the other clients wait.
-        if self._refusal and not self.pipeline and not self.flow.write_paused:
-            answer = self._refusal(cycle.scope, cycle.keep_alive, cycle.default_headers)  # type: ignore[arg-type]
-            if answer:
-                cycle.response_started = cycle.response_complete = True  # what else comes of the request is dropped
-                self.transport.write(answer)
-                if not cycle.keep_alive:
-                    self.transport.close()
-                self.on_response_complete()
-                return
-        super()._start_asgi_task(cycle, app)
+        # One that was refused just before it, in the same piece of data, has begun to count its silence.
+        self._unset_keepalive_if_required()
+        if not self._refuse(cycle):
+            super()._start_asgi_task(cycle, app)
+
+    def _refuse(self, cycle: RequestResponseCycle) -> bool:
+        """Answers the request if there is no place for it, unless the client does not read what it is told."""
+        if self._refusal is None or self.flow.write_paused:
+            return False
+        # Whether a body still comes is open where the client waits for a word, and others wait where there is no end.
+        last = cycle.waiting_for_100_continue or self._refused_at_once + 1 == MAX_REFUSED_AT_ONCE
+        keep_alive = cycle.keep_alive and not last
+        try:
+            answer = self._refusal(cycle.scope, keep_alive, cycle.default_headers)  # type: ignore[arg-type]
+        except Exception:
+            log.exception("a refusal failed; the application answers instead")
+            return False
+        if answer is None:
+            return False
+        self._refused_at_once += 1
+        self._refused_unread = cycle.more_body
+        cycle.response_started = cycle.response_complete = True  # what else comes of the request is dropped
+        cycle.on_response = _nothing  # or connection and cycle would hold each other
+        self.transport.write(answer)
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        return True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -87,6 +137,10 @@ class Connection(HttpToolsProtocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def bounded(max_connections: int, head_seconds: float, refusal: Refusal | None = None) -> Callable[..., Connection]:

@@ -5,14 +5,18 @@ So an exception is shown without its message, which may repeat what was sent, un
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 import time
 import traceback
 from types import TracebackType
+from typing import Any
 
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # What a record always has; whatever else it has was given by `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -32,8 +36,10 @@ class TextFormatter(logging.Formatter):
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             return super().formatException(ei)
         parts: list[str] = []
+        seen: set[int] = set()
         error = ei[1]
-        while error is not None:
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
             kind = type(error)
             stack = "".join(traceback.format_tb(error.__traceback__))
             parts.append(f"{stack}{kind.__module__}.{kind.__qualname__} (its message is shown at log level debug)")
@@ -59,10 +65,15 @@ class JsonFormatter(TextFormatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+def log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """For `set_exception_handler`: asyncio's own shows futures, and in them what exceptions say."""
+    log.error("%s", context["message"], exc_info=context.get("exception"))
+
+
 def configure_logging(settings: Settings) -> None:
     """Lines from `log_level` up, in `log_format`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # It tells of its own start and end, which the parent tells already.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # It tells of its own start and end, which the parent tells already, and of everyone who sends it what is no HTTP.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -30,8 +30,8 @@ class Refusal:
     def __call__(self, scope: Scope, keep_alive: bool, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """The answer to the request of `scope`, `headers` first; None where the application is to give one.
 
-        So it is for all that has a place, for what wants a key and for what comes from another site's page: those have
-        other answers, or other headers in them.
+        So it is for all that has a place, and for what has another answer or other headers in it: requests without the
+        key that they need, and those of browsers, which say where they come from.
         """
         if scope["method"] != "POST" or (refused := self._reason(scope["path"])) is None:
             return None

@@ -75,7 +75,7 @@ class Journal:
             self._log(scope, state, status, seconds)
         if (endpoint := self._metrics.endpoint(scope["path"])) is None:
             return
-        # A request that named no model of ours counts under none, so that callers cannot make up label values.
+        # The names are those of models that there are, so that callers cannot make up label values; else there is none.
         model = str(state.get("model", ""))
         self._metrics.requests.labels(endpoint, model, str(status)).inc()
         if status != STATUS["overloaded"]:

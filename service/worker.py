@@ -91,6 +91,7 @@ def main() -> int:
         http=bounded(  # type: ignore[arg-type]  # makes protocols
             settings.max_connections, settings.body_seconds, app.state.refusal
         ),
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,

@@ -1,6 +1,7 @@
 """API keys, other sites' pages, logs and spans, over the real application with stand-in engines."""
 
 import asyncio
+import gc
 import json
 import logging
 import shutil
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.access import KeysError, read_keys
+from service.app import create_app
 from service.logs import JsonFormatter, TextFormatter
 from service.settings import Settings
 from tests.service.conftest import serving
@@ -139,12 +141,54 @@ async def test_a_failure_is_logged_with_its_stack_but_not_with_its_message_that_
     for level, shown in ((logging.INFO, False), (logging.DEBUG, True)):
         with caplog.at_level(level):
             for formatter in (TextFormatter(), JsonFormatter()):
-                record.exc_text = None  # where the one before has kept what it made
+                record.exc_text = None  # where another formatter has kept what it made
                 line = formatter.format(record)
                 assert "abc" in line
                 assert "stand_in.py" in line
                 assert line.index("ValueError") < line.index("RuntimeError")
                 assert ("今天气" in line) is shown
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> Exception:
+    """The exception as one that went through a stack."""
+    try:
+        raise error from cause
+    except (RuntimeError, OSError) as caught:
+        return caught
+
+
+def test_what_led_to_a_failure_is_shown_once_even_where_it_goes_in_a_circle() -> None:
+    try:
+        try:
+            raise KeyError("今天气")
+        except KeyError:
+            int("今天气")
+    except ValueError as error:
+        line = TextFormatter().formatException((type(error), error, error.__traceback__))
+    assert line.index("KeyError") < line.index("ValueError")
+    assert "今天气" not in line.replace('raise KeyError("今天气")', "").replace('int("今天气")', "")
+    first, second = raised(RuntimeError("今天气")), raised(OSError("今天气"))
+    first.__cause__, second.__cause__ = second, first
+    line = TextFormatter().formatException((type(first), first, first.__traceback__))
+    assert (line.count("RuntimeError"), line.count("OSError")) == (1, 1)
+
+
+async def test_what_nobody_waited_for_is_logged_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing() -> None:
+        raise RuntimeError("今天气")
+
+    app = create_app(Settings())
+    async with app.router.lifespan_context(app):
+        task = asyncio.create_task(failing())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    record.exc_text = None  # where pytest's formatter has kept what it made
+    line = TextFormatter().format(record)
+    assert "never retrieved" in line
+    assert "RuntimeError" in line
+    assert "今天气" not in line.replace('raise RuntimeError("今天气")', "")
 
 
 async def test_a_logged_request_has_its_id_and_nothing_that_was_sent(

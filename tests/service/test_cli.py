@@ -24,7 +24,10 @@ def test_a_port_in_use_is_one_sentence() -> None:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("opentelemetry.exporter") is not None, reason="the extra otel is installed here"
+    importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    if importlib.util.find_spec("opentelemetry.exporter")
+    else False,
+    reason="the extra otel is installed here",
 )
 def test_spans_that_could_not_be_sent_anywhere_are_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--otel", "true"]) == 2
