@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument(
         "--text", type=Path, default=Path("../shared/data/corpus/clue_corpus_small_sample.txt"), help="text to train on"
     )
-    parser.add_argument("--vocab", type=Path, default=Path("models/masked-lm/1/vocab.txt"), help="vocabulary")
+    parser.add_argument("--vocab", type=Path, default=Path("models/masked-lm/2/vocab.txt"), help="vocabulary")
     parser.add_argument("--kills", type=int, default=20, help="kills (default: 20)")
     parser.add_argument("--steps", type=int, default=400, help="steps of the run (default: 400)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
