@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -410,9 +411,10 @@ for line in sys.stdin:
         return self.process.stdout.readline().strip()
 
     def end(self) -> int:
-        while not (line := self.line()).startswith("ended"):
+        # A child that is killed may have written half a line, which the word then ends.
+        while not (found := re.search(r"ended (-?\d+)$", line := self.line())):
             assert line, "the zygote is gone"
-        return int(line.split()[1])
+        return int(found.group(1))
 
     def run(self, target: Callable[..., None], *arguments: object) -> int:
         self.start(target, *arguments)
