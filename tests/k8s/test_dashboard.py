@@ -30,7 +30,10 @@ class Prometheus:
         self._client = httpx.Client(base_url=url, timeout=30)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = self._client.get("/api/v1/query", params={"query": expression}).json()
+        response = self._client.get("/api/v1/query", params={"query": expression})
+        if response.status_code == 503:  # it is still starting
+            return []
+        answer = response.json()
         assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
