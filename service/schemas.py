@@ -147,7 +147,7 @@ class FillMaskRequest(Envelope):
     """Body of POST /fill-mask."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": _ONE_OF_BOTH, "examples": [{"inputs": "他在大[MASK]里教书。", "top_k": 5}]}
+        json_schema_extra={"oneOf": _ONE_OF_BOTH, "examples": [{"inputs": "他把钱存进了[MASK]行。", "top_k": 5}]}
     )
 
     targets: list[Target] | None = Field(

@@ -81,7 +81,7 @@ const TEXTS = {
 
 const EXAMPLES = {
   classify: ["房间很干净，服务也很周到，下次还会再来。", "质量太差了，用了两天就坏了，非常失望。", "位置方便，就是隔音不太好。"],
-  "fill-mask": ["他在大[MASK]里教书。", "我[MASK]常喜欢这本书。", "中国经[MASK]发[MASK]很快。"],
+  "fill-mask": ["他把钱存进了[MASK]行。", "我[MASK]常喜欢这本书。", "中国经[MASK]发[MASK]很快。"],
 };
 const ENDPOINTS = { classify: "classify", "fill-mask": "fill-mask" };
 const MASK = "[MASK]";

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,10 @@ import yaml
 from tests.k8s.rendered import K8S, read
 from tests.service.conftest import serving
 
-pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus, which runs them, is not here")
+needs_prometheus = pytest.mark.skipif(
+    shutil.which("prometheus") is None,
+    reason="Prometheus runs the queries, and is not on PATH; install it to run this (Debian: package prometheus)",
+)
 MODELS = K8S.parent / "models"
 FOLDER = K8S / "components" / "monitoring"
 SECONDS = 60
@@ -87,30 +91,47 @@ def expressions() -> list[str]:
     return found
 
 
+@contextlib.contextmanager
+def load(url: str) -> Iterator[list[int]]:
+    """Asks both endpoints, one request after the other, until the end; the statuses of the answers."""
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not over.is_set():
+                statuses.append(client.post("/classify", json={"inputs": "房间很干净。"}).status_code)
+                statuses.append(client.post("/fill-mask", json={"inputs": "他把钱存进了[MASK]行。"}).status_code)
+                statuses.append(client.post("/classify", json={"inputs": ""}).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        asking.join()
+
+
+@needs_prometheus
 def test_every_query_of_the_dashboard_and_every_rule_has_a_result_under_load(tmp_path: Path) -> None:
     with serving(MODELS) as service:
         service.wait_ready()
-        with (
-            scraping(tmp_path, service.url.removeprefix("http://")) as prometheus,
-            httpx.Client(base_url=service.url, timeout=60) as client,
-        ):
-            prometheus.wait_for("count_over_time(ernie_ready[1m]) >= 2")
-            for text in ("房间很干净。", "质量太差了，非常失望。") * 20:
-                assert client.post("/classify", json={"inputs": text}).status_code == 200
-                assert client.post("/fill-mask", json={"inputs": f"[MASK]{text}"}).status_code == 200
-            assert client.post("/classify", json={"inputs": ""}).status_code == 422
-            for expression in expressions():
-                assert "$" not in expression
-                for sample in prometheus.wait_for(expression):
-                    assert sample["value"][1] != "NaN" or "ratio" in expression, expression
-            for group in read("components/monitoring/prometheus-rule.yaml")["spec"]["groups"]:
-                for rule in group["rules"]:
-                    if "record" in rule:
-                        models = {each["metric"].get("model") for each in prometheus.wait_for(rule["record"])}
-                        assert {"sentiment", "masked-lm"} <= models
-            (answered,) = prometheus.wait_for('sum(ernie_requests_total{code="200"}) == 80')
-            assert answered["value"][1] == "80"
-            assert prometheus.query("ALERTS") == []
+        with scraping(tmp_path, service.url.removeprefix("http://")) as prometheus:
+            with load(service.url) as statuses:
+                prometheus.wait_for('rate(ernie_requests_total{code="200"}[5s]) > 0')
+                for expression in expressions():
+                    assert "$" not in expression
+                    prometheus.wait_for(f"({expression}) >= 0")  # which no NaN is
+                for group in read("components/monitoring/prometheus-rule.yaml")["spec"]["groups"]:
+                    for rule in group["rules"]:
+                        if "record" in rule:
+                            models = {each["metric"].get("model") for each in prometheus.wait_for(rule["record"])}
+                            assert {"sentiment", "masked-lm"} <= models
+                assert prometheus.query("ALERTS") == []
+            assert set(statuses) == {200, 422}
+            for status in (200, 422):
+                prometheus.wait_for(f'sum(ernie_requests_total{{code="{status}"}}) == {statuses.count(status)}')
 
 
 def test_panels_have_names_and_lie_beside_each_other() -> None:

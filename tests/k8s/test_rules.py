@@ -12,7 +12,10 @@ from service.metrics import Metrics
 from tests.k8s.rendered import K8S, read
 
 RUNBOOK = K8S.parent / "docs" / "runbook.md"
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, which runs them, is not here")
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="promtool runs the alerts, and is not on PATH; install it to run this (Debian: apt-get install prometheus)",
+)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
     importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
     if importlib.util.find_spec("opentelemetry.exporter")
     else False,
-    reason="the extra otel is installed here",
+    reason="the packages of the extra otel are here, so nothing is refused; run it in an environment without them",
 )
 def test_spans_that_could_not_be_sent_anywhere_are_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--otel", "true"]) == 2
