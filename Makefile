@@ -5,21 +5,35 @@ NATIVE_SOURCES := CMakeLists.txt $(wildcard native/*.py native/src/*)
 DATA ?= ../shared/data
 SECONDS ?= 60
 SANITIZED := build/sanitize
+NEXT := .venv-next
+# What a later Python could break; the longest tests of processes, which it could not, run in the reference only.
+NEXT_TESTS := tests/native tests/service tests/model_build/test_bundle.py tests/test_import_table.py
+NOT_NEXT := openapi test_access.py test_bad_input.py test_event_loop.py test_failures.py test_fleet.py test_page_in_browser.py
 
-.PHONY: help serve test lint format fuzz-native demo-models clean
+.PHONY: help serve test test-next lint format docs fuzz-native demo-models release-check clean
 
 help:
 	@echo "make serve        environment, native build, start the service on the embedded models"
 	@echo "make test         environment, native build, lint, types, the whole test suite"
+	@echo "make test-next    the service without FastDeploy, on Python 3.12 or later; make test does it too"
 	@echo "make lint         ruff and mypy only"
 	@echo "make fuzz-native  the native module built with sanitizers, fed arbitrary input (SECONDS=$(SECONDS))"
 	@echo "make demo-models  train and export the embedded models again (DATA=$(DATA))"
+	@echo "make docs         the documentation site, in build/site"
+	@echo "make release-check  sdist and wheel, installed and serving; RELEASE=--allow-unreleased between releases"
+	@echo "make release-check  sdist and wheel, installed and serving; RELEASE=--allow-unreleased between releases"
 
 serve: $(VENV)/.ready
 	$(VENV)/bin/ernie-serve
 
 test: lint
 	$(PY) -m pytest
+	@if ./setup.sh --next --find >/dev/null || [ -n "$$CI" ]; then $(MAKE) --no-print-directory test-next; \
+	    else echo "make test: NOT TESTED on a later Python, for the reason above."; fi
+
+# Bundles for it are written by the reference, which has Paddle.
+test-next: $(VENV)/.ready $(NEXT)/.ready
+	REFERENCE_PYTHON=$(abspath $(PY)) $(NEXT)/bin/python -m pytest $(NEXT_TESTS) $(NOT_NEXT:%=--ignore=tests/service/%)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
@@ -32,6 +46,12 @@ format: $(VENV)/.ready
 
 demo-models: $(VENV)/.ready
 	$(VENV)/bin/ernie-train demo --data $(DATA) --output output/demo --models models
+
+release-check: $(VENV)/.ready
+	$(PY) -m release.check $(RELEASE)
+
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict
 
 # The sanitizer has to be in the process before the interpreter, and the C++ library with it, or it misses exceptions.
 # The interpreter's own leaks are nobody's business here.
@@ -47,5 +67,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt setup.sh $(NATIVE_SOURCES)
 	./setup.sh $(VENV)
 	@touch $@
 
+$(NEXT)/.ready: pyproject.toml constraints-next.txt setup.sh $(NATIVE_SOURCES)
+	./setup.sh --next $(NEXT)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(NEXT) build

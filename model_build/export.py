@@ -6,14 +6,13 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from fast_tokenizer import ErnieFastTokenizer
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
@@ -33,6 +32,8 @@ from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
 
 MAX_PARITY_ERROR = 1e-4
 ONNX_OPSET = 13
+# Paddle 3 saves graphs as `.json` (PIR), which no runtime of the service reads, so ONNX alone goes into the bundle.
+SAVES_PIR = int(paddle.__version__.partition(".")[0]) >= 3
 DEFAULT_SENTENCES = (
     "今天天气真好，我们去公园散步吧。",
     "这家酒店的房间很干净，服务也很周到，下次还会再来。",
@@ -89,16 +90,19 @@ class FillMaskGraph(nn.Layer):
         return top_ids, top_scores, paddle.index_sample(scores, target_ids)
 
 
-def save_paddle(graph: nn.Layer, directory: Path) -> None:
-    """Writes `model.pdmodel` and `model.pdiparams`."""
+def save_paddle(graph: nn.Layer, directory: Path) -> Path:
+    """Writes `model.pdmodel` (Paddle 3: `model.json`) and `model.pdiparams`; returns the first."""
     graph.eval()
     specs = [
         InputSpec([None if size < 0 else size for size in shape], "int64", name) for name, shape in graph.input_specs
     ]
     static = paddle.jit.to_static(graph, input_spec=specs, full_graph=True)
     paddle.jit.save(static, str(directory / "model"))
-    strip_callstacks(directory / "model.pdmodel")
     (directory / "model.pdiparams.info").unlink(missing_ok=True)
+    if SAVES_PIR:
+        return directory / "model.json"
+    strip_callstacks(directory / "model.pdmodel")
+    return directory / "model.pdmodel"
 
 
 def strip_callstacks(path: Path) -> None:
@@ -110,20 +114,24 @@ def strip_callstacks(path: Path) -> None:
     path.write_bytes(program.serialize_to_string())
 
 
-def save_onnx(directory: Path, input_names: Sequence[str], output_names: Sequence[str]) -> None:
-    """Converts the Paddle graph to `model.onnx`, with the same input and output names."""
+def save_onnx(saved: Path, input_names: Sequence[str], output_names: Sequence[str]) -> None:
+    """Converts what `save_paddle` wrote to `model.onnx` beside it, with the same input and output names."""
     import onnx
     import paddle2onnx
 
+    target = saved.with_suffix(".onnx")
+    # The optimiser of paddle2onnx 2 installs packages while it runs, and runtimes fold constants themselves.
+    options = {"optimize_tool": None} if SAVES_PIR else {}
     with quiet():
         paddle2onnx.export(
-            str(directory / "model.pdmodel"),
-            str(directory / "model.pdiparams"),
-            str(directory / "model.onnx"),
+            str(saved),
+            str(saved.with_suffix(".pdiparams")),
+            str(target),
             opset_version=ONNX_OPSET,
             enable_onnx_checker=True,
+            **options,
         )
-    model = onnx.load(str(directory / "model.onnx"))
+    model = onnx.load(str(target))
     renamed = dict(zip((output.name for output in model.graph.output), output_names, strict=True))
     for output in model.graph.output:
         output.name = renamed[output.name]
@@ -133,7 +141,7 @@ def save_onnx(directory: Path, input_names: Sequence[str], output_names: Sequenc
     have = [value.name for value in model.graph.input]
     if sorted(have) != sorted(input_names):
         raise ExportError(f"the ONNX graph takes {have}, but {list(input_names)} was exported.")
-    onnx.save(model, str(directory / "model.onnx"))
+    onnx.save(model, str(target))
 
 
 @contextlib.contextmanager
@@ -199,7 +207,7 @@ def write_bundle(
     batches: Sequence[Arrays],
     models: Path,
 ) -> Bundle:
-    """Exports `graph` to `<models>/<name>/<version>/`.
+    """Exports `graph` to `<models>/<name>/<version>/`, for Paddle Inference (not with Paddle 3) and ONNX Runtime.
 
     `manifest` comes without graphs, inputs and outputs; `batches` are real inputs for the parity check. The directory
     is written under a temporary name and renamed, so it is complete or absent. Raises ExportError when a graph
@@ -214,22 +222,10 @@ def write_bundle(
         directory = aside / "graph"
         directory.mkdir()
         input_names = [name for name, _ in graph.input_specs]
-        save_paddle(graph, directory)
-        save_onnx(directory, input_names, graph.output_names)
+        saved = save_paddle(graph, directory)
+        save_onnx(saved, input_names, graph.output_names)
         graph.eval()
-        errors = {
-            "paddle": parity(graph, paddle_runner(directory / "model.pdmodel", directory / "model.pdiparams"), batches),
-            "onnx": parity(graph, onnx_runner(directory / "model.onnx", graph.output_names), batches),
-        }
-        for graph_format, error in errors.items():
-            if not error <= MAX_PARITY_ERROR:
-                raise ExportError(
-                    f"the {graph_format} graph differs from eager mode by {error:.2g}, more than {MAX_PARITY_ERROR:g}."
-                )
-        manifest.graphs = {
-            "paddle": _graph_file(aside, "model.pdmodel", "model.pdiparams", errors["paddle"]),
-            "onnx": _graph_file(aside, "model.onnx", None, errors["onnx"]),
-        }
+        manifest.graphs = _checked_graphs(graph, saved, aside, batches)
         manifest.inputs = [TensorSpec(name=name, dtype="int64", shape=shape) for name, shape in graph.input_specs]
         manifest.outputs = _outputs(graph, batches[0])
         shutil.copyfile(vocab_path, aside / "vocab.txt")
@@ -247,7 +243,7 @@ def export_checkpoint(
 ) -> Bundle:
     """Writes the bundle of a checkpoint folder; `name` is the folder's unless given.
 
-    Both graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones.
+    Its graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones.
     """
     checkpoint = read_checkpoint(directory)
     model = load_model(directory)
@@ -258,8 +254,7 @@ def export_checkpoint(
     sentences_path = directory / "sentences.txt"
     sentences = sentences_path.read_text(encoding="utf-8").splitlines() if sentences_path.is_file() else []
     ids = {token: index for index, token in enumerate(vocabulary)}
-    tokenizer = ErnieFastTokenizer(ids)
-    rows = [list(tokenizer.encode(text).ids)[: checkpoint.max_length] for text in sentences or DEFAULT_SENTENCES]
+    rows = [character_ids(text, ids, checkpoint.max_length) for text in sentences or DEFAULT_SENTENCES]
     manifest = Manifest(
         name=name or directory.resolve().name,
         version=version,
@@ -284,11 +279,39 @@ def export_checkpoint(
     )
 
 
-def _graph_file(bundle: Path, model: str, params: str | None, error: float) -> GraphFile:
-    names = [f"graph/{name}" for name in (model, params) if name]
+def character_ids(text: str, ids: Mapping[str, int], max_length: int) -> list[int]:
+    """[CLS], one id a character, [SEP]: the tokenizer's ids of Chinese text, and real enough for other text."""
+    known = [ids.get(character, ids["[UNK]"]) for character in text.lower() if not character.isspace()]
+    return [ids["[CLS]"], *known[: max_length - 2], ids["[SEP]"]]
+
+
+def _checked_graphs(
+    graph: ClassifyGraph | FillMaskGraph, saved: Path, bundle: Path, batches: Sequence[Arrays]
+) -> dict[str, GraphFile]:
+    """The graphs as the manifest names them; raises ExportError for one that differs from eager mode."""
+    params, onnx = saved.with_suffix(".pdiparams"), saved.with_suffix(".onnx")
+    graphs = {"onnx": (onnx_runner(onnx, graph.output_names), [onnx])}
+    if SAVES_PIR:
+        saved.unlink()
+        params.unlink()
+    else:
+        graphs = {"paddle": (paddle_runner(saved, params), [saved, params]), **graphs}
+    checked = {}
+    for graph_format, (run, files) in graphs.items():
+        error = parity(graph, run, batches)
+        if not error <= MAX_PARITY_ERROR:
+            raise ExportError(
+                f"the {graph_format} graph differs from eager mode by {error:.2g}, more than {MAX_PARITY_ERROR:g}."
+            )
+        checked[graph_format] = _graph_file(bundle, files, error)
+    return checked
+
+
+def _graph_file(bundle: Path, files: Sequence[Path], error: float) -> GraphFile:
+    names = [file.relative_to(bundle).as_posix() for file in files]
     return GraphFile(
         path=names[0],
-        params_path=names[1] if params else None,
+        params_path=names[1] if names[1:] else None,
         sha256={name: sha256_of(bundle / name) for name in names},
         parity_max_abs_error=error,
     )

@@ -44,6 +44,13 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if settings.tokenizer == "fast_tokenizer" and importlib.util.find_spec("fast_tokenizer") is None:
+        print(
+            "ernie-serve: --tokenizer fast_tokenizer (ERNIE_TOKENIZER) needs fast-tokenizer-python, which is not "
+            "installed and has no wheels for Python 3.11 and later; use native.",
+            file=sys.stderr,
+        )
+        return 2
     configure_logging(settings)
     try:
         return _serve(settings)

@@ -26,6 +26,7 @@ from service.engine.supervisor import EngineStartFailed, Running, Supervisor, Wa
 from service.metrics import Metrics
 from service.restarts import Restarts
 from service.runtime.base import RuntimeOptions
+from service.runtime.load import chosen
 from service.settings import Settings, revealed
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,15 @@ class Fleet:
         self._metrics.serve(load.bundle, True)
         assert load.engine.running
         ready = load.engine.running.ready
-        log.info("%s is ready on %s, warm after %.1f s", load.bundle.manifest.name, ready.backend, ready.warmup_seconds)
+        _, others = chosen(load.bundle, load.engine.runtime)
+        because = f" ({', '.join(others)})" if others else ""
+        log.info(
+            "%s is ready on %s%s, warm after %.1f s",
+            load.bundle.manifest.name,
+            ready.backend,
+            because,
+            ready.warmup_seconds,
+        )
 
     async def reload(self) -> Reloaded:
         """Looks at the repository again. One model after the other, so that only one is in memory twice."""

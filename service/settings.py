@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "Flags win. Example: ernie-serve --models models --port 8080. "
         "`ernie-serve bench-runtimes BUNDLE` measures which runtime is fastest on this machine.",
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
     for name, field in Settings.model_fields.items():
         made.add_argument(
             f"--{name.replace('_', '-')}",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"native", "model_build", "training", "service", "benchmarks", "tests"}
+ROOMS = {"native", "model_build", "training", "service", "release", "benchmarks", "tests"}
 ALLOWED = {
     "native": {"numpy"},
     "model_build": {"paddle"},

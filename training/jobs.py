@@ -12,7 +12,7 @@ from model_build.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from model_build.weights import read_pdparams
 from training.blend import parse_blend
 from training.corpus.verify import open_with_vocabulary
-from training.datasets.tsv import Example, label_names
+from training.datasets.examples import Example, label_names
 from training.finetune import accuracy, encode, finetune
 from training.overlap import overlapping, overlapping_corpora, read_texts
 from training.settings import FinetuneSettings

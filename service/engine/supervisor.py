@@ -74,7 +74,7 @@ class Supervisor:
         self.on_alive: Callable[[Alive], None] = lambda _: None
         self.on_restart: Callable[[], None] = lambda: None
         self.on_hopeless: Callable[[str], None] = lambda _: None
-        self._runtime = runtime or RuntimeOptions()
+        self.runtime = runtime or RuntimeOptions()
         self._batching = batching or BatchingOptions()
         self._watching = watching or Watching()
         self._process: asyncio.subprocess.Process | None = None
@@ -167,7 +167,7 @@ class Supervisor:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service.engine", "--socket", str(socket)),
             *("--bundle", str(self.bundle.directory.resolve())),
-            *("--runtime", msgspec.json.encode(self._runtime).decode()),
+            *("--runtime", msgspec.json.encode(self.runtime).decode()),
             *("--batching", msgspec.json.encode(self._batching).decode()),
             # The engine ends when this pipe does, so it never outlives the service.
             stdin=asyncio.subprocess.PIPE,

@@ -7,36 +7,53 @@ import importlib.util
 from model_build.bundle import Bundle
 from service.runtime.base import Runtime, RuntimeName, RuntimeOptions, RuntimeUnavailable
 
+RUNTIMES: tuple[RuntimeName, ...] = ("fastdeploy", "onnxruntime", "openvino")
+"""in the order in which `auto` asks them"""
+
 
 def installed() -> list[RuntimeName]:
     """The runtimes whose libraries are here."""
-    names: tuple[RuntimeName, ...] = ("fastdeploy", "onnxruntime", "openvino")
-    return [name for name in names if importlib.util.find_spec(name)]
+    return [name for name in RUNTIMES if importlib.util.find_spec(name)]
 
 
-def chosen(options: RuntimeOptions) -> RuntimeName:
-    """The runtime to use. `auto` is FastDeploy where it is installed and does what is asked for, else another one.
+def refusal(name: RuntimeName, bundle: Bundle, options: RuntimeOptions) -> str | None:
+    """Why `auto` passes a runtime over, or None where it can do what is asked for."""
+    if name not in installed():
+        return f"{name} is not installed"
+    if options.precision == "bf16" and name != "openvino":
+        return f"{name} computes no bf16"
+    if options.device == "gpu" and name == "openvino":
+        return "openvino is for the CPU here"
+    if options.backend != "auto" and name != "fastdeploy" and (name, options.backend) != ("onnxruntime", "trt"):
+        return f"{name} has no backend {options.backend}"
+    if name == "onnxruntime" and "onnx" not in bundle.manifest.graphs:
+        return "onnxruntime needs an ONNX graph, which the bundle has not"
+    return None
+
+
+def chosen(bundle: Bundle, options: RuntimeOptions) -> tuple[RuntimeName, list[str]]:
+    """The runtime to use, and why those before it are not. `auto` is the first of RUNTIMES that does what is asked for.
 
     Raises RuntimeUnavailable where there is none, or not the one that was named.
     """
-    here = installed()
     if options.runtime != "auto":
-        if options.runtime not in here:
+        if options.runtime not in installed():
             raise RuntimeUnavailable(f"{options.runtime} is not installed; install it, or leave the runtime to auto.")
-        return options.runtime
-    able = [name for name in here if options.precision != "bf16" or name == "openvino"]
-    if not able:
-        raise RuntimeUnavailable(
-            f"no runtime that is installed computes in {options.precision}; install openvino, or use fp32."
-            if here
-            else "no runtime is installed; install fastdeploy-python, onnxruntime or openvino."
-        )
-    return able[0]
+        return options.runtime, []
+    refused: list[str] = []
+    for name in RUNTIMES:
+        why = refusal(name, bundle, options)
+        if why is None:
+            return name, refused
+        refused.append(why)
+    raise RuntimeUnavailable(
+        f"no runtime can do what is asked for: {', '.join(refused)}; install one, or ask for less."
+    )
 
 
 def load_runtime(bundle: Bundle, options: RuntimeOptions) -> Runtime:
     """Loads a bundle; raises RuntimeUnavailable."""
-    name = chosen(options)
+    name, _ = chosen(bundle, options)
     if name == "openvino":
         from service.runtime.openvino import OpenVinoRuntime
 

@@ -29,7 +29,8 @@ class OpenVinoRuntime:
         try:
             graph = core.read_model(str(model))
         except RuntimeError as error:
-            raise RuntimeUnavailable(f"OpenVINO cannot read {model}: {str(error).splitlines()[-1]}.") from error
+            reason = str(error).strip().splitlines()[-1].rstrip(".")
+            raise RuntimeUnavailable(f"OpenVINO cannot read {model}: {reason}.") from error
         compiled = core.compile_model(
             graph,
             "CPU",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("fast_tokenizer", reason="fast-tokenizer-python has no wheel for this Python")
+
 from benchmarks.tokenizer_parity import (
     ABORTING,
     FAST_DIFFERS,

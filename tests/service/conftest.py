@@ -92,13 +92,25 @@ def serving(models: Path, *flags: str) -> Iterator[Service]:
         drain.join()
 
 
-def write_bundles(kind: str, directory: Path) -> Path:
-    script = Path(__file__).with_name("tiny_bundles.py")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(script), kind, str(directory)], env=environment, capture_output=True, text=True
-    )
+def python_with(module: str) -> str:
+    """This Python, or, where it lacks `module`, that of the reference environment (REFERENCE_PYTHON, or `.venv`)."""
+    reference = os.environ.get("REFERENCE_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
+    finds = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    for candidate in (sys.executable, reference):
+        if Path(candidate).is_file() and subprocess.run([candidate, "-c", finds, module]).returncode == 0:
+            return candidate
+    pytest.skip(f"{module} is neither here nor in {reference}; ./setup.sh installs it there")
+
+
+def run_script(python: str, script: Path, *arguments: object) -> None:
+    """Runs a script of the tests, in a process of its own and perhaps another Python."""
+    command = [python, str(script), *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def write_bundles(kind: str, directory: Path) -> Path:
+    run_script(python_with("paddle"), Path(__file__).with_name("tiny_bundles.py"), kind, directory)
     return directory
 
 

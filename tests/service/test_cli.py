@@ -34,3 +34,14 @@ def test_spans_that_could_not_be_sent_anywhere_are_refused_at_the_start(capsys: 
     assert capsys.readouterr().err == (
         "ernie-serve: --otel (ERNIE_OTEL) needs packages that are missing; install ernie-zh[otel].\n"
     )
+
+
+def test_a_tokenizer_that_is_not_installed_is_refused_at_the_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["--tokenizer", "fast_tokenizer"]) == 2
+    assert capsys.readouterr().err == (
+        "ernie-serve: --tokenizer fast_tokenizer (ERNIE_TOKENIZER) needs fast-tokenizer-python, which is not installed "
+        "and has no wheels for Python 3.11 and later; use native.\n"
+    )

@@ -69,7 +69,7 @@ def test_the_demo_command_goes_from_text_to_two_verified_bundles(
 
 
 def test_evaluation_texts_are_kept_out_of_the_embedded_models_corpora(data: Path, tmp_path: Path) -> None:
-    from training.datasets.tsv import read_examples
+    from training.datasets.table import read_examples
     from training.demo import build_data, read_reviews
 
     reviews, evaluation = read_reviews(data)

@@ -11,7 +11,7 @@ import pytest
 
 from training.datasets import pypi
 from training.datasets.corpus import read_documents
-from training.datasets.tsv import read_examples
+from training.datasets.table import read_examples
 from training.overlap import overlapping
 
 

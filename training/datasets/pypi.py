@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from training.overlap import fingerprint
+from training.datasets.fingerprints import fingerprint
 
 log = logging.getLogger(__name__)
 

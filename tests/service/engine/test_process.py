@@ -21,6 +21,7 @@ from service.engine.messages import BatchDone, Item
 from service.engine.supervisor import EngineStartFailed, Running, Supervisor, Watching
 from service.engine.tensors import softmax
 from service.runtime.base import RuntimeOptions
+from service.runtime.load import installed
 
 
 @contextlib.asynccontextmanager
@@ -53,12 +54,22 @@ def items(fill_mask: bool) -> list[Item]:
     return made
 
 
-@pytest.mark.parametrize("backend", ["ort", "paddle"])
-async def test_batched_scores_equal_those_of_onnx_runtime_on_each_text_alone(tiny_models: Path, backend: str) -> None:
+# FastDeploy's backends, and the runtimes that take its place where it has no wheel.
+OPTIONS = (
+    [RuntimeOptions(backend="ort", cpu_threads=1), RuntimeOptions(backend="paddle", cpu_threads=1)]
+    if "fastdeploy" in installed()
+    else [RuntimeOptions(runtime="onnxruntime", cpu_threads=1), RuntimeOptions(runtime="openvino", cpu_threads=1)]
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+async def test_batched_scores_equal_those_of_onnx_runtime_on_each_text_alone(
+    tiny_models: Path, options: RuntimeOptions
+) -> None:
     for name in ("reviews", "characters"):
         bundle = open_bundle(tiny_models / name / "1")
         session = onnxruntime.InferenceSession(str(bundle.graph("onnx")[0]), providers=["CPUExecutionProvider"])
-        async with engine_of(Supervisor(bundle, RuntimeOptions(backend=backend, cpu_threads=1))) as engine:  # type: ignore[arg-type]
+        async with engine_of(Supervisor(bundle, options)) as engine:
             given = items(name == "characters")
             answers = [await engine.infer(given), *await asyncio.gather(*(engine.infer([item]) for item in given))]
         assert [output for answer in answers[1:] for output in answer.outputs] != []
@@ -125,7 +136,7 @@ def poisoned(tiny_models: Path, tmp_path: Path) -> Path:
 
 
 async def test_an_input_that_makes_a_batch_fail_fails_alone(poisoned: Path) -> None:
-    supervisor = Supervisor(open_bundle(poisoned), RuntimeOptions(backend="ort"))
+    supervisor = Supervisor(open_bundle(poisoned))
     async with engine_of(supervisor) as engine:
         assert supervisor.pid
         os.kill(supervisor.pid, signal.SIGSTOP)
@@ -218,14 +229,14 @@ async def test_an_engine_ends_when_its_supervisor_is_gone(tiny_models: Path) -> 
 
 async def test_the_first_start_that_fails_says_why(tiny_models: Path, tmp_path: Path) -> None:
     bundle = open_bundle(tiny_models / "reviews" / "1")
-    with pytest.raises(EngineStartFailed, match="the GPU was asked for"):
+    with pytest.raises(EngineStartFailed, match=r"the GPU was asked for|has no CUDAExecutionProvider"):
         await Supervisor(bundle, RuntimeOptions(device="gpu")).start()
     broken = tmp_path / "broken"
     broken.mkdir()
     for name in ("model.pdmodel", "model.pdiparams"):
         (broken / name).write_bytes(b"no graph")
     (broken / "vocab.txt").write_bytes(bundle.vocab_path.read_bytes())
-    with pytest.raises(EngineStartFailed, match="died with status"):
+    with pytest.raises(EngineStartFailed, match=r"died with status|OpenVINO cannot read .*: .+|has no onnx graph"):
         await Supervisor(open_bundle(broken)).start()
     (broken / "vocab.txt").unlink()
     with pytest.raises(BundleError, match="neither a bundle"):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("fastdeploy", reason="fastdeploy-python has no wheel for this Python")
+
 from model_build.bundle import Bundle, open_bundle
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable
 from service.runtime.fastdeploy import FastDeployRuntime, chosen_backend, fd, runtime_option, set_tensorrt, shape_ranges

@@ -1,17 +1,20 @@
 """Every runtime gives the answers of FastDeploy, the reference, and refuses what it cannot do."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model_build.bundle import Bundle, open_bundle
+from model_build.bundle import Bundle, find_bundles, open_bundle
 from service.runtime import load
-from service.runtime.base import RuntimeName, RuntimeOptions, RuntimeUnavailable
+from service.runtime.base import Backend, RuntimeName, RuntimeOptions, RuntimeUnavailable
 from service.runtime.load import chosen, installed, load_runtime
+from tests.service.conftest import ROOT, python_with, run_script
 
 OTHERS: list[RuntimeName] = ["onnxruntime", "openvino"]
+EMBEDDED = ROOT / "models"
 RNG = np.random.default_rng(4)
 
 
@@ -36,19 +39,55 @@ def inputs(bundle: Bundle, rows: int, length: int) -> dict[str, np.ndarray]:
     return arrays
 
 
+Batches = list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
+
+
+def batches(bundle: Bundle) -> list[dict[str, np.ndarray]]:
+    """Inputs of several shapes, one of them twice."""
+    return [inputs(bundle, rows, length) for rows, length in ((1, 1), (3, 7), (1, 64), (8, 33), (3, 7))]
+
+
+def answered_by_fastdeploy(
+    bundle: Bundle, asked: list[dict[str, np.ndarray]], directory: Path, backend: Backend = "auto"
+) -> Batches:
+    """Inputs, and what FastDeploy answers to each."""
+    for number, arrays in enumerate(asked):
+        np.savez(directory / f"{number}.npz", **arrays)  # type: ignore[arg-type]
+    script = Path(__file__).with_name("fastdeploy_answers.py")
+    run_script(python_with("fastdeploy"), script, bundle.directory, directory, backend)
+    return [(arrays, dict(np.load(directory / f"{number}.out.npz"))) for number, arrays in enumerate(asked)]
+
+
+def differ(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """Largest difference of scores; ids are left out, for of equal scores either may come first."""
+    assert found.keys() == expected.keys()
+    return max(float(np.abs(found[name] - expected[name]).max()) for name in expected if name != "top_ids")
+
+
+@pytest.fixture(scope="module", params=["reviews", "characters", "sentiment", "masked-lm"])
+def answered(
+    request: pytest.FixtureRequest, tiny_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Bundle, Batches]:
+    """A tiny or an embedded model, and FastDeploy's answers."""
+    bundles = {bundle.manifest.name: bundle for models in (tiny_models, EMBEDDED) for bundle in find_bundles(models)}
+    bundle = bundles[request.param]
+    return bundle, answered_by_fastdeploy(bundle, batches(bundle), tmp_path_factory.mktemp("answers"))
+
+
 @pytest.mark.parametrize("name", OTHERS)
-def test_answers_are_those_of_fastdeploy(bundle: Bundle, name: RuntimeName) -> None:
+def test_answers_are_those_of_fastdeploy(answered: tuple[Bundle, Batches], name: RuntimeName) -> None:
     needs(name)
-    reference = load_runtime(bundle, RuntimeOptions(runtime="fastdeploy", cpu_threads=1))
+    bundle, known = answered
     runtime = load_runtime(bundle, RuntimeOptions(runtime=name, cpu_threads=1))
-    for rows, length in ((1, 1), (3, 7), (1, 64), (8, 33), (3, 7)):
-        arrays = inputs(bundle, rows, length)
-        expected = reference.run(arrays)
-        found = runtime.run(arrays)
-        assert found.keys() == expected.keys()
-        for output, values in expected.items():
-            if output != "top_ids":  # of equal scores either may come first
-                assert np.abs(found[output] - values).max() <= 1e-5, output
+    assert max(differ(runtime.run(arrays), expected) for arrays, expected in known) <= 1e-5
+
+
+def test_both_graphs_of_a_bundle_give_the_same_answers_in_fastdeploy(
+    answered: tuple[Bundle, Batches], tmp_path: Path
+) -> None:
+    bundle, by_onnx = answered
+    by_paddle = answered_by_fastdeploy(bundle, [arrays for arrays, _ in by_onnx], tmp_path, "paddle")
+    assert max(differ(paddle, onnx) for (_, paddle), (_, onnx) in zip(by_paddle, by_onnx, strict=True)) <= 1e-4
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -116,22 +155,32 @@ def test_what_a_runtime_cannot_do_is_refused(bundle: Bundle, options: RuntimeOpt
         load_runtime(bundle, options)
 
 
-def test_auto_is_fastdeploy_where_it_can_do_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_fastdeploy_where_it_can_do_what_is_asked_for(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = open_bundle(tiny_models / "reviews" / "1")
+    graphs = {"paddle": both.manifest.graphs["paddle"]}
+    paddle_only = Bundle(both.directory, both.manifest.model_copy(update={"graphs": graphs}))
     here: list[RuntimeName] = ["fastdeploy", "onnxruntime", "openvino"]
     monkeypatch.setattr(load, "installed", lambda: here)
-    assert chosen(RuntimeOptions()) == "fastdeploy"
-    assert chosen(RuntimeOptions(precision="bf16")) == "openvino"
-    here.remove("openvino")
-    with pytest.raises(RuntimeUnavailable, match="install openvino, or use fp32"):
-        chosen(RuntimeOptions(precision="bf16"))
-    with pytest.raises(RuntimeUnavailable, match="openvino is not installed"):
-        chosen(RuntimeOptions(runtime="openvino"))
+    assert chosen(both, RuntimeOptions()) == ("fastdeploy", [])
+    assert chosen(both, RuntimeOptions(runtime="openvino")) == ("openvino", [])
+    assert chosen(both, RuntimeOptions(precision="bf16"))[0] == "openvino"
     here.remove("fastdeploy")
-    assert chosen(RuntimeOptions()) == "onnxruntime"
-    here.clear()
-    with pytest.raises(RuntimeUnavailable, match="no runtime is installed"):
-        chosen(RuntimeOptions())
+    assert chosen(both, RuntimeOptions()) == ("onnxruntime", ["fastdeploy is not installed"])
+    assert chosen(both, RuntimeOptions(device="gpu", backend="trt"))[0] == "onnxruntime"
+    name, why_not = chosen(paddle_only, RuntimeOptions())
+    assert name == "openvino"
+    assert why_not[1] == "onnxruntime needs an ONNX graph, which the bundle has not"
+    with pytest.raises(RuntimeUnavailable, match="fastdeploy is not installed, onnxruntime has no backend paddle"):
+        chosen(both, RuntimeOptions(backend="paddle"))
+    here.remove("openvino")
+    with pytest.raises(RuntimeUnavailable, match="onnxruntime computes no bf16, openvino is not installed"):
+        chosen(both, RuntimeOptions(precision="bf16"))
+    with pytest.raises(RuntimeUnavailable, match=r"^openvino is not installed"):
+        chosen(both, RuntimeOptions(runtime="openvino"))
 
 
 def test_runtimes_are_told_by_what_is_installed() -> None:
-    assert "fastdeploy" in installed()
+    assert ("fastdeploy" in installed()) == (sys.version_info < (3, 11))
+    assert {"onnxruntime", "openvino"} <= set(installed())

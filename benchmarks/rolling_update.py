@@ -1,0 +1,635 @@
+"""A rolling update rehearsed on one machine: real services behind a real proxy are replaced under load.
+
+    python -m benchmarks.rolling_update --models models --proxy haproxy --rounds 3
+
+Probes, settings, grace period and number of replicas are read from k8s/base. As a Deployment with maxSurge 1 and
+maxUnavailable 0 does it, a new replica is started; when its readiness probe has passed, an old one gets SIGTERM, and at
+the same time begins the way of the news to the proxy (--endpoint-delay), and the next new replica is started.
+
+Requests arrive at random moments (Poisson), whether or not earlier ones are answered, every second one over a new
+connection, to both endpoints; each answer is compared with that of an offline run. Client and proxy try each request
+once (--retries lets the proxy try again). Ends with status 1 where a request was lost (no answer, or another than the
+right one with status 200), a replica did not end by itself with status 0, or a liveness probe would have killed one.
+
+Proxies: `haproxy` and `nginx` share their connections to a replica among clients; nginx is reloaded at each change, as
+an ingress controller does it. `haproxy-checks` is told of no end: it finds it out by health checks, which are the
+readiness probe. `tcp` (HAProxy) passes connections on as a Service does (kube-proxy): those that are open stay where
+they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+import yaml
+
+from benchmarks.http_connection import HttpConnection, post
+from benchmarks.http_load import TEXTS
+from benchmarks.offline import OfflineModel
+from benchmarks.overload import CONNECTIONS, percentile
+from benchmarks.soak import Question, body, classified, filled
+from model_build.bundle import find_bundles
+from service.metrics import ENDPOINTS
+
+BASE = Path(__file__).parents[1] / "k8s" / "base"
+PROXIES = ("haproxy", "haproxy-checks", "nginx", "tcp")
+# Of clients that keep theirs; used in turn, so that each is idle for a while.
+KEPT_CONNECTIONS = 32
+CLIENT_SECONDS = 30.0
+# Of lost requests, so many are traced.
+SHOWN = 20
+COMPLAINT = re.compile(r"\[(?:warn|error|alert|crit|WARNING|ALERT)\]")
+MAX_COMPLAINTS = 4000
+# Replicas that a proxy may have at a time.
+SLOTS = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An httpGet probe; the defaults are those of Kubernetes."""
+
+    path: str
+    period: float = 10.0
+    timeout: float = 1.0
+    failures: int = 3
+
+    @classmethod
+    def read(cls, manifest: dict[str, Any]) -> Probe:
+        """From a container's `…Probe`."""
+        names = {"periodSeconds": "period", "timeoutSeconds": "timeout", "failureThreshold": "failures"}
+        given = {names[name]: value for name, value in manifest.items() if name in names}
+        return cls(path=manifest["httpGet"]["path"], **given)
+
+    async def passes(self, url: str) -> bool:
+        """One try, over a connection of its own."""
+        connection = HttpConnection(url)
+        request = f"GET {self.path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n".encode()
+        try:
+            return 200 <= (await asyncio.wait_for(connection.ask(request), self.timeout)).status < 400
+        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+            return False
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What k8s/base says of a replica's life."""
+
+    replicas: int
+    startup: Probe
+    readiness: Probe
+    liveness: Probe
+    grace_seconds: float
+    settings: dict[str, str]
+
+    @classmethod
+    def read(cls, base: Path) -> Manifest:
+        """Raises SystemExit where the Deployment is rolled in another way than is rehearsed here."""
+        spec = yaml.safe_load((base / "deployment.yaml").read_text(encoding="utf-8"))["spec"]
+        if spec["strategy"]["rollingUpdate"] != {"maxSurge": 1, "maxUnavailable": 0}:
+            raise SystemExit(
+                f"{base}/deployment.yaml: maxSurge 1 and maxUnavailable 0 are rehearsed, and nothing else."
+            )
+        pod = spec["template"]["spec"]
+        (container,) = pod["containers"]
+        lines = (base / "settings.env").read_text(encoding="utf-8").split()
+        return cls(
+            replicas=spec["replicas"],
+            startup=Probe.read(container["startupProbe"]),
+            readiness=Probe.read(container["readinessProbe"]),
+            liveness=Probe.read(container["livenessProbe"]),
+            grace_seconds=pod["terminationGracePeriodSeconds"],
+            settings=dict(line.split("=", 1) for line in lines),
+        )
+
+
+class Replica:
+    """One service with its probes: what a pod is to a kubelet."""
+
+    def __init__(self, name: str, manifest: Manifest, models: Path, folder: Path) -> None:
+        self.name = name
+        self.ready = False
+        self.terminating = False
+        self.killed_by_liveness = False
+        self.notes: list[str] = []
+        self._manifest = manifest
+        self._log = folder / f"{name}.log"
+        self._begun = time.monotonic()
+        own = {"ERNIE_HOST": "127.0.0.1", "ERNIE_PORT": "0", "ERNIE_MODELS": str(models), "ERNIE_LOG_REQUESTS": "true"}
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli"], stderr=log, env={**os.environ, **manifest.settings, **own}
+            )
+        self.url = ""
+
+    async def start(self) -> None:
+        """Returns when the startup probe has passed; raises SystemExit where it does not in time."""
+        probe = self._manifest.startup
+        for _ in range(probe.failures):
+            if not self.url and (found := re.search(r"listening on (http://[^\s,]+)", self.log())):
+                self.url = found.group(1)
+            if self.url and await probe.passes(self.url):
+                self.notes.append(f"startup probe passed after {self._age():.1f} s")
+                return
+            await asyncio.sleep(probe.period)
+        raise SystemExit(f"{self.name} has not passed its startup probe:\n{self.log()}")
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Runs readiness and liveness probes; calls `changed` at each change of `ready`."""
+        await asyncio.gather(self._watch_readiness(changed), self._watch_liveness())
+
+    async def _watch_readiness(self, changed: Callable[[], None]) -> None:
+        probe, failed = self._manifest.readiness, 0
+        while True:
+            failed = 0 if await probe.passes(self.url) else failed + 1
+            if self.ready != (failed == 0) and failed in (0, probe.failures):
+                self.ready = failed == 0
+                self.notes.append(f"{'ready' if self.ready else 'not ready'} after {self._age():.1f} s")
+                changed()
+            await asyncio.sleep(probe.period)
+
+    async def _watch_liveness(self) -> None:
+        probe, failed = self._manifest.liveness, 0
+        while not self.terminating:
+            failed = 0 if await probe.passes(self.url) else failed + 1
+            self.killed_by_liveness |= failed >= probe.failures
+            await asyncio.sleep(probe.period)
+
+    async def terminate(self) -> bool:
+        """SIGTERM, and SIGKILL when the grace period is over; whether it ended by itself with status 0."""
+        self.notes.append(f"SIGTERM after {self._age():.1f} s")
+        begun, moment = time.monotonic(), datetime.datetime.now(datetime.timezone.utc)
+        self._process.send_signal(signal.SIGTERM)
+        while self._process.poll() is None and time.monotonic() - begun < self._manifest.grace_seconds:
+            await asyncio.sleep(0.05)
+        good = self._process.poll() == 0
+        late = [(when - moment).total_seconds() for when in answered(self.log()) if when > moment]
+        self.notes.append(f"then {len(late)} requests, the last one {max(late, default=0):.1f} s later")
+        self.notes.append(f"ended {time.monotonic() - begun:.1f} s after SIGTERM with status {self._process.poll()}")
+        self.kill()
+        return good and not self.killed_by_liveness
+
+    def kill(self) -> None:
+        """Ends it at once, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+
+    def log(self) -> str:
+        """All it has said."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def _age(self) -> float:
+        return time.monotonic() - self._begun
+
+
+def answered(log: str) -> list[datetime.datetime]:
+    """When a service has answered requests to its two endpoints, by its log in JSON lines."""
+    entries = (json.loads(line) for line in log.splitlines() if '"path"' in line)
+    return [
+        datetime.datetime.fromisoformat(each["time"].replace("Z", "+00:00"))
+        for each in entries
+        if each["path"] in ENDPOINTS.values()
+    ]
+
+
+class Proxy:
+    """HAProxy or nginx as a process of its own, with a log of its requests."""
+
+    def __init__(self, command: Sequence[str], folder: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._port = port
+        self._log = folder / "proxy.log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+
+    async def route(self, replicas: Sequence[Replica]) -> None:
+        """Has new requests go to these replicas and no others."""
+        raise NotImplementedError
+
+    def wait_listening(self) -> None:
+        """Raises SystemExit where it ends instead."""
+        while self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+                return
+            time.sleep(0.05)
+        raise SystemExit("the proxy has ended:\n" + "\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """Its log."""
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def retried(self) -> int:
+        """Requests that it has tried more than once."""
+        return sum(map(tried_again, self.lines()))
+
+
+class HAProxy(Proxy):
+    """Servers are slots that get an address while HAProxy runs."""
+
+    def __init__(self, kind: str, manifest: Manifest, retries: bool, folder: Path) -> None:
+        port, probe = free_port(), manifest.readiness
+        checked = f" check inter {probe.period}s fall {probe.failures} rise 1" if kind == "haproxy-checks" else ""
+        http = f"""
+            log-format "id=%[capture.req.hdr(0)] status=%ST state=%ts retries=%rc server=%s ms=%Ta"
+            http-reuse always
+            {"retry-on conn-failure empty-response" if retries else ""}"""
+        tcp = 'log-format "state=%ts retries=%rc server=%s ms=%Tt"'
+        configuration = f"""
+        global
+            log stdout format raw local0
+            stats socket {folder}/admin level admin
+        defaults
+            log global
+            mode {"tcp" if kind == "tcp" else "http"}
+            timeout connect 2s
+            timeout client 60s
+            timeout server 60s
+            timeout check {probe.timeout}s
+            retries {3 if retries else 0}
+            {"" if retries else "no "}option redispatch
+            {tcp if kind == "tcp" else http}
+        frontend clients
+            bind 127.0.0.1:{port}
+            {"" if kind == "tcp" else "http-request capture req.hdr(x-request-id) len 64"}
+            default_backend replicas
+        backend replicas
+            balance roundrobin
+            {f"option httpchk GET {probe.path}" if checked else ""}
+            server-template slot 1-{SLOTS} 127.0.0.1:1{checked} disabled
+        """
+        (folder / "haproxy.cfg").write_text(f"{configuration}\n")
+        super().__init__(["haproxy", "-db", "-f", "haproxy.cfg"], folder, port)
+        self._admin = folder / "admin"
+        self._by_checks = bool(checked)
+        self._slots: dict[str, Replica] = {}
+
+    async def route(self, replicas: Sequence[Replica]) -> None:
+        """See Proxy. With health checks a replica stays until it has ended."""
+        for slot, replica in list(self._slots.items()):
+            if replica not in replicas and not (self._by_checks and replica.terminating):
+                await self._say(f"set server replicas/{slot} state drain")
+                del self._slots[slot]
+        for replica in replicas:
+            if replica not in self._slots.values():
+                slot = next(name for number in range(SLOTS) if (name := f"slot{number + 1}") not in self._slots)
+                self._slots[slot] = replica
+                host, port = replica.url.removeprefix("http://").split(":")
+                await self._say(f"set server replicas/{slot} state maint")
+                await self._say(f"set server replicas/{slot} addr {host} port {port}")
+                await self._say(f"set server replicas/{slot} state ready")
+
+    async def _say(self, command: str) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(self._admin))
+        writer.write(f"{command}\n".encode())
+        said = (await reader.read()).decode().strip()
+        writer.close()
+        if said and "changed from" not in said and "no need to change" not in said:
+            raise SystemExit(f"HAProxy, told to {command}: {said}")
+
+
+class Nginx(Proxy):
+    """Its configuration is written anew and it is reloaded at each change."""
+
+    def __init__(self, retries: bool, folder: Path) -> None:
+        self._folder, port = folder, free_port()
+        self._again = "error timeout non_idempotent" if retries else "off"
+        self._port = port
+        self._write(["127.0.0.1:1"])
+        super().__init__(["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"], folder, port)
+
+    async def route(self, replicas: Sequence[Replica]) -> None:
+        """See Proxy."""
+        self._write([replica.url.removeprefix("http://") for replica in replicas])
+        self.process.send_signal(signal.SIGHUP)
+
+    def _write(self, addresses: Sequence[str]) -> None:
+        servers = "\n".join(f"server {address} max_fails=0;" for address in addresses)
+        paths = "\n".join(
+            f"{name}_temp_path {self._folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (self._folder / "nginx.conf").write_text(f"""
+        daemon off;
+        worker_processes 1;
+        worker_rlimit_nofile {4 * CONNECTIONS};
+        pid {self._folder}/nginx.pid;
+        events {{ worker_connections {2 * CONNECTIONS}; }}
+        http {{
+            {paths}
+            log_format own "id=$http_x_request_id status=$status upstreams=$upstream_addr answered=$upstream_status";
+            access_log /dev/stdout own;
+            keepalive_timeout 60s;
+            keepalive_requests 1000000;
+            upstream replicas {{ {servers} keepalive 64; }}
+            server {{
+                listen 127.0.0.1:{self._port};
+                location / {{
+                    proxy_pass http://replicas;
+                    proxy_http_version 1.1;
+                    proxy_set_header Connection "";
+                    proxy_next_upstream {self._again};
+                }}
+            }}
+        }}
+        """)
+
+
+def tried_again(line: str) -> bool:
+    """Whether a line of the log of either proxy is of a request that it has tried more than once."""
+    return bool(re.search(r"retries=\+?[1-9]|upstreams=[^ ]*,", line))
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def proxying(kind: str, manifest: Manifest, retries: bool, folder: Path) -> Iterator[Proxy]:
+    """The proxy, until the end of the block."""
+    proxy = Nginx(retries, folder) if kind == "nginx" else HAProxy(kind, manifest, retries, folder)
+    try:
+        proxy.wait_listening()
+        yield proxy
+    finally:
+        proxy.process.terminate()
+        proxy.process.wait()
+
+
+def questions(models: Path) -> list[Question]:
+    """One of each text to each endpoint, with the offline answers."""
+    asked = []
+    for bundle in find_bundles(models):
+        offline, name = OfflineModel(bundle.directory), bundle.manifest.name
+        for text in TEXTS:
+            if bundle.manifest.task == "classify":
+                check = classified([offline.classify(text)])
+                asked.append(Question("classify", name, "/classify", body(inputs=text, model=name), check=check))
+            else:
+                masked = f"{text[:2]}[MASK]{text[3:]}"
+                sent = body(inputs=masked, model=name, top_k=5)
+                asked.append(Question("fill-mask", name, "/fill-mask", sent, check=filled(offline.fill(masked))))
+    return asked
+
+
+async def arrivals(rate: float, over: asyncio.Event, rng: random.Random) -> AsyncIterator[float]:
+    """Random moments (Poisson), `rate` of them a second, as `time.perf_counter` has them, each when it has come."""
+    due = time.perf_counter()
+    while not over.is_set():
+        due += rng.expovariate(rate)
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        yield due
+
+
+@dataclass
+class Sent:
+    """One request: when it was due, how long its answer took in milliseconds, and what was wrong with it."""
+
+    name: str
+    due: float
+    milliseconds: float
+    fault: str | None
+
+
+@dataclass
+class Load:
+    """Requests to one URL, each tried once."""
+
+    url: str
+    asked: Sequence[Question]
+    rng: random.Random
+    sent: list[Sent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._kept = collections.deque(HttpConnection(self.url) for _ in range(KEPT_CONNECTIONS))
+
+    async def run(self, rate: float, over: asyncio.Event) -> None:
+        """Until `over`, and every request has its answer."""
+        tasks: set[asyncio.Task[None]] = set()
+        number = 0
+        async for due in arrivals(rate, over, self.rng):
+            number += 1
+            task = asyncio.create_task(self._one(f"roll-{number}", self.rng.choice(self.asked), due, number % 2 == 0))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+        for connection in self._kept:
+            connection.close()
+
+    async def _one(self, name: str, question: Question, due: float, keep: bool) -> None:
+        connection = self._kept.popleft() if keep and self._kept else HttpConnection(self.url)
+        headers = f"Content-Type: application/json\r\nX-Request-ID: {name}\r\n"
+        request = post(self.url, question.path, question.body, headers + ("" if keep else "Connection: close\r\n"))
+        fault: str | None
+        try:
+            answer = await asyncio.wait_for(connection.ask(request), CLIENT_SECONDS)
+        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+            fault = f"no answer: {type(error).__name__} {error}"
+        else:
+            fault = question.check(json.loads(answer.body)) if answer.status == 200 else f"status {answer.status}"
+            fault = fault or (None if answer.request_id == name else f"the answer of {answer.request_id}")
+        self.sent.append(Sent(name, due, (time.perf_counter() - due) * 1000, fault))
+        if keep:
+            self._kept.append(connection)
+        else:
+            connection.close()
+
+
+class Rollout:
+    """A Deployment, its endpoints, and the proxy that learns of them."""
+
+    def __init__(self, manifest: Manifest, models: Path, folder: Path, proxy: Proxy, endpoint_delay: float) -> None:
+        self._manifest = manifest
+        self._models = models
+        self._folder = folder
+        self._proxy = proxy
+        self._endpoint_delay = endpoint_delay
+        self._serving: list[Replica] = []
+        self._news: asyncio.Queue[tuple[float, list[Replica]]] = asyncio.Queue()
+        self._watching: dict[Replica, asyncio.Task[None]] = {}
+        self.all: list[Replica] = []
+        self.failed: list[Replica] = []
+        self.told: list[tuple[float, list[str]]] = []
+        """when the proxy was told of which replicas"""
+
+    async def follow(self) -> None:
+        """Tells the proxy of every change of the endpoints, a while later."""
+        while True:
+            changed, endpoints = await self._news.get()
+            await asyncio.sleep(changed + self._endpoint_delay - time.monotonic())
+            await self._proxy.route(endpoints)
+            self.told.append((time.perf_counter(), [each.name for each in endpoints]))
+
+    def _change(self) -> None:
+        endpoints = [each for each in self.all if each.ready and not each.terminating]
+        self._news.put_nowait((time.monotonic(), endpoints))
+
+    async def add(self) -> Replica:
+        """Starts a replica and waits until it is ready."""
+        replica = Replica(f"replica-{len(self.all) + 1}", self._manifest, self._models, self._folder)
+        self.all.append(replica)
+        await replica.start()
+        self._watching[replica] = asyncio.create_task(replica.watch(self._change))
+        while not replica.ready:
+            await asyncio.sleep(0.05)
+        self._serving.append(replica)
+        return replica
+
+    async def end(self, replica: Replica) -> None:
+        """Takes it out of the endpoints and sends it SIGTERM, both at once; returns when it has ended."""
+        self._serving.remove(replica)
+        replica.terminating = True
+        self._change()
+        if not await replica.terminate():
+            self.failed.append(replica)
+        self._watching[replica].cancel()
+
+    async def replace_all(self) -> None:
+        """One rolling update. An old replica still drains while the next new one starts."""
+        ending = []
+        for old in list(self._serving):
+            await self.add()
+            ending.append(asyncio.create_task(self.end(old)))
+        await asyncio.gather(*ending)
+
+    def kill(self) -> None:
+        """Leaves no process behind."""
+        for replica in self.all:
+            replica.kill()
+
+
+def traces(proxy: Proxy, replicas: Sequence[Replica]) -> dict[str, list[str]]:
+    """Lines of the proxy and of the replicas by the name of the request that they are of."""
+    found: dict[str, list[str]] = {}
+    lines = [f"proxy: {line}" for line in proxy.lines()]
+    lines += [f"{each.name}: {line}" for each in replicas for line in each.log().splitlines()]
+    for line in lines:
+        for name in re.findall(r"\broll-\d+\b", line):
+            found.setdefault(name, []).append(line)
+    return found
+
+
+def row(name: str, sent: Sequence[Sent]) -> str:
+    """One line of the table."""
+    lost = sum(each.fault is not None for each in sent)
+    times = [each.milliseconds for each in sent if each.fault is None]
+    return f"| {name} | {len(sent)} | {lost} | {percentile(times, 50):.0f} ms | {percentile(times, 99):.0f} ms |"
+
+
+async def rehearse(arguments: argparse.Namespace, manifest: Manifest, proxy: Proxy, folder: Path) -> bool:
+    """All rounds; prints what was seen, and returns whether nothing was lost."""
+    load = Load(proxy.url, questions(arguments.models), random.Random(arguments.seed))
+    rollout = Rollout(manifest, arguments.models, folder, proxy, arguments.endpoint_delay)
+    following = asyncio.create_task(rollout.follow())
+    over = asyncio.Event()
+    spans: list[tuple[str, float, float]] = []
+
+    @contextlib.contextmanager
+    def phase(name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        spans.append((name, begun, time.perf_counter()))
+        print(f"{name}: {time.perf_counter() - begun:.1f} s", file=sys.stderr)
+
+    try:
+        for _ in range(manifest.replicas):
+            await rollout.add()
+        await asyncio.sleep(arguments.endpoint_delay + 1)
+        loading = asyncio.create_task(load.run(arguments.rate, over))
+        with phase("before"):
+            await asyncio.sleep(arguments.steady)
+        for number in range(1, arguments.rounds + 1):
+            with phase(f"update {number}"):
+                await rollout.replace_all()
+            with phase(f"after {number}"):
+                await asyncio.sleep(arguments.steady)
+        over.set()
+        await loading
+    finally:
+        rollout.kill()
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+    report(load.sent, spans, rollout, proxy)
+    return not rollout.failed and not any(each.fault for each in load.sent)
+
+
+def report(sent: Sequence[Sent], spans: Sequence[tuple[str, float, float]], rollout: Rollout, proxy: Proxy) -> None:
+    """Prints the table, the replicas' lives, and all that is known of each lost request."""
+    print("| | requests | lost | p50 | p99 |\n|---|---|---|---|---|")
+    for name, begun, ended in spans:
+        print(row(f"{name}, {ended - begun:.0f} s", [each for each in sent if begun <= each.due < ended]))
+    print(row("all", sent))
+    print(f"\nTried more than once by the proxy: {proxy.retried()}.\n")
+    for replica in rollout.all:
+        if replica.notes:
+            print(f"- {replica.name}: {'; '.join(replica.notes)}")
+    for moment, names in rollout.told:
+        print(f"- {moment - spans[0][1]:.1f} s: the proxy was told of {', '.join(names)}")
+    lost, traced = [each for each in sent if each.fault], traces(proxy, rollout.all)
+    if lost:
+        named = sum(each.name in traced for each in lost)
+        print(f"\nOf {len(lost)} lost requests, {named} stand in the log of the proxy or of a replica.")
+        print("\n".join(line for line in proxy.lines() if COMPLAINT.search(line))[:MAX_COMPLAINTS])
+    for each in lost[:SHOWN]:
+        print(f"\nlost: {each.name}, due {each.due - spans[0][1]:.2f} s after the first, {each.fault}")
+        print("\n".join(f"    {line}" for line in traced.get(each.name, ())))
+
+
+def main() -> int:
+    """Runs it and prints the report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rolling_update", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
+    parser.add_argument("--proxy", choices=PROXIES, default="haproxy", help="what is in front (default: haproxy)")
+    parser.add_argument("--rounds", type=int, default=3, help="rolling updates one after the other (default: 3)")
+    parser.add_argument("--rate", type=float, default=60.0, help="requests a second (default: 60)")
+    parser.add_argument("--steady", type=float, default=10.0, help="seconds before and after an update (default: 10)")
+    parser.add_argument(
+        "--endpoint-delay", type=float, default=2.0, help="seconds until the proxy knows of a change (default: 2)"
+    )
+    parser.add_argument("--drain-delay", type=float, help="instead of the manifests' ERNIE_DRAIN_DELAY_SECONDS")
+    parser.add_argument("--retries", action="store_true", help="lets the proxy try a request again")
+    parser.add_argument("--seed", type=int, default=1, help="of the arrivals (default: 1)")
+    arguments = parser.parse_args()
+    manifest = Manifest.read(BASE)
+    if arguments.drain_delay is not None:
+        changed = {**manifest.settings, "ERNIE_DRAIN_DELAY_SECONDS": str(arguments.drain_delay)}
+        manifest = dataclasses.replace(manifest, settings=changed)
+    uvloop.install()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        proxying(arguments.proxy, manifest, arguments.retries, Path(folder)) as proxy,
+    ):
+        drain = manifest.settings["ERNIE_DRAIN_DELAY_SECONDS"]
+        print(
+            f"{arguments.proxy}, {'retries' if arguments.retries else 'no retries'}, {arguments.rate:g} requests/s, "
+            f"the proxy knows of a change after {arguments.endpoint_delay:g} s, a replica drains for {drain} s\n"
+        )
+        good = asyncio.run(rehearse(arguments, manifest, proxy, Path(folder)))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

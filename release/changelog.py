@@ -1,0 +1,46 @@
+"""The newest section of CHANGELOG.md: `## 1.2.3 - 2026-01-31`, or `## Unreleased` between releases."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+UNRELEASED = "Unreleased"
+_HEADING = re.compile(r"^## +(.*?) *$", re.MULTILINE)
+_RELEASED = re.compile(r"(\S+) - (\d{4}-\d{2}-\d{2})")
+
+
+class ChangelogError(ValueError):
+    """One sentence on what CHANGELOG.md lacks for a release."""
+
+
+def newest_section(text: str, version: str, *, today: datetime.date, allow_unreleased: bool = False) -> str:
+    """The title of the first section, which has to be that of `version`.
+
+    Raises ChangelogError where it is of another version, has no date or a date after `today`, or tells nothing.
+    With `allow_unreleased` it may also be "Unreleased".
+    """
+    heading = _HEADING.search(text)
+    if not heading:
+        raise ChangelogError(f'CHANGELOG.md has no section; begin one with "## {version} - {today}".')
+    title = heading[1]
+    following = _HEADING.search(text, heading.end())
+    if not text[heading.end() : following.start() if following else len(text)].strip():
+        raise ChangelogError(f'CHANGELOG.md: the section "{title}" is empty; say what is new for users.')
+    if title == UNRELEASED and allow_unreleased:
+        return title
+    released = _RELEASED.fullmatch(title)
+    if not released or released[1] != version:
+        raise ChangelogError(
+            f'CHANGELOG.md begins with "{title}", and pyproject.toml says {version}; the first section of a release is '
+            f'"## {version} - {today}" (--allow-unreleased tries everything else).'
+        )
+    try:
+        date = datetime.date.fromisoformat(released[2])
+    except ValueError:
+        raise ChangelogError(
+            f"CHANGELOG.md: {released[2]}, the date of {version}, is no day of the calendar."
+        ) from None
+    if date > today:
+        raise ChangelogError(f"CHANGELOG.md: {date}, the date of {version}, lies after today, {today}.")
+    return title

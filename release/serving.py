@@ -1,0 +1,100 @@
+"""A started `ernie-serve` that is asked over HTTP what a user would ask first."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+READY_SECONDS = 180
+PROBE_SECONDS = 5
+_LISTENING = re.compile(r"listening on (http://\S+?),")
+# Whatever proxy the machine has, it is not asked for 127.0.0.1.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ServingError(RuntimeError):
+    """One sentence on what the service did not do, and the end of its log."""
+
+
+def ask_service(program: Path, models: Path, runtime: str, folder: Path, environment: Mapping[str, str]) -> set[str]:
+    """Starts `program` on the embedded `models`, asks both endpoints and the page, and ends it with SIGTERM.
+
+    Returns the versions of ernie-zh that it states. Its log is written to `folder`. Raises ServingError.
+    """
+    log = folder / f"serve-{runtime}.log"
+    command = [str(program), "--models", str(models), "--port", "0", "--runtime", runtime]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=stream, stderr=stream)
+    try:
+        url = _wait_until_ready(process, log)
+        _ask_both_endpoints(url)
+        versions = {_get(f"{url}/openapi.json")["info"]["version"], _get(f"{url}/v2")["version"]}
+        process.send_signal(signal.SIGTERM)
+        if status := process.wait(timeout=60):
+            raise ServingError(f"ernie-serve ended with status {status} after SIGTERM")
+        return versions
+    except (ServingError, OSError, subprocess.TimeoutExpired) as error:
+        raise ServingError(f"--runtime {runtime}: {error}; its log ends with:\n{_end(log)}") from error
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServingError(f"ernie-serve ended with status {process.returncode}")
+        found = _LISTENING.search(log.read_text(encoding="utf-8"))
+        if found and _is_ready(found[1]):
+            return found[1]
+        time.sleep(0.1)
+    raise ServingError(f"ernie-serve was not ready within {READY_SECONDS} s")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with _OPENER.open(f"{url}/health/ready", timeout=PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code == 503:
+            return False
+        raise
+    except OSError:  # it listens before the processes that answer have started
+        return False
+
+
+def _ask_both_endpoints(url: str) -> None:
+    review = _post(f"{url}/classify", {"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]})
+    labels = [result["labels"][0]["label"] for result in review["results"]]
+    if labels != ["positive", "negative"]:
+        raise ServingError(f"/classify finds a good and a bad review {' and '.join(labels)}")
+    filled = _post(f"{url}/fill-mask", {"inputs": "他把钱存进了[MASK]行。", "top_k": 5})
+    candidates = [candidate["token"] for candidate in filled["results"][0]["masks"][0]]
+    if len(candidates) != 5 or "银" not in candidates:
+        raise ServingError(f"/fill-mask, asked for 5 candidates with 银 among them, gives {candidates}")
+    with _OPENER.open(f"{url}/", timeout=30) as page:
+        if b"<html" not in page.read():
+            raise ServingError("GET / gives no page")
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return _get(request)
+
+
+def _get(request: urllib.request.Request | str) -> Any:
+    with _OPENER.open(request, timeout=30) as response:
+        return json.load(response)
+
+
+def _end(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,90 @@
+"""What compose.yaml mounts is there, and Prometheus reads what it is given."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docker.dockerfiles import DOCKER, ROOT
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="promtool reads the configuration, and is not on PATH; install it to run this (Debian: package prometheus)",
+)
+
+
+def services() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    return loaded
+
+
+def mounts(service: str) -> dict[str, Path]:
+    """Files and folders of this repository by where the service has them, with the defaults of the variables."""
+    given = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":") for volume in services()[service]["volumes"]]
+    return {target: (DOCKER / source).resolve() for source, target, *_ in given if source.startswith(".")}
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Path:
+    """The configuration and the rules, written by the command of the container in a folder of their own."""
+    places = {**{target: str(source) for target, source in mounts("prometheus").items()}, "/prometheus": str(tmp_path)}
+
+    def here(text: str) -> str:
+        return re.sub("|".join(sorted(places, key=len, reverse=True)), lambda found: places[found[0]], text)
+
+    service = services()["prometheus"]
+    command = service["command"][0].replace("exec prometheus", "exec echo prometheus")
+    done = subprocess.run([*service["entrypoint"], here(command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("prometheus --config.file=")
+    config = mounts("prometheus")["/etc/ernie/prometheus.yaml"].read_text(encoding="utf-8")
+    (tmp_path / "prometheus.yaml").write_text(here(config), encoding="utf-8")
+    return tmp_path
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    for service in services():
+        for source in mounts(service).values():
+            assert source.exists(), source
+
+
+def test_the_rules_are_those_of_the_operator(prometheus: Path) -> None:
+    resource = yaml.safe_load((ROOT / "k8s/components/monitoring/prometheus-rule.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load((prometheus / "rules.yaml").read_text(encoding="utf-8")) == resource["spec"]
+
+
+@needs_promtool
+def test_prometheus_accepts_the_configuration(prometheus: Path) -> None:
+    done = subprocess.run(["promtool", "check", "config", str(prometheus / "prometheus.yaml")], capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_prometheus_scrapes_the_service_and_grafana_asks_prometheus() -> None:
+    config = yaml.safe_load(mounts("prometheus")["/etc/ernie/prometheus.yaml"].read_text(encoding="utf-8"))
+    (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.split(":")[0] in services()
+    sources = mounts("grafana")["/etc/grafana/provisioning/datasources/prometheus.yaml"].read_text(encoding="utf-8")
+    (source,) = yaml.safe_load(sources)["datasources"]
+    assert re.findall(r"//(\w+):", source["url"]) == ["prometheus"]
+    # The rate's interval on the dashboard is made of it.
+    assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+
+
+def test_grafana_finds_the_dashboard_where_its_provider_looks() -> None:
+    mounted = mounts("grafana")
+    given = yaml.safe_load(mounted["/etc/grafana/provisioning/dashboards/ernie.yaml"].read_text(encoding="utf-8"))
+    (provider,) = given["providers"]
+    found = [
+        source.name for target, source in mounted.items() if Path(target).parent == Path(provider["options"]["path"])
+    ]
+    assert found == ["dashboard.json"]
+
+
+def test_the_service_has_time_to_end_as_it_likes() -> None:
+    assert services()["ernie"]["stop_grace_period"] == "60s"
+    pod = yaml.safe_load((ROOT / "k8s/base/deployment.yaml").read_text(encoding="utf-8"))["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 60

@@ -1,0 +1,42 @@
+"""The version stands in pyproject.toml, and everything that tells one tells that."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import native
+from model_build import cli as build
+from service import cli as serve
+from service.app import create_app
+from service.settings import Settings
+from training import cli as train
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSION = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
+
+
+def test_the_installed_distribution_and_the_extension_are_of_this_version() -> None:
+    assert importlib.metadata.version("ernie-zh") == VERSION, "run ./setup.sh again"
+    assert native.version() == VERSION, "run ./setup.sh again"
+
+
+def test_the_openapi_document_states_it() -> None:
+    assert create_app(Settings()).openapi()["info"]["version"] == VERSION
+
+
+@pytest.mark.parametrize(("name", "room"), [("ernie-train", train), ("ernie-build", build), ("ernie-serve", serve)])
+def test_every_console_script_states_it(name: str, room: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        room.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"{name} {VERSION}\n"
+
+
+def test_no_other_file_states_it() -> None:
+    rooms = [ROOT / name for name in ("native", "model_build", "training", "service", "docker", "k8s")]
+    files = [ROOT / "CMakeLists.txt", *(path for room in rooms for path in room.rglob("*") if path.is_file())]
+    stated = re.compile(rf"(?<![\d.]){re.escape(VERSION)}(?![\d.])".encode())
+    assert [path for path in files if path.suffix not in {".so", ".pyc"} and stated.search(path.read_bytes())] == []

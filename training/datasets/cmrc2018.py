@@ -1,0 +1,28 @@
+"""CMRC 2018: questions on Chinese Wikipedia, answered by a span of it; three answers each in dev, one in trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.datasets.examples import Question
+from training.datasets.published import load_questions
+from training.datasets.squad import read_questions
+
+FILES = ("cmrc2018_trial.json", "cmrc2018_dev.json")
+
+
+def read(folder: Path) -> dict[str, list[Question]]:
+    """trial and dev of `folder`, and train where `cmrc2018_train.json` is there too.
+
+    Lenient: some of dev's answers are in nobody's context, as people wrote them anew, and two questions of trial are
+    empty.
+    """
+    files = {part: folder / f"cmrc2018_{part}.json" for part in ("train", "trial", "dev")}
+    return {
+        part: read_questions(file, lenient=True) for part, file in files.items() if part != "train" or file.exists()
+    }
+
+
+def download() -> dict[str, list[Question]]:
+    """train, trial and dev from PaddleNLP."""
+    return load_questions("cmrc2018", ("train", "trial", "dev"))

@@ -1,0 +1,90 @@
+"""Schemes that write entities as one tag a token: BIO, IOB1, BMES, BIOES and BILOU.
+
+A tag is `O`, or a prefix with the type of the entity, `B-PER`; without types (word segmentation) the prefix alone.
+IOB1 is that of Ramshaw and Marcus (1995), in which B- only parts neighbours of one type; BIO is its successor IOB2.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+TAG = re.compile(r"O|[BIMELSU](-\S+)?")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One scheme: the prefixes of first, inner, last and single tokens."""
+
+    name: str
+    begin: str
+    inside: str
+    end: str = ""
+    """empty where nothing marks the last token"""
+    single: str = ""
+
+    def tags(self, types: Sequence[str]) -> list[str]:
+        """All tags of the types, in their order; of the type "" the prefixes alone."""
+        prefixes = [prefix for prefix in (self.begin, self.inside, self.end, self.single) if prefix]
+        return [f"{prefix}-{kind}" if kind else prefix for kind in types for prefix in prefixes]
+
+    def faults(self, tags: Sequence[str]) -> list[int]:
+        """Positions of tags that cannot stand where they do, and of those that leave an entity without its end."""
+        bad = {pair: offsets for pair in set(_pairs(tags)) if (offsets := self._offsets(*pair))}
+        if not bad:
+            return []
+        return sorted({index + offset for index, pair in enumerate(_pairs(tags)) for offset in bad.get(pair, ())})
+
+    @lru_cache  # noqa: B019  there are five schemes, and they stay
+    def _offsets(self, left: str, right: str) -> tuple[int, ...]:
+        """Which of two neighbours are faulty: -1 for the left one, 0 for the right one."""
+        same = _same_type(left, right)
+        if self.name == "IOB1":
+            return (0,) if right[0] == self.begin and not same else ()
+        inside = left[0] in (self.begin, self.inside)
+        goes_on = right[0] in (self.inside, self.end)
+        unbegun = (0,) if goes_on and not (inside and same) else ()
+        unended = (-1,) if self.end and inside and not (goes_on and same) else ()
+        return (*unended, *unbegun)
+
+
+BIO = Scheme("BIO", "B", "I")
+IOB1 = Scheme("IOB1", "B", "I")
+BMES = Scheme("BMES", "B", "M", "E", "S")
+BIOES = Scheme("BIOES", "B", "I", "E", "S")
+BILOU = Scheme("BILOU", "B", "I", "L", "U")
+
+
+def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
+    """The scheme of the tags. Raises ValueError where they have no entity or belong to no scheme.
+
+    B- and I- alone are IOB1 where some entity begins with I- and no B- stands but after its own type; else BIO.
+    """
+    tags = list(sentences)
+    prefixes = {tag[0] for sentence in tags for tag in set(sentence)} - {"O"}
+    if not prefixes:
+        raise ValueError("every tag is O, so there is no entity to learn; give sentences that have some.")
+    if prefixes <= {"B", "I"}:
+        return IOB1 if _is_iob1(tags) else BIO
+    for scheme in (BIOES, BMES, BILOU):
+        if prefixes <= {scheme.begin, scheme.inside, scheme.end, scheme.single}:
+            return scheme
+    raise ValueError(f"tags begin with {', '.join(sorted(prefixes))}, which is none of BIO, BMES, BIOES and BILOU.")
+
+
+def _is_iob1(sentences: Iterable[Sequence[str]]) -> bool:
+    pairs = {pair for sentence in sentences for pair in _pairs(sentence)}
+    begun_with_i = any(right[0] == "I" and not _same_type(left, right) for left, right in pairs)
+    return begun_with_i and all(_same_type(left, right) for left, right in pairs if right[0] == "B")
+
+
+def _same_type(left: str, right: str) -> bool:
+    return left != "O" and left[1:] == right[1:]
+
+
+def _pairs(tags: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Each tag with the one before it, `O` before the first and behind the last."""
+    return itertools.pairwise(itertools.chain(("O",), tags, ("O",)))

@@ -1,0 +1,57 @@
+"""Labelled files as text: UTF-8, with or without a byte order mark, lines that end in LF or CRLF."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def read_text(path: Path) -> str:
+    """The whole file. Raises ValueError naming the line that is not UTF-8, and for a file with nothing in it."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}: line {line} is not UTF-8 (byte {error.start}); convert the file, "
+            "for example with `iconv -f gb18030 -t utf-8`."
+        ) from None
+    if not text.strip():
+        raise ValueError(f"{path}: the file is empty.")
+    return text
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines, without their ends; nothing but LF and CRLF ends a line."""
+    return read_text(path).replace("\r\n", "\n").split("\n")
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`path: line number` and object of each line that is not blank."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            where = f"{path}: line {number}"
+            row = parse_json(line, where)
+            if not isinstance(row, dict):
+                raise ValueError(f"{where} is no JSON object; write one {{…}} a line.")
+            yield where, row
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value; raises ValueError that begins with `where` for what is not JSON or holds half a character."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise ValueError(f"{where} is not JSON: {error.msg} ({line}column {error.colno}).") from None
+    except RecursionError:
+        raise ValueError(f"{where} is not JSON that can be read: it is nested too deeply.") from None
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{where} has half of a surrogate pair (\\ud8…), which is no character.") from None
+    return value
