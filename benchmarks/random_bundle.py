@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from model_build.bundle import Task, read_vocabulary
+from model_build.bundle import Task, find_bundles, read_vocabulary
 
 EMBEDDED = Path(__file__).parent.parent / "models"
 
@@ -28,7 +28,7 @@ def make(variant: str, task: Task, output: Path, max_length: int) -> Path:
     paddle.seed(1)
     config = config_of(variant)
     length = min(max_length, config.max_position_embeddings)
-    tokens = read_vocabulary(EMBEDDED / "sentiment" / "1" / "vocab.txt")[: config.vocab_size]
+    tokens = read_vocabulary(find_bundles(EMBEDDED)[0].vocab_path)[: config.vocab_size]
     tokens += [f"[unused{number}]" for number in range(config.vocab_size - len(tokens))]
     model = ErnieForMaskedLM(config) if task == "fill-mask" else ErnieForSequenceClassification(config, 2)
     with tempfile.TemporaryDirectory() as folder:

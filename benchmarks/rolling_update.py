@@ -49,7 +49,7 @@ from benchmarks.offline import OfflineModel
 from benchmarks.overload import CONNECTIONS, percentile
 from benchmarks.soak import Question, body, classified, filled
 from model_build.bundle import find_bundles
-from service.metrics import ENDPOINTS
+from service.tasks import ENDPOINTS
 
 BASE = Path(__file__).parents[1] / "k8s" / "base"
 PROXIES = ("haproxy", "haproxy-checks", "nginx", "tcp")

@@ -38,6 +38,7 @@ from benchmarks.http_connection import Answer, HttpConnection, post
 from benchmarks.http_load import TEXTS
 from benchmarks.offline import OfflineModel
 from benchmarks.service_process import RunningService, serving
+from model_build.bundle import find_bundles
 
 SCORE_TOLERANCE = 1e-4
 # A killed engine is replaced within this; until then its model, and only it, may answer 503.
@@ -303,11 +304,14 @@ def put_version(directory: Path, version: int) -> None:
 
 
 def repository(models: Path, folder: Path) -> Path:
-    """A copy with a third model, `steady`, which is the classifier by another name."""
-    copied = Path(shutil.copytree(models, folder / "models"))
-    shutil.copytree(copied / "sentiment", copied / "steady")
-    manifest = json.loads((copied / "steady" / "1" / "bundle.json").read_text(encoding="utf-8"))
-    (copied / "steady" / "1" / "bundle.json").write_text(json.dumps({**manifest, "name": "steady"}), encoding="utf-8")
+    """A copy of the newest bundles as version 1, with a third model, `steady`, the classifier by another name."""
+    copied = folder / "models"
+    newest = {bundle.manifest.name: bundle.directory for bundle in find_bundles(models)}
+    for name, source in {**newest, "steady": newest["sentiment"]}.items():
+        directory = Path(shutil.copytree(source, copied / name / "1"))
+        manifest = json.loads((directory / "bundle.json").read_text(encoding="utf-8"))
+        named = {**manifest, "name": name, "version": "1"}
+        (directory / "bundle.json").write_text(json.dumps(named), encoding="utf-8")
     return copied
 
 
@@ -347,12 +351,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the traffic and the trouble (default: 1)")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    asked = list(questions(arguments.models, rng, 100))
     with tempfile.TemporaryDirectory() as folder:
         models = repository(arguments.models, Path(folder))
+        asked = list(questions(models, rng, 100))
         flags = ("--admin", "true", "--api-workers", "2", "--max-restarts", "0")
         with serving(models, *flags) as service:
-            asked += asyncio.run(joint_questions(service.url, arguments.models, rng, 20))
+            asked += asyncio.run(joint_questions(service.url, models, rng, 20))
             soak = Soak(service, models, rng, asked)
             record = asyncio.run(soak.run(arguments.minutes * 60, arguments.connections))
             if not service.is_ready():

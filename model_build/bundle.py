@@ -7,14 +7,16 @@ written under a temporary name and renamed. A directory exported by PaddleNLP is
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 SCHEMA_VERSION = 1
-Task = Literal["classify", "fill-mask"]
+Task = Literal["classify", "fill-mask", "token-classification", "question-answering"]
+TASKS: tuple[Task, ...] = get_args(Task)
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -202,10 +204,11 @@ def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in version.replace("-", ".").split("."))
 
 
-def read_repository(root: Path) -> tuple[list[Bundle], dict[str, str]]:
+def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bundle], dict[str, str]]:
     """The newest good version of every name in a repository `<name>/<version>/`, or the one bundle that `root` is.
 
-    The second result names what is no good: the directory, relative to `root`, and the sentence that says why.
+    A bundle for none of `tasks` is no good. The second result names what is no good: the directory, relative to `root`,
+    and the sentence that says why.
     Raises BundleError where `root` is no directory.
     """
     if not root.is_dir():
@@ -213,14 +216,18 @@ def read_repository(root: Path) -> tuple[list[Bundle], dict[str, str]]:
     if (root / "bundle.json").is_file() or (root / "model.pdmodel").is_file():
         paths = [root]
     else:
+        found = [path for pattern in ("*/*/bundle.json", "*/model.pdmodel") for path in sorted(root.glob(pattern))]
+        # What begins with a dot is not whole yet: bundles are written aside under such names.
         paths = [
-            path.parent for pattern in ("*/*/bundle.json", "*/model.pdmodel") for path in sorted(root.glob(pattern))
+            path.parent for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)
         ]
     newest: dict[str, Bundle] = {}
     refused: dict[str, str] = {}
     for path in paths:
         try:
             bundle = open_bundle(path)
+            if bundle.manifest.task not in tasks:
+                raise BundleError(f"{path}: the bundle is for {bundle.manifest.task}, not for {' or '.join(tasks)}.")
         except BundleError as error:
             refused[str(path.relative_to(root))] = str(error)
             continue
@@ -230,9 +237,9 @@ def read_repository(root: Path) -> tuple[list[Bundle], dict[str, str]]:
     return list(newest.values()), refused
 
 
-def find_bundles(root: Path) -> list[Bundle]:
+def find_bundles(root: Path, tasks: Sequence[Task] = TASKS) -> list[Bundle]:
     """`read_repository` for those who want all of it to be good and not to be empty; raises BundleError."""
-    bundles, refused = read_repository(root)
+    bundles, refused = read_repository(root, tasks)
     for sentence in refused.values():
         raise BundleError(sentence)
     if not bundles:

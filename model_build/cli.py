@@ -12,7 +12,7 @@ from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, or 2 with one sentence on standard error."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     # Paddle is imported only by the commands that need it, after the errors it would hide behind are caught.
     try:
         arguments.run(arguments)
@@ -22,21 +22,22 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ernie-build", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="ernie-build", description=__doc__)
+    made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
 
     export = commands.add_parser(
         "export",
         help="write a bundle from a checkpoint",
-        description="Exports a classification or masked-LM checkpoint to MODELS/NAME/VERSION/ as a Paddle and an ONNX "
-        "graph, and checks both against eager mode on real sentences; a difference above 1e-4 fails the export.",
-        epilog="example: ernie-build export output/sentiment --models models --name sentiment --model-version 1",
+        description="Exports a checkpoint, ours or PaddleNLP's, to MODELS/NAME/VERSION/ as a Paddle and an ONNX graph, "
+        "and checks both against eager mode on real sentences; a difference above 1e-4 fails the export.",
+        epilog="example: ernie-build export output/reviews/model --models models --name reviews --model-version 1",
     )
     export.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
-    export.add_argument("--name", help="name of the model (default: the checkpoint folder's)")
+    export.add_argument("--name", help="name of the model (default: the folder's; of a folder `model`, that above it)")
     export.add_argument("--model-version", default="1", help="version directory (default: 1)")
     export.add_argument(
         "--top-candidates", type=int, default=100, help="candidates a fill-mask graph returns (default: 100)"
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("path", type=Path, help="a bundle, a PaddleNLP export, or a model repository")
         command.set_defaults(run=run)
-    return parser
+    return made
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ from model_build.bundle import (
     read_vocabulary,
     sha256_of,
 )
-from model_build.checkpoint import load_model, read_checkpoint
-from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
+from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
+from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification, ErnieForTokenClassification
 
 MAX_PARITY_ERROR = 1e-4
 ONNX_OPSET = 13
@@ -47,35 +47,61 @@ class ExportError(RuntimeError):
     """An export that must not be used; the message is one sentence."""
 
 
-class ClassifyGraph(nn.Layer):
-    """The exported classifier: token ids in, logits out."""
+def _ids(name: str, dimensions: int) -> TensorSpec:
+    return TensorSpec(name=name, dtype="int64", shape=[-1] * dimensions)
 
-    input_specs = (("input_ids", [-1, -1]), ("token_type_ids", [-1, -1]))
-    output_names = ("logits",)
 
-    def __init__(self, model: ErnieForSequenceClassification) -> None:
+def _scores(name: str, *shape: int) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float32", shape=list(shape))
+
+
+class Graph(nn.Layer):
+    """What is exported: a model with the inputs and outputs that its bundle tells of."""
+
+    input_specs: Sequence[TensorSpec] = (_ids("input_ids", 2), _ids("token_type_ids", 2))
+    output_specs: Sequence[TensorSpec]
+
+    def __init__(self, model: nn.Layer) -> None:
         super().__init__()
         self.model = model
 
+
+class LogitsGraph(Graph):
+    """The exported classifier of texts or of tokens: token ids in, logits out."""
+
+    def __init__(self, model: ErnieForSequenceClassification | ErnieForTokenClassification, num_labels: int) -> None:
+        super().__init__(model)
+        tokens = [-1] if isinstance(model, ErnieForTokenClassification) else []
+        self.output_specs = (_scores("logits", -1, *tokens, num_labels),)
+
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """[B, S] int64 each -> logits float32 [B, num_labels]."""
+        """[B, S] int64 each -> logits float32 [B, num_labels], or [B, S, num_labels] for tokens."""
         return self.model(input_ids, token_type_ids)
 
 
-class FillMaskGraph(nn.Layer):
+class AnswerGraph(Graph):
+    """The exported reader: start and end logits of the answer, for every token."""
+
+    output_specs = (_scores("start_logits", -1, -1), _scores("end_logits", -1, -1))
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S] int64 each -> start and end logits float32 [B, S]."""
+        start, end = self.model(input_ids, token_type_ids)
+        return start, end
+
+
+class FillMaskGraph(Graph):
     """The exported masked LM: only the top candidates and the targets asked for leave it, never the vocabulary."""
 
-    input_specs = (
-        ("input_ids", [-1, -1]),
-        ("token_type_ids", [-1, -1]),
-        ("mask_positions", [-1]),
-        ("target_ids", [-1, -1]),
-    )
-    output_names = ("top_ids", "top_scores", "target_scores")
+    input_specs = (*Graph.input_specs, _ids("mask_positions", 1), _ids("target_ids", 2))
 
     def __init__(self, model: ErnieForMaskedLM, num_tokens: int, top_candidates: int) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
+        self.output_specs = (
+            TensorSpec(name="top_ids", dtype="int64", shape=[-1, top_candidates]),
+            _scores("top_scores", -1, top_candidates),
+            _scores("target_scores", -1, -1),
+        )
         self.num_tokens = num_tokens
         self.top_candidates = top_candidates
 
@@ -90,11 +116,12 @@ class FillMaskGraph(nn.Layer):
         return top_ids, top_scores, paddle.index_sample(scores, target_ids)
 
 
-def save_paddle(graph: nn.Layer, directory: Path) -> Path:
+def save_paddle(graph: Graph, directory: Path) -> Path:
     """Writes `model.pdmodel` (Paddle 3: `model.json`) and `model.pdiparams`; returns the first."""
     graph.eval()
     specs = [
-        InputSpec([None if size < 0 else size for size in shape], "int64", name) for name, shape in graph.input_specs
+        InputSpec([None if size < 0 else size for size in each.shape], each.dtype, each.name)
+        for each in graph.input_specs
     ]
     static = paddle.jit.to_static(graph, input_spec=specs, full_graph=True)
     paddle.jit.save(static, str(directory / "model"))
@@ -186,12 +213,12 @@ def onnx_runner(model: Path, output_names: Sequence[str]) -> Callable[[Arrays], 
     return lambda inputs: session.run(list(output_names), inputs)
 
 
-def parity(graph: nn.Layer, run: Callable[[Arrays], list[np.ndarray]], batches: Sequence[Arrays]) -> float:
+def parity(graph: Graph, run: Callable[[Arrays], list[np.ndarray]], batches: Sequence[Arrays]) -> float:
     """Largest absolute difference of the floating-point outputs between eager mode and `run`, over `batches`."""
     worst = 0.0
     for inputs in batches:
         with paddle.no_grad():
-            eager = graph(*(paddle.to_tensor(inputs[name]) for name, _ in graph.input_specs))
+            eager = graph(*(paddle.to_tensor(inputs[each.name]) for each in graph.input_specs))
         eager = eager if isinstance(eager, list | tuple) else (eager,)
         for want, got in zip(eager, run(inputs), strict=True):
             # Ids of equally likely candidates may change places; their scores are compared instead.
@@ -201,7 +228,7 @@ def parity(graph: nn.Layer, run: Callable[[Arrays], list[np.ndarray]], batches: 
 
 
 def write_bundle(
-    graph: ClassifyGraph | FillMaskGraph,
+    graph: Graph,
     manifest: Manifest,
     vocab_path: Path,
     batches: Sequence[Arrays],
@@ -215,19 +242,18 @@ def write_bundle(
     """
     target = models / manifest.name / manifest.version
     if target.exists():
-        raise BundleError(f"{target} exists; bundles are immutable, so give another --version or remove it.")
+        raise BundleError(f"{target} exists; bundles are immutable, so give another --model-version or remove it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
     try:
         directory = aside / "graph"
         directory.mkdir()
-        input_names = [name for name, _ in graph.input_specs]
+        input_names, output_names = ([each.name for each in specs] for specs in (graph.input_specs, graph.output_specs))
         saved = save_paddle(graph, directory)
-        save_onnx(saved, input_names, graph.output_names)
+        save_onnx(saved, input_names, output_names)
         graph.eval()
         manifest.graphs = _checked_graphs(graph, saved, aside, batches)
-        manifest.inputs = [TensorSpec(name=name, dtype="int64", shape=shape) for name, shape in graph.input_specs]
-        manifest.outputs = _outputs(graph, batches[0])
+        manifest.inputs, manifest.outputs = list(graph.input_specs), list(graph.output_specs)
         shutil.copyfile(vocab_path, aside / "vocab.txt")
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         aside.chmod(0o755)
@@ -241,7 +267,7 @@ def write_bundle(
 def export_checkpoint(
     directory: Path, models: Path, *, name: str | None = None, version: str = "1", top_candidates: int = 100
 ) -> Bundle:
-    """Writes the bundle of a checkpoint folder; `name` is the folder's unless given.
+    """Writes the bundle of a checkpoint folder; `name` is the folder's, of `reviews/model` reviews, unless given.
 
     Its graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones.
     """
@@ -256,7 +282,7 @@ def export_checkpoint(
     ids = {token: index for index, token in enumerate(vocabulary)}
     rows = [character_ids(text, ids, checkpoint.max_length) for text in sentences or DEFAULT_SENTENCES]
     manifest = Manifest(
-        name=name or directory.resolve().name,
+        name=name or _name_of(directory.resolve()),
         version=version,
         task=checkpoint.task,
         architecture=checkpoint.config.to_dict(),
@@ -271,12 +297,30 @@ def export_checkpoint(
         provenance=checkpoint.provenance,
     )
     return write_bundle(
-        FillMaskGraph(model, len(vocabulary), top) if fill_mask else ClassifyGraph(model),
+        _graph_of(checkpoint, model, len(vocabulary), top),
         manifest,
         vocab_path,
         parity_batches(rows, checkpoint.task, mask_id=ids["[MASK]"], pad_id=ids["[PAD]"]),
         models,
     )
+
+
+def _name_of(directory: Path) -> str:
+    return directory.parent.name if directory.name == "model" and directory.parent.name else directory.name
+
+
+def next_version(directory: Path) -> str:
+    """The number after the highest version below `directory`; bundles are never written over."""
+    taken = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
+    return str(max(taken, default=0) + 1)
+
+
+def _graph_of(checkpoint: Checkpoint, model: nn.Layer, num_tokens: int, top_candidates: int) -> Graph:
+    if checkpoint.task == "fill-mask":
+        return FillMaskGraph(model, num_tokens, top_candidates)
+    if checkpoint.task == "question-answering":
+        return AnswerGraph(model)
+    return LogitsGraph(model, len(checkpoint.labels))
 
 
 def character_ids(text: str, ids: Mapping[str, int], max_length: int) -> list[int]:
@@ -285,12 +329,10 @@ def character_ids(text: str, ids: Mapping[str, int], max_length: int) -> list[in
     return [ids["[CLS]"], *known[: max_length - 2], ids["[SEP]"]]
 
 
-def _checked_graphs(
-    graph: ClassifyGraph | FillMaskGraph, saved: Path, bundle: Path, batches: Sequence[Arrays]
-) -> dict[str, GraphFile]:
+def _checked_graphs(graph: Graph, saved: Path, bundle: Path, batches: Sequence[Arrays]) -> dict[str, GraphFile]:
     """The graphs as the manifest names them; raises ExportError for one that differs from eager mode."""
     params, onnx = saved.with_suffix(".pdiparams"), saved.with_suffix(".onnx")
-    graphs = {"onnx": (onnx_runner(onnx, graph.output_names), [onnx])}
+    graphs = {"onnx": (onnx_runner(onnx, [each.name for each in graph.output_specs]), [onnx])}
     if SAVES_PIR:
         saved.unlink()
         params.unlink()
@@ -315,20 +357,6 @@ def _graph_file(bundle: Path, files: Sequence[Path], error: float) -> GraphFile:
         sha256={name: sha256_of(bundle / name) for name in names},
         parity_max_abs_error=error,
     )
-
-
-def _outputs(graph: nn.Layer, inputs: Arrays) -> list[TensorSpec]:
-    with paddle.no_grad():
-        eager = graph(*(paddle.to_tensor(inputs[name]) for name, _ in graph.input_specs))
-    eager = eager if isinstance(eager, list | tuple) else (eager,)
-    return [
-        TensorSpec(
-            name=name,
-            dtype=str(value.dtype).removeprefix("paddle."),
-            shape=[-1, -1 if name == "target_scores" else value.shape[1]],
-        )
-        for name, value in zip(graph.output_names, eager, strict=True)
-    ]
 
 
 def parity_batches(rows: Sequence[Sequence[int]], task: str, *, mask_id: int, pad_id: int) -> list[Arrays]:

@@ -48,7 +48,10 @@ def load_state(model: nn.Layer, state: dict[str, Any], *, new_heads: tuple[str, 
 
 
 def read_pdparams(path: Path) -> dict[str, Any]:
-    """Reads a `.pdparams` file, or `model_state.pdparams` in a folder, as PaddleNLP and `training/` write them."""
+    """Reads a `.pdparams` file, or `model_state.pdparams` in a folder, as PaddleNLP and `training/` write them.
+
+    The names of an encoder saved by itself get the prefix `ernie.` that they have in a model with a head.
+    """
     file = path / "model_state.pdparams" if path.is_dir() else path
     if not file.is_file():
         raise WeightsError(f"{file} does not exist; give a .pdparams file or a folder with model_state.pdparams.")
@@ -56,6 +59,8 @@ def read_pdparams(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = paddle.load(str(file), return_numpy=True)
     except (EOFError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{file} holds no weights: {error or 'it is empty'}; copy it again.") from error
+    if "embeddings.word_embeddings.weight" in state:
+        return {f"ernie.{name}": value for name, value in state.items()}
     return state
 
 

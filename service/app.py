@@ -61,6 +61,7 @@ def create_app(
         summary="ERNIE over HTTP: classification and masked tokens of Chinese text.",
         version=importlib.metadata.version("ernie-zh"),
         lifespan=lifespan,
+        redirect_slashes=False,  # to an address that a proxy in front may not have
         # Spans only, and only of the requests that do work; its logs would hold what was sent.
         telemetry={
             "tracing": settings.otel,

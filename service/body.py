@@ -60,6 +60,7 @@ class RequestBody:
         close = {"Connection": "close"}
         try:
             body = await self._read(scope, receive)
+            _refuse_compressed(scope)
             await self._run(body, scope, receive, begin)
         except ClientLeft:
             pass
@@ -141,3 +142,10 @@ class RequestBody:
     async def _disconnected(receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+def _refuse_compressed(scope: Scope) -> None:
+    """Raises Problem where the body is not sent as it is: a small one could unpack to any size."""
+    encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        raise Problem("invalid_input", f"the body is sent as {encoding!r}; send it uncompressed.")

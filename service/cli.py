@@ -17,6 +17,7 @@ from model_build.bundle import BundleError, find_bundles
 from service.access import KeysError
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
+from service.tasks import SERVED_TASKS
 
 log = logging.getLogger("service.cli")
 
@@ -67,7 +68,7 @@ def _can_export_spans() -> bool:
 
 
 def _serve(settings: Settings) -> int:
-    bundles = find_bundles(settings.models)
+    bundles = find_bundles(settings.models, SERVED_TASKS)
     for bundle in bundles:
         log.info("%s version %s: %s", bundle.manifest.name, bundle.manifest.version, bundle.manifest.task)
     with listen(settings) as listener, tempfile.TemporaryDirectory(prefix="ernie-") as directory:

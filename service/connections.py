@@ -35,6 +35,7 @@ class Connection(HttpToolsProtocol):
         max_connections: int,
         head_seconds: float,
         refusal: Refusal | None,
+        draining: Callable[[], bool],
         idle: dict[Connection, None],
         **more: Any,
     ) -> None:
@@ -44,6 +45,7 @@ class Connection(HttpToolsProtocol):
         # uvicorn ends one that is silent after an answer; this is for one that has said something, but no whole head.
         self._idle_seconds = self.timeout_keep_alive + head_seconds
         self._refusal = refusal
+        self._draining = draining
         self._refused_at_once = 0
         self._refused_unread = False
         self._idle = idle
@@ -86,6 +88,9 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # One that was refused just before it, in the same piece of data, has begun to count its silence.
         self._unset_keepalive_if_required()
+        if self._draining():
+            # Announced, or the client's next request would meet the end of the connection.
+            cycle.keep_alive = False
         if not self._refuse(cycle):
             super()._start_asgi_task(cycle, app)
 
@@ -143,8 +148,18 @@ def _nothing() -> None:
     pass
 
 
-def bounded(max_connections: int, head_seconds: float, refusal: Refusal | None = None) -> Callable[..., Connection]:
-    """What `uvicorn.Config` takes as `http`, for one server."""
+def bounded(
+    max_connections: int,
+    head_seconds: float,
+    refusal: Refusal | None = None,
+    draining: Callable[[], bool] = lambda: False,
+) -> Callable[..., Connection]:
+    """What `uvicorn.Config` takes as `http`, for one server. While it drains, an answer ends its connection."""
     return functools.partial(
-        Connection, max_connections=max_connections, head_seconds=head_seconds, refusal=refusal, idle={}
+        Connection,
+        max_connections=max_connections,
+        head_seconds=head_seconds,
+        refusal=refusal,
+        draining=draining,
+        idle={},
     )

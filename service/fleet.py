@@ -28,6 +28,7 @@ from service.restarts import Restarts
 from service.runtime.base import RuntimeOptions
 from service.runtime.load import chosen
 from service.settings import Settings, revealed
+from service.tasks import SERVED_TASKS
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class Fleet:
         done = Reloaded(refused=self._renew_keys())
         async with self._reloading:
             try:
-                bundles, refused = read_repository(self._settings.models)
+                bundles, refused = read_repository(self._settings.models, SERVED_TASKS)
             except BundleError as error:
                 bundles, refused = (
                     [load.bundle for load in self._served.values()],

@@ -15,12 +15,12 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from model_build.bundle import Bundle
 from service.engine.messages import BatchDone
 from service.problems import STATUS
+from service.tasks import ENDPOINTS
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)
 COUNTS = tuple(float(2**power) for power in range(0, 11))
 TOKENS = tuple(float(2**power) for power in range(3, 18))
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
-ENDPOINTS = {"classify": "/classify", "fill-mask": "/fill-mask"}
 INFER = "/v2/models/{name}/infer"
 
 
@@ -48,9 +48,8 @@ class Metrics:
         self.requests = counter("requests", "Requests answered, by status.", ("endpoint", "model", "code"))
         self.failures = counter("request_failures", "Requests answered with a problem, by its code.", ("reason",))
         self.duration = histogram(
-            # A refusal takes no time; in here, many would make a service that is overloaded look fast.
             "request_duration_seconds",
-            "From the request's head to its answer, unless that was 429.",
+            "From the request's head to its answer, unless that was 429 or 503.",
             SECONDS,
         )
         self.tokenize = histogram("tokenize_seconds", "Tokenisation of a request.", SECONDS)
@@ -68,6 +67,8 @@ class Metrics:
         self.model_info = gauge("model_info", "1 for what is served.", ("model", "version", "task"))
         for bundle in bundles:
             self.add(bundle)
+        for endpoint in (*ENDPOINTS.values(), INFER):
+            self._count(endpoint, "")  # of requests that name no model there is
         for reason in STATUS:
             self.failures.labels(reason)
 
@@ -81,15 +82,18 @@ class Metrics:
         self.model_info.labels(manifest.name, manifest.version, manifest.task).set(float(served))
 
     def _create(self, model: str, endpoint: str) -> None:
-        for status in sorted({200, *STATUS.values()}):
-            self.requests.labels(endpoint, model, str(status))
-            self.requests.labels(INFER, model, str(status))
+        self._count(endpoint, model)
+        self._count(INFER, model)
         for metric in (
             *(self.duration, self.tokenize, self.queue, self.inference, self.queue_requests, self.queue_tokens),
             *(self.batch_requests, self.batch_tokens, self.padding, self.truncated, self.restarts, self.ready),
             self.in_flight,
         ):
             metric.labels(model)
+
+    def _count(self, endpoint: str, model: str) -> None:
+        for status in sorted({200, *STATUS.values()}):
+            self.requests.labels(endpoint, model, str(status))
 
     @staticmethod
     def endpoint(path: str) -> str | None:

@@ -20,10 +20,11 @@ from service.admission import Admission, Place
 from service.control import Model, Table
 from service.engine.client import EngineFailed, EngineLink
 from service.engine.messages import FrameError, Item, Output
-from service.metrics import ENDPOINTS, Metrics
+from service.metrics import Metrics
 from service.problems import Problem
 from service.schemas import Envelope, TextInput
 from service.settings import Settings
+from service.tasks import ENDPOINTS
 from service.tokenization import tokenizer_named
 from service.windows import NoRoom, Windows
 

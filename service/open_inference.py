@@ -144,8 +144,6 @@ async def infer(request: Request) -> Response:
     """Texts in, tensors out, in JSON or binary."""
     served = request.state.served
     request.state.timings = timings = Timings()
-    if encoding := request.headers.get("Content-Encoding"):
-        raise Problem("invalid_input", f"the body is sent as {encoding!r}; send it uncompressed.")
     asked, texts = read_request(await request.body(), request.headers.get(HEAD_LENGTH))
     wanted = _wanted(asked, served.manifest.task)
     tensors = {tensor.name: tensor for tensor in await _tensors(served, asked, texts, timings)}

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         10.0, gt=0, description="time for a body to arrive before 408; a head is not waited for longer"
     )
+    keep_alive_seconds: int = Field(
+        75, ge=1, description="time for which a connection may idle; a proxy should close its own sooner"
+    )
     request_timeout_ms: int = Field(30_000, ge=1, description="deadline of a request that names none")
 
     probe_seconds: float = Field(10.0, gt=0, description="how often an engine must prove that its graph still runs")

@@ -13,12 +13,14 @@ from service.problems import RESPONSES, Problem
 router = APIRouter(responses=RESPONSES)
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> Health:
     """The API process answers."""
     return {"status": "live"}
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready")
 async def ready(request: Request) -> Health:
     """Every engine has warmed up and the service is not about to stop."""

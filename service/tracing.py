@@ -61,6 +61,10 @@ def request_id(scope: Scope) -> str:
     return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
+REFUSALS = (STATUS["overloaded"], STATUS["not_ready"])
+"""Statuses of answers that took no time, of which many would make a service in trouble look fast."""
+
+
 class Journal:
     """Counts what has been answered, and logs it if that is asked for."""
 
@@ -78,7 +82,7 @@ class Journal:
         # The names are those of models that there are, so that callers cannot make up label values; else there is none.
         model = str(state.get("model", ""))
         self._metrics.requests.labels(endpoint, model, str(status)).inc()
-        if status != STATUS["overloaded"]:
+        if status not in REFUSALS:
             self._metrics.duration.labels(model).observe(seconds)
         if "failure" in state:
             self._metrics.failures.labels(str(state["failure"])).inc()

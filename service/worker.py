@@ -89,11 +89,12 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         http=bounded(  # type: ignore[arg-type]  # makes protocols
-            settings.max_connections, settings.body_seconds, app.state.refusal
+            settings.max_connections, settings.body_seconds, app.state.refusal, lambda: app.state.draining
         ),
         ws="none",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,
         server_header=False,
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from training import cpu
 from training.corpus.cli import add_corpus_commands
-from training.flags import Commands, add_command, add_flags, from_flags
+from training.finetune_cli import add_finetune_command
+from training.flags import Commands, add_command, add_flags, from_flags, with_config
 from training.settings import (
-    FinetuneSettings,
     PretrainRunSettings,
     PretrainSettings,
     ShapeSettings,
@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for room in ("training", "model_build"):  # Paddle's import raises the root's level
         logging.getLogger(room).setLevel(logging.INFO)
-    arguments = _parser().parse_args(argv)
     cpu.prepare()
     try:
+        arguments = parser().parse_args(with_config(sys.argv[1:] if argv is None else argv))
         arguments.run(arguments)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"ernie-train: {error}", file=sys.stderr)
@@ -45,14 +45,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="ernie-train",
         description="Text, vocabulary, pretraining and finetuning of ERNIE.",
         epilog="The usual way: data (or text of your own), vocab, pretrain, finetune, then `ernie-build export`.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, example: str) -> Parser:
         return add_command(commands, name, run, text, example)
@@ -76,14 +77,7 @@ def _parser() -> argparse.ArgumentParser:
             "ernie-train pretrain --corpus output/corpus --vocab output/vocab.txt --output output/ernie",
         )
     )
-    _finetune_flags(
-        command(
-            "finetune",
-            _finetune,
-            "train a classifier from a pretrained checkpoint; the best epoch on the development examples is kept",
-            "ernie-train finetune --pretrained output/masked-lm --train train.tsv --dev dev.tsv --output output/out",
-        )
-    )
+    add_finetune_command(commands)
     _demo_flags(
         command(
             "demo",
@@ -92,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
             "ernie-train demo --output output/demo --models models",
         )
     )
-    return parser
+    return made
 
 
 Parser = argparse.ArgumentParser
@@ -194,26 +188,6 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         provenance,
     )
     print(json.dumps(pretrain(job).evaluation))
-
-
-def _finetune_flags(parser: Parser) -> None:
-    parser.add_argument("--pretrained", type=Path, required=True, help="checkpoint folder to start from")
-    parser.add_argument("--train", type=Path, required=True, help="training examples: .tsv with label and text_a")
-    parser.add_argument("--dev", type=Path, required=True, help="development examples, which choose the epoch")
-    parser.add_argument("--test", type=Path, help="test examples, evaluated once at the end")
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint folder to write")
-    add_flags(parser, FinetuneSettings, "training")
-
-
-def _finetune(arguments: argparse.Namespace) -> None:
-    from training.datasets.table import read_examples
-    from training.jobs import finetune_checkpoint
-
-    files = {name: path for name in ("train", "dev", "test") if (path := getattr(arguments, name))}
-    examples = {name: read_examples(path) for name, path in files.items()}
-    settings = from_flags(arguments, FinetuneSettings)
-    checkpoint = finetune_checkpoint(arguments.pretrained, examples, settings, arguments.output)
-    print(json.dumps(checkpoint.evaluation))
 
 
 def _demo_flags(parser: Parser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model_build.bundle import Bundle
 from model_build.config import ErnieConfig
-from model_build.export import export_checkpoint
+from model_build.export import export_checkpoint, next_version
 from training.corpus.build import build_corpus
 from training.datasets import thucnews
 from training.datasets.corpus import Document, read_documents
@@ -17,7 +17,9 @@ from training.datasets.examples import Example
 from training.datasets.fingerprints import fingerprint, fingerprints
 from training.datasets.pypi import fetch
 from training.datasets.table import read_examples
-from training.jobs import finetune_checkpoint, overlap_of
+from training.finetune_job import FinetuneJob, run_job
+from training.initial_weights import starting_point
+from training.jobs import overlap_of
 from training.pretrain import PretrainJob, pretrain
 from training.settings import (
     CorpusSettings,
@@ -53,6 +55,7 @@ LONG = dataclasses.replace(
     SHORT, steps=4_500, batch_size=8, max_seq_length=256, masking="word",
     learning_rate=4e-4, min_learning_rate=2e-5, warmup_steps=100,
 )  # fmt: skip
+SENTIMENT = FinetuneSettings(learning_rate=5e-4, max_seq_length=192)
 RUN = PretrainRunSettings(log_every=20, evaluate_every=1000, evaluation_samples=2048, save_every=500, keep=1)
 
 
@@ -72,10 +75,11 @@ def demo(data: Path, output: Path, models: Path, share: float = 1.0) -> list[Bun
     pretrain(PretrainJob(corpora, vocab, output / "short", SHAPE, short, RUN, None, overlap))
     start = str(output / "short" / "model")
     pretrain(PretrainJob(corpora, vocab, output / "long", SHAPE, long, RUN, start, overlap))
-    finetune_checkpoint(output / "long" / "model", reviews, FinetuneSettings(), output / "sentiment", LABELS)
+    pretrained = starting_point(str(output / "long" / "model"))
+    run_job(FinetuneJob("classify", reviews, pretrained, SENTIMENT, output / "sentiment", names=LABELS))
     return [
-        export_checkpoint(checkpoint, models, name=name, version=next_version(models / name))
-        for name, checkpoint in (("sentiment", output / "sentiment"), ("masked-lm", output / "long" / "model"))
+        export_checkpoint(output / folder / "model", models, name=name, version=next_version(models / name))
+        for name, folder in (("sentiment", "sentiment"), ("masked-lm", "long"))
     ]
 
 
@@ -130,9 +134,3 @@ def _write_clean(path: Path, documents: Iterable[Document], evaluation: set[str]
     part.replace(path)
     log.info("%s: %d documents left out because they are evaluation texts", path.name, left_out)
     return path
-
-
-def next_version(directory: Path) -> str:
-    """The number after the highest version below `directory`; bundles are never written over."""
-    taken = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
-    return str(max(taken, default=0) + 1)

@@ -139,7 +139,7 @@ def written(tokens: Sequence[str]) -> list[tuple[str, str]]:
     texts = []
     before = ""
     for token in tokens:
-        texts.append(("", " ‖ ") if token == "[SEP]" else (" " if _apart(before, token) else "", bare(token)))
+        texts.append(("", " ‖ ") if token == "[SEP]" else (" " if apart(before, token) else "", bare(token)))
         before = token
     return texts
 
@@ -149,7 +149,8 @@ def bare(token: str) -> str:
     return token[2:] if token.startswith("##") and len(token) > 2 else token
 
 
-def _apart(before: str, token: str) -> bool:
+def apart(before: str, token: str) -> bool:
+    """Whether a space belongs between two tokens: Latin words and numbers."""
     ends, begins = before[-1:], token[:1]
     return ends.isascii() and ends.isalnum() and begins.isascii() and begins.isalnum()
 

@@ -1,111 +1,280 @@
-"""Classification finetuning: one readable loop, best epoch by accuracy on the development set."""
+"""Finetuning: one loop for every task, to be read from top to bottom.
+
+Order and dropout follow from (seed, step), so a run that was killed and goes on from a checkpoint ends with the same
+weights, bit for bit, as one that was not.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
-from tqdm import tqdm
+from paddle import nn
 
 from model_build.config import ErnieConfig
-from model_build.heads import ErnieForSequenceClassification
 from model_build.weights import load_state
-from training.optimization import adamw, gradient_norm, learning_rate, scale_gradients
-from training.settings import FinetuneSettings
-from training.tokens import Encoder, pad_batch
+from training import precision
+from training.checkpoints import Checkpoints
+from training.initial_weights import digest_of
+from training.interruption import InterruptedRun, interruption
+from training.optimization import (
+    adamw,
+    dropout_seed,
+    gradient_norm,
+    learning_rate,
+    optimizer_state,
+    restore_optimizer,
+    scale_gradients,
+)
+from training.precision import LossScale
+from training.progress import Progress
+from training.records import Records
+from training.settings import FinetuneRunSettings, FinetuneSettings
+from training.tasks.task import Batch, Row, Task, batches
 
-Encoded = tuple[list[int], int]
-"""Ids with special tokens, and the label's index."""
+log = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 64
+Weights = Mapping[str, Any]
 
 
-def encode(texts: Sequence[str], labels: Sequence[int], encoder: Encoder, max_seq_length: int) -> list[Encoded]:
-    """[CLS] text [SEP], cut to `max_seq_length`."""
-    return [
-        ([encoder.cls, *encoder.pieces(text)[: max_seq_length - 2], encoder.sep], label)
-        for text, label in zip(texts, labels, strict=True)
-    ]
+@dataclass(frozen=True)
+class FinetuneRun:
+    """What a finetuning run is made of."""
+
+    task: Task
+    config: ErnieConfig
+    examples: Mapping[str, Sequence[Any]]
+    """by part: those of "train" are learnt, those of "dev" choose the weights; other parts are left alone"""
+    pretrained: Weights | None
+    """weights by name, with a head of the task or without; None begins at random"""
+    settings: FinetuneSettings
+    output: Path
+    """folder: checkpoints/, records.jsonl, evaluations.jsonl"""
+    how: FinetuneRunSettings = dataclasses.field(default_factory=FinetuneRunSettings)
 
 
-def _batches(examples: list[Encoded], size: int, rng: np.random.Generator | None) -> list[list[Encoded]]:
-    """Batches of similar length: shuffled, sorted inside chunks of 50 batches, the batches shuffled."""
-    if rng is None:
-        ordered = sorted(examples, key=lambda example: len(example[0]))
-        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    shuffled = [examples[index] for index in rng.permutation(len(examples))]
-    batches: list[list[Encoded]] = []
-    for start in range(0, len(shuffled), size * 50):
-        batches += _batches(shuffled[start : start + size * 50], size, None)
-    return [batches[index] for index in rng.permutation(len(batches))]
+@dataclass(frozen=True)
+class Finetuned:
+    """A model with the weights that were best on the development examples, in evaluation mode."""
+
+    model: nn.Layer
+    step: int
+    """after which the weights were these"""
+    figures: Mapping[str, float]
+    """of the development examples, at that step"""
+    evaluations: Sequence[Mapping[str, Any]]
+    """of all steps at which there was one, each with its "step" """
+
+
+def finetune(run: FinetuneRun) -> Finetuned:
+    """Trains, and returns the weights that did best on the development examples.
+
+    Raises ValueError where a checkpoint does not fit, DivergedError when gradients stay infinite, and InterruptedRun
+    after SIGTERM or SIGINT, when a checkpoint has been written.
+    """
+    precision.check(run.settings.precision)
+    with _Loop(run) as loop, interruption() as stop:
+        while not loop.is_over():
+            loop.train_step()
+            due = loop.evaluation_is_due()
+            if due:
+                loop.evaluate()
+            if due or stop.is_set():
+                loop.save()
+            if stop.is_set() and not loop.is_over():
+                raise InterruptedRun(f"stopped after step {loop.step}, which is saved; the same command goes on.")
+        return loop.finish()
+
+
+class _Loop:
+    """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
+
+    def __init__(self, run: FinetuneRun) -> None:
+        self.run, self.task, self.settings = run, run.task, run.settings
+        self.rows = {part: run.task.rows(run.examples[part]) for part in ("train", "dev")}
+        self.model = _initial_model(run)
+        self.parameters = self.model.parameters()
+        self.optimizer = adamw(self.model, weight_decay=self.settings.weight_decay)
+        self.scale = LossScale.of(self.settings.precision)
+        self.epoch_steps = -(-len(self.rows["train"]) // self.settings.batch_size)
+        self.steps = self.settings.epochs * self.epoch_steps
+        self.evaluate_every = self.settings.evaluate_every or self.epoch_steps
+        self.step = 0
+        self.best: dict[str, Any] | None = None
+        """step and figures of the evaluation that was best"""
+        self.best_weights: dict[str, np.ndarray] = {}
+        self._losses: list[float] = []
+        self._epoch, self._order = -1, list[Sequence[Row]]()
+        self.records = Records(run.output / "records.jsonl")
+        self.evaluations = Records(run.output / "evaluations.jsonl")
+        self.checkpoints = Checkpoints(run.output / "checkpoints", self._identity(), keep=1)
+        self._resume()
+        self._progress = Progress("finetune", self.steps, self.step, unit="step")
+
+    def __enter__(self) -> _Loop:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+        self.checkpoints.close()
+        self.records.close()
+        self.evaluations.close()
+
+    def _identity(self) -> dict[str, Any]:
+        """All that the weights follow from."""
+        return {
+            "task": self.task.name,
+            "labels": list(self.task.labels),
+            "config": self.run.config.to_dict(),
+            "settings": dataclasses.asdict(self.settings),
+            "examples": {part: _digest(rows) for part, rows in self.rows.items()},
+            "pretrained": digest_of(self.run.pretrained) if self.run.pretrained is not None else None,
+            "versions": {"paddle": paddle.__version__},
+        }
+
+    def _resume(self) -> None:
+        """Goes on from the latest checkpoint where there is one."""
+        saved = self.checkpoints.latest()
+        if saved and not self.run.how.resume:
+            raise ValueError(
+                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
+                "remove them, or choose another --output."
+            )
+        if saved:
+            load_state(self.model, paddle.load(str(saved.directory / "model_state.pdparams"), return_numpy=True))
+            with np.load(saved.directory / "optimizer.npz") as state:
+                restore_optimizer(self.optimizer, self.model, state)
+            if saved.state["best"]:
+                with np.load(saved.directory / "best.npz") as best:
+                    self.best_weights = dict(best)
+            self.step, self.best, self._losses = saved.step, saved.state["best"], saved.state["losses"]
+            self.scale.restore(saved.state["loss_scale"])
+            log.info("going on after step %d, from %s", self.step, saved.directory)
+        for records in (self.records, self.evaluations):
+            records.cut(self.step)
+
+    def is_over(self) -> bool:
+        """Whether all steps are done, or the last `patience` evaluations were no better than one before them."""
+        if self.step >= self.steps:
+            return True
+        waited = self.step - self.best["step"] if self.best else 0
+        return bool(self.settings.patience) and waited >= self.settings.patience * self.evaluate_every
+
+    def evaluation_is_due(self) -> bool:
+        return self.step % self.evaluate_every == 0 or self.step == self.steps
+
+    def _batch(self) -> Batch:
+        """The batch of the step that comes; every epoch has an order of its own."""
+        epoch, place = divmod(self.step, self.epoch_steps)
+        if epoch != self._epoch:
+            rng = np.random.default_rng((self.settings.seed, epoch))
+            self._epoch, self._order = epoch, batches(self.rows["train"], self.settings.batch_size, rng)
+        return Batch.of(self._order[place], self.run.config.pad_token_id)
+
+    def train_step(self) -> None:
+        """One optimiser step."""
+        settings = self.settings
+        paddle.seed(dropout_seed(settings.seed, self.step, 0))
+        self.model.train()
+        with precision.autocast(settings.precision):
+            loss = self.task.loss(self.model, self._batch())
+        (loss * self.scale.value).backward()
+        norm = gradient_norm(self.parameters) / self.scale.value
+        rate = learning_rate(
+            self.step + 1, peak=settings.learning_rate, minimum=0.0,
+            warmup_steps=max(1, round(settings.warmup_ratio * self.steps)), decay_steps=self.steps + 1,
+        )  # fmt: skip
+        if math.isfinite(norm):
+            clip = min(1.0, settings.clip_norm / norm) if settings.clip_norm and norm else 1.0
+            scale_gradients(self.parameters, clip / self.scale.value)
+            self.optimizer.set_lr(rate)
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.how.most_bad_steps)
+        self.step += 1
+        self._losses.append(float(loss))
+        self._record(rate, norm)
+
+    def _record(self, rate: float, norm: float) -> None:
+        mean = sum(self._losses) / len(self._losses)
+        if self.step % self.run.how.log_every == 0 or self.step == self.steps:
+            self.records.append({"step": self.step, "loss": mean, "learning_rate": rate, "gradient_norm": norm})
+            self._losses = []
+        self._progress.add(1, f"loss {mean:.3f}")
+
+    def evaluate(self) -> None:
+        """Figures of the development examples; the weights are kept where they are the best so far."""
+        examples = self.run.examples["dev"]
+        predictions = predict(self.task, self.model, examples, self.rows["dev"], self.run.config.pad_token_id)
+        found = self.task.figures(examples, predictions)
+        figures = {name: found[name] for name in self.task.metrics}
+        self.evaluations.append({"step": self.step, **figures})
+        log.info("step %d, dev: %s", self.step, ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        metric = self.settings.metric or self.task.metrics[0]
+        if self.best is None or figures[metric] > self.best["figures"][metric]:
+            self.best = {"step": self.step, "figures": figures}
+            self.best_weights = {name: value.numpy() for name, value in self.model.state_dict().items()}
+
+    def save(self) -> None:
+        """A checkpoint of this step."""
+        state = {"best": self.best, "losses": self._losses, "loss_scale": self.scale.state()}
+        self.checkpoints.save(self.step, state, self._write)
+
+    def _write(self, folder: Path) -> None:
+        paddle.save(self.model.state_dict(), str(folder / "model_state.pdparams"))
+        np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+        if self.best:
+            np.savez(folder / "best.npz", **self.best_weights)
+
+    def finish(self) -> Finetuned:
+        """The best weights."""
+        assert self.best is not None  # the last step is evaluated
+        load_state(self.model, self.best_weights)
+        self.model.eval()
+        return Finetuned(self.model, self.best["step"], self.best["figures"], self.evaluations.read())
 
 
 @paddle.no_grad()
-def accuracy(model: ErnieForSequenceClassification, examples: list[Encoded], pad: int) -> float:
-    """Share of `examples` whose highest logit is the label's; leaves the model in eval mode."""
+def predict(task: Task, model: nn.Layer, examples: Sequence[Any], rows: Sequence[Row], pad: int) -> list[Any]:
+    """One prediction for each example, from its rows; leaves the model in evaluation mode."""
     model.eval()
-    right = 0
-    for batch in _batches(examples, 64, None):
-        best = model(paddle.to_tensor(pad_batch([ids for ids, _ in batch], pad))).argmax(axis=-1).numpy()
-        right += int((best == np.array([label for _, label in batch])).sum())
-    return right / len(examples)
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    outputs: list[Any] = [None] * len(rows)
+    for start in range(0, len(order), EVALUATION_BATCH):
+        chosen = order[start : start + EVALUATION_BATCH]
+        found = task.outputs(model, Batch.of([rows[index] for index in chosen], pad))
+        for index, output in zip(chosen, found, strict=True):
+            outputs[index] = output
+    return task.predictions(examples, rows, outputs)
 
 
-@dataclasses.dataclass
-class Finetuned:
-    """The best epoch's model, and loss and development accuracy of every epoch."""
-
-    model: ErnieForSequenceClassification
-    history: list[dict[str, float]]
-
-
-def finetune(
-    config: ErnieConfig,
-    settings: FinetuneSettings,
-    num_labels: int,
-    train: list[Encoded],
-    development: list[Encoded],
-    pad: int,
-    pretrained: dict[str, Any] | None,
-) -> Finetuned:
-    """Trains a classifier from `pretrained` weights (None: from scratch) and returns its best epoch."""
-    paddle.seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    shape = dataclasses.replace(
-        config, hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout
+def _initial_model(run: FinetuneRun) -> nn.Layer:
+    """The model before the first step; its head begins at random."""
+    dropout = run.settings.dropout
+    paddle.seed(run.settings.seed)
+    model = run.task.model(
+        dataclasses.replace(run.config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     )
-    model = ErnieForSequenceClassification(shape, num_labels)
-    if pretrained is not None:
-        load_state(model, pretrained, new_heads=("classifier.",))
-    steps = settings.epochs * -(-len(train) // settings.batch_size)
-    parameters, optimizer, step = model.parameters(), adamw(model, weight_decay=0.01, beta2=0.98), 0
-    best, best_state = -1.0, {}
-    history: list[dict[str, float]] = []
-    for epoch in range(1, settings.epochs + 1):
-        progress = tqdm(
-            _batches(train, settings.batch_size, rng), desc=f"finetune, epoch {epoch}", unit="step", mininterval=5
-        )
-        model.train()
-        losses = []
-        for batch in progress:
-            logits = model(paddle.to_tensor(pad_batch([ids for ids, _ in batch], pad)))
-            loss = F.cross_entropy(logits, paddle.to_tensor([label for _, label in batch]))
-            loss.backward()
-            step += 1
-            peak = settings.learning_rate
-            optimizer.set_lr(
-                learning_rate(step, peak=peak, minimum=peak / 100, warmup_steps=max(1, steps // 10), decay_steps=steps)
-            )
-            scale_gradients(parameters, min(1.0, 1.0 / gradient_norm(parameters)))
-            optimizer.step()
-            optimizer.clear_grad()
-            losses.append(float(loss))
-        score = accuracy(model, development, pad)
-        history.append({"epoch": epoch, "loss": float(np.mean(losses)), "development_accuracy": score})
-        if score > best:
-            best, best_state = score, {name: value.numpy() for name, value in model.state_dict().items()}
-    load_state(model, best_state)
-    model.eval()
-    return Finetuned(model, history)
+    if run.pretrained is not None:
+        load_state(model, dict(run.pretrained), new_heads=("classifier.", "ernie.pooler."))
+        if new := sorted(name for name in model.state_dict() if name not in run.pretrained):
+            log.info("not pretrained, so at random: %s", ", ".join(new))
+    return model
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    """Of all that is learnt from, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()

@@ -1,11 +1,15 @@
-"""Where pretraining begins: random weights, a published model by name, or weights on disk."""
+"""Where training begins: random weights, a published model by name, or weights on disk."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -47,8 +51,13 @@ def identity_of(start: str | None) -> str | None:
     """
     if start is None or (start in VARIANTS and not Path(start).exists()):
         return start
+    return digest_of(read_pdparams(Path(start)))
+
+
+def digest_of(state: Mapping[str, Any]) -> str:
+    """Of weights by name, in no order."""
     digest = hashlib.sha256()
-    for name, value in sorted(read_pdparams(Path(start)).items()):
+    for name, value in sorted(state.items()):
         array = np.ascontiguousarray(value)
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
@@ -102,3 +111,40 @@ def initial_model(config: ErnieConfig, settings: PretrainSettings, start: str | 
     if new := sorted(name for name in model.state_dict() if name not in state):
         log.info("%s has no %s: they begin at random", start, ", ".join(new))
     return model
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What finetuning begins with."""
+
+    config: ErnieConfig
+    weights: Mapping[str, Any] | None
+    """by name; None: at random"""
+    vocab: Path
+    described: Mapping[str, Any]
+    """JSON: where the weights come from, for the checkpoint that is made of them"""
+
+
+def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:
+    """A published model by its PaddleNLP name, or a folder with config.json, model_state.pdparams and vocab.txt.
+
+    `vocab` takes the place of the folder's; `from_scratch` takes the shape only, and random weights. Raises ValueError
+    (WeightsError) that says what is missing and what to put where.
+    """
+    config = config_of(start)
+    published = start in VARIANTS and not Path(start).exists()
+    found = vocab or (None if published else Path(start) / "vocab.txt")
+    if found is None:
+        raise ValueError(f"the vocabulary of {start} is not known here; give its vocab.txt with --vocab.")
+    if not found.is_file():
+        raise ValueError(f"{found} does not exist; put the model's vocabulary there, or give it with --vocab.")
+    if len(read_vocabulary(found)) > config.vocab_size:
+        raise ValueError(f"{found} has more tokens than {start} has rows ({config.vocab_size:,}); give its own.")
+    described: dict[str, Any] = {"start": start if published else Path(start).absolute().name}
+    if from_scratch:
+        return StartingPoint(config, None, found, {**described, "from_scratch": True})
+    weights = read_pretrained(start) if published else read_pdparams(Path(start))
+    path = Path(start) / "config.json"
+    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    described |= {"weights": digest_of(weights), "provenance": about.get("provenance", {})}
+    return StartingPoint(config, weights, found, described)

@@ -34,20 +34,32 @@ def entity_scores(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     In strict mode only what the scheme allows is an entity: a predicted B-PER without its E-PER counts for nothing.
     `types` has the same scores by type, and `entities` is how many there are to find.
     """
-    from seqeval import scheme as schemes
     from seqeval.metrics import classification_report
 
-    judge = {"IOB1": schemes.IOB1, "BILOU": schemes.BILOU}.get(
-        scheme.name, schemes.IOBES if scheme.end else schemes.IOB2
-    )
     report = classification_report(
         [_for_seqeval(sentence, scheme) for sentence in tags],
         [_for_seqeval(sentence, scheme) for sentence in predicted],
-        mode="strict", scheme=judge, output_dict=True, zero_division=0,
+        mode="strict", scheme=_judge(scheme), output_dict=True, zero_division=0,
     )  # fmt: skip
     total = _scores(report["micro avg"])
     kinds = [kind for kind in report if not kind.endswith(" avg")]
     return {"sentences": len(tags), **total, "types": {kind: _scores(report[kind]) for kind in kinds}}
+
+
+def entities(tags: Sequence[str], scheme: Scheme) -> set[tuple[int, int, str]]:
+    """What `entity_scores` counts in a sentence: first token, the one behind the last, and type of every entity."""
+    from seqeval.scheme import Tokens
+
+    found = Tokens(_for_seqeval(tags, scheme), _judge(scheme)).entities
+    return {(each.start, each.end, each.tag) for each in found}
+
+
+def _judge(scheme: Scheme) -> Any:
+    """seqeval's class for the scheme."""
+    from seqeval import scheme as schemes
+
+    named = {"IOB1": schemes.IOB1, "BILOU": schemes.BILOU}
+    return named.get(scheme.name, schemes.IOBES if scheme.end else schemes.IOB2)
 
 
 def _for_seqeval(tags: Sequence[str], scheme: Scheme) -> list[str]:

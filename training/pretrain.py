@@ -13,9 +13,7 @@ import logging
 import math
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,10 +34,12 @@ from training.corpus.output import naming
 from training.datasets.pretraining import PretrainingData, open_data
 from training.fillings import Filling, fillings
 from training.initial_weights import identity_of, initial_model
+from training.interruption import InterruptedRun, interruption
 from training.micro_batches import micro_batches
 from training.objectives import Targets, accumulate_gradients, evaluate, logits
 from training.optimization import (
     adamw,
+    dropout_seed,
     gradient_norm,
     learning_rate,
     optimizer_state,
@@ -52,10 +52,6 @@ from training.run_log import RunLog, Step
 from training.settings import PretrainRunSettings, PretrainSettings
 
 log = logging.getLogger(__name__)
-
-
-class InterruptedRun(KeyboardInterrupt):
-    """A run that was asked to stop; its checkpoint is written."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def pretrain(job: PretrainJob) -> Checkpoint:
         job.corpora, job.vocab, job.config, settings,
         evaluation_samples=how.evaluation_samples, threads=how.threads, cache=job.output / "samples", group=group,
     )  # fmt: skip
-    with _checkpoints(job, data, group) as checkpoints, _interruption() as stop:
+    with _checkpoints(job, data, group) as checkpoints, interruption() as stop:
         run = Run(job, data, group, checkpoints)
         run.resume()
         with run.log or contextlib.nullcontext():
@@ -288,14 +284,6 @@ def _machine(group: Group) -> dict[str, int]:
     return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
 
 
-def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """A seed for Paddle's generator, different for every step and rank: SplitMix64's finaliser over all three."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & (2**64 - 1)
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-    return (mixed ^ (mixed >> 31)) >> 33
-
-
 def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group) -> Checkpoints:
     """The run's checkpoints. The leading process is first: it makes the folder."""
     settings = dataclasses.asdict(job.settings)
@@ -333,23 +321,3 @@ def _effective(job: PretrainJob) -> dict[str, Any]:
         **dataclasses.asdict(job.how),
         **{name: value for name, value in job.config.to_dict().items() if "dropout" not in name},
     }
-
-
-@contextlib.contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first SIGINT set, so that the step under way is finished and saved."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def asked(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model_build.bundle import read_vocabulary
-from native import ErnieTokenizer
+from native import Encoding, ErnieTokenizer
 
 
 class Encoder:
@@ -19,11 +19,18 @@ class Encoder:
         self._tokenizer = ErnieTokenizer(self.tokens)
         ids = {token: index for index, token in enumerate(self.tokens)}
         self.pad, self.cls, self.sep, self.mask = (ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
+        self.unknown = ids["[UNK]"]
         self.specials = sorted(ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"))
 
     def pieces(self, text: str) -> list[int]:
         """Ids of `text` without special tokens."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode(
+        self, text: str, pair: str | None = None, *, max_length: int | None = None, add_special_tokens: bool = True
+    ) -> Encoding:
+        """A text or a pair, the longer of both cut first to keep `max_length` tokens."""
+        return self._tokenizer.encode(text, pair, max_length=max_length, add_special_tokens=add_special_tokens)
 
     def pieces_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids uint16 [T] without special tokens, and the character of `text` at which each begins, int64 [T]."""

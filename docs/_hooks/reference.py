@@ -66,7 +66,7 @@ def default(value: Any) -> str:
 
 def command_lines() -> Iterator[str]:
     """A section for every command of the three console scripts; the settings of `ernie-serve` have their own page."""
-    for parser in (training.cli._parser(), model_build.cli._parser()):
+    for parser in (training.cli.parser(), model_build.cli.parser()):
         yield from command(parser)
     server = service.settings.parser()
     yield from head(server, 2)

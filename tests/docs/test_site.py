@@ -69,7 +69,7 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from commands(below)
 
 
-@pytest.mark.parametrize("parser", [training.cli._parser(), model_build.cli._parser()], ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", [training.cli.parser(), model_build.cli.parser()], ids=lambda parser: parser.prog)
 def test_every_command_is_on_the_command_line_page_with_every_flag(site: Path, parser: argparse.ArgumentParser) -> None:
     text = Elements(site / "reference/command-line/index.html").text
     for command in commands(parser):
@@ -84,7 +84,9 @@ def test_the_reference_shows_what_docstrings_and_descriptions_of_fields_say(site
     names = ("native", "model_build", "training")
     pages = {name: Elements(site / f"reference/{name}/index.html").text for name in names}
     assert "longest pieces first" in pages["native"]
-    assert "[B, S] int64 each -> logits float32 [B, num_labels]" in pages["model_build"]
+    assert (
+        "[B, S] int64 each -> logits float32 [B, num_labels], or [B, S, num_labels] for tokens" in pages["model_build"]
+    )
     assert "optimiser steps; a later run may ask for more" in pages["training"]
 
 

@@ -68,3 +68,21 @@ def test_a_version_of_digits_that_are_no_number_is_still_a_version(tmp_path: Pat
         write(tmp_path / "good" / version, MANIFEST.model_copy(update={"version": version}))
     (bundle,), refused = read_repository(tmp_path)
     assert (bundle.manifest.version, refused) == ("1", {})
+
+
+def test_what_is_still_being_written_is_no_version(tmp_path: Path) -> None:
+    write(tmp_path / "good" / "1", MANIFEST)
+    write(tmp_path / "good" / ".2-aside", MANIFEST.model_copy(update={"version": "2"}))
+    export(tmp_path / ".copying", {})
+    bundles, refused = read_repository(tmp_path)
+    assert [bundle.manifest.version for bundle in bundles] == ["1"]
+    assert not refused
+
+
+def test_a_bundle_for_another_task_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "good" / "1", MANIFEST)
+    write(tmp_path / "names" / "1", MANIFEST.model_copy(update={"name": "names", "task": "token-classification"}))
+    bundles, refused = read_repository(tmp_path, ("classify", "fill-mask"))
+    assert [bundle.manifest.name for bundle in bundles] == ["good"]
+    assert refused["names/1"].endswith("the bundle is for token-classification, not for classify or fill-mask.")
+    assert len(read_repository(tmp_path)[0]) == 2

@@ -133,6 +133,9 @@ async def test_an_engine_that_fails_is_503_and_one_that_starts_is_503_not_ready(
     assert refusal(await client.post("/classify", json={"text": "今天"})) == (503, "not_ready")
     assert refusal(await client.get("/health/ready")) == (503, "not_ready")
     assert (await client.get("/health/live")).status_code == 200
+    metrics = (await client.get("/metrics")).text
+    assert 'ernie_request_duration_seconds_count{model="reviews"} 0.0' in metrics, "they make it look fast"
+    assert 'ernie_requests_total{code="404",endpoint="/classify",model=""} 0.0' in metrics, "a rate needs a beginning"
 
 
 async def test_a_service_that_drains_is_not_ready_but_goes_on_answering(

@@ -1,5 +1,6 @@
 """Every bad input gets a status of its own and one sentence, and never a 500."""
 
+import gzip
 import json
 import math
 import subprocess
@@ -144,6 +145,27 @@ def test_wrong_methods_and_media_types_are_refused(service: Service) -> None:
     problem(httpx.get(f"{service.url}/classify"), 405, "method_not_allowed")
     plain = httpx.post(f"{service.url}/classify", content=b'{"inputs": "x"}', headers={"Content-Type": "text/plain"})
     assert "application/json" in problem(plain, 422, "invalid_input")
+
+
+def test_a_compressed_body_is_refused_in_one_sentence_everywhere(service: Service) -> None:
+    packed = gzip.compress(json.dumps({"inputs": "好"}).encode())
+    for endpoint in ("classify", "fill-mask"):
+        answer = httpx.post(
+            f"{service.url}/{endpoint}", content=packed, headers={**HEADERS, "Content-Encoding": "gzip"}
+        )
+        assert "is sent as 'gzip'; send it uncompressed" in problem(answer, 422, "invalid_input")
+    plain = {**HEADERS, "Content-Encoding": "identity"}
+    assert httpx.post(f"{service.url}/classify", json={"inputs": "好"}, headers=plain).status_code != 422
+
+
+def test_a_slash_too_many_is_no_redirect_to_an_address_that_a_proxy_does_not_have(service: Service) -> None:
+    problem(httpx.post(f"{service.url}/classify/", json={"inputs": "好"}), 404, "not_found")
+
+
+def test_balancers_may_probe_with_head(service: Service) -> None:
+    for path in ("/health/live", "/health/ready"):
+        answer = httpx.head(f"{service.url}{path}")
+        assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_control_characters_and_symbols_are_text_like_any_other(service: Service) -> None:

@@ -50,3 +50,11 @@ def test_the_log_says_which_runtime_and_why(embedded: Service) -> None:
 def test_common_words_are_completed(embedded: Service, text: str, token: str) -> None:
     answer = httpx.post(f"{embedded.url}/fill-mask", json={"text": text}).json()
     assert token in [candidate["token"] for candidate in answer["results"][0]["masks"][0]]
+
+
+def test_metrics_have_what_the_parent_counts_and_what_the_api_processes_count(embedded: Service) -> None:
+    httpx.post(f"{embedded.url}/classify", json={"text": "房间很干净。"})
+    metrics = httpx.get(f"{embedded.url}/metrics").text
+    for name in ("inference_seconds", "batch_requests", "queue_seconds", "request_duration_seconds"):
+        (line,) = [each for each in metrics.splitlines() if each.startswith(f'ernie_{name}_count{{model="sentiment"}}')]
+        assert float(line.split()[-1]) > 0, name

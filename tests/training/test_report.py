@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.training.html_page import Page
+from training.curves import POINTS, running_mean, thinned
 from training.fillings import Filling, Guess
-from training.report import POINTS, _running_mean, _thinned, write_report
-
-VOID = {"meta", "link", "br", "hr", "img", "input"}
-
-
-class Page(HTMLParser):
-    """Walks a page; every tag must be closed by its own end, in order."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.texts: list[tuple[tuple[str, ...], str]] = []
-        self.feed(self.source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> ends nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.append((tuple(self.open), data.strip()))
-
-    def text_in(self, *tags: str) -> list[str]:
-        """Texts that stand inside all of the tags."""
-        return [text for path, text in self.texts if {*tags} <= {*path}]
-
-    def values(self, attribute: str) -> list[str]:
-        return [value for _, name, value in self.attributes if name == attribute]
+from training.report import write_report
 
 
 def a_record(step: int, **more: Any) -> dict[str, Any]:
@@ -273,7 +232,7 @@ def test_a_long_run_makes_no_long_page_and_its_spikes_stay(tmp_path: Path) -> No
     steps = np.arange(50_000.0)
     values = np.sin(steps / 1000)
     values[31_234], values[41_234], values[100:700] = 50, -50, np.nan
-    thin_steps, thin = _thinned(steps, values)
+    thin_steps, thin = thinned(steps, values)
     assert len(thin) <= 2 * POINTS
     assert (np.diff(thin_steps) > 0).all()
     assert thin[thin_steps == 31_234] == 50
@@ -291,7 +250,7 @@ def test_the_running_mean_is_that_of_the_values_around() -> None:
     values = rng.normal(size=40)
     values[[3, 4, 20]] = np.nan
     for window in (2, 5, 6):
-        for at, mean in enumerate(_running_mean(values, window)):
+        for at, mean in enumerate(running_mean(values, window)):
             around = values[max(0, at - window // 2) : at + (window + 1) // 2]
             assert mean == pytest.approx(np.nanmean(around) if np.isfinite(around).any() else np.nan, nan_ok=True)
 

@@ -30,11 +30,13 @@ class Held:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Held, max_connections: int, head_seconds: float = 60.0) -> AsyncIterator[int]:
+async def serving(
+    app: Held, max_connections: int, head_seconds: float = 60.0, draining: asyncio.Event | None = None
+) -> AsyncIterator[int]:
     """A port where `app` is served."""
-    config = uvicorn.Config(
-        app, http=bounded(max_connections, head_seconds), lifespan="off", log_config=None, timeout_keep_alive=0
-    )  # type: ignore[arg-type]
+    http = bounded(max_connections, head_seconds, None, (draining or asyncio.Event()).is_set)
+    keep_alive = 60 if draining else 0
+    config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -74,6 +76,20 @@ async def test_the_connections_that_are_idle_longest_give_way_to_new_ones() -> N
             assert await answered(streams)
         for _, writer in [*first, *second]:
             writer.close()
+
+
+async def test_while_the_service_drains_an_answer_announces_the_end_of_its_connection() -> None:
+    app, draining = Held(), asyncio.Event()
+    app.go.set()
+    async with serving(app, max_connections=9, draining=draining) as port:
+        ((reader, writer),) = await connect(port, 1)
+        await ask((reader, writer))
+        assert b"connection: close" not in (await reader.readuntil(b"ok")).lower()
+        draining.set()
+        await ask((reader, writer))
+        assert b"connection: close" in (await reader.readuntil(b"ok")).lower()
+        assert await reader.read() == b""
+        writer.close()
 
 
 async def test_connections_with_a_request_stay_and_a_new_one_is_closed() -> None:

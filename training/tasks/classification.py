@@ -1,0 +1,87 @@
+"""Sequence classification: one label for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from model_build.config import ErnieConfig
+from model_build.heads import ErnieForSequenceClassification
+from training.datasets.examples import Example
+from training.metrics import classification_scores
+from training.tasks.task import Batch, Row, TaskName
+from training.tokens import Encoder
+
+
+@dataclass(frozen=True)
+class LabelledRow(Row):
+    """A text or pair, cut to the longest that is read."""
+
+    label: int
+
+
+class Classification:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] with the longer of both cut first, and a label for it."""
+
+    name: TaskName = "classify"
+    metrics: Sequence[str] = ("accuracy", "macro_f1")
+
+    def __init__(
+        self, encoder: Encoder, labels: Sequence[str], max_seq_length: int, class_weights: np.ndarray | None = None
+    ) -> None:
+        """`class_weights` float32 [labels] multiply the loss of each class; None counts all alike."""
+        self.labels = labels
+        self._encoder, self._max_seq_length = encoder, max_seq_length
+        self._index = {label: index for index, label in enumerate(labels)}
+        self._weights = None if class_weights is None else paddle.to_tensor(class_weights)
+
+    def rows(self, examples: Sequence[Example]) -> list[LabelledRow]:
+        return [self._row(index, example) for index, example in enumerate(examples)]
+
+    def _row(self, index: int, example: Example) -> LabelledRow:
+        encoding = self._encoder.encode(example.text, example.text_pair, max_length=self._max_seq_length)
+        types = encoding.token_type_ids
+        second = types.index(1) if 1 in types else len(types)
+        return LabelledRow(index, encoding.ids, second, self._index.get(example.label, -1))
+
+    def model(self, config: ErnieConfig) -> ErnieForSequenceClassification:
+        return ErnieForSequenceClassification(config, len(self.labels))
+
+    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+        labels = paddle.to_tensor([row.label for row in batch.rows])
+        return F.cross_entropy(_logits(model, batch), labels, weight=self._weights)
+
+    def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
+        """Probabilities [labels] of every row."""
+        return list(F.softmax(_logits(model, batch)).numpy())
+
+    def predictions(
+        self, examples: Sequence[Example], rows: Sequence[LabelledRow], outputs: Sequence[np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """`{"label", "score", "scores"}`: the likeliest label, its probability, and those of all labels."""
+        found = []
+        for probabilities in outputs:
+            best = int(probabilities.argmax())
+            scores = {label: float(score) for label, score in zip(self.labels, probabilities, strict=True)}
+            found.append({"label": self.labels[best], "score": float(probabilities[best]), "scores": scores})
+        return found
+
+    def figures(self, examples: Sequence[Example], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        gold, predicted = [each.label for each in examples], [each["label"] for each in predictions]
+        return classification_scores(gold, predicted, self.labels)
+
+
+def _logits(model: nn.Layer, batch: Batch) -> Tensor:
+    return model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
+
+
+def balanced_weights(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
+    """Weights [labels] float32 that give every class the same share of the loss: examples / (classes x its own)."""
+    counts = np.array([sum(each.label == label for each in examples) for label in labels])
+    return (len(examples) / (len(labels) * counts)).astype(np.float32)

@@ -1,0 +1,145 @@
+"""Extractive question answering: where in a context the answer to a question stands, as in CMRC 2018 and DRCD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from model_build.config import ErnieConfig
+from model_build.heads import ErnieForQuestionAnswering
+from training.datasets.examples import Question
+from training.metrics import answer_scores
+from training.tasks.task import Batch, Row, TaskName
+from training.tokens import Encoder
+
+MAX_QUERY_LENGTH = 64
+"""Tokens of a question, as BERT reads them; the rest of a longer one is left out."""
+NONE = float("-inf")
+
+
+@dataclass(frozen=True)
+class ContextRow(Row):
+    """[CLS] question [SEP] window of the context [SEP]."""
+
+    offsets: list[tuple[int, int]]
+    """characters of the context from which each token of the window comes"""
+    middle: list[bool]
+    """whether no other window has more context around the token"""
+    span: tuple[int, int]
+    """positions of the first and the last token of the answer; [CLS] twice where it is not in the window"""
+
+
+class QuestionAnswering:
+    """Start and end of the answer; a context too long for the model is read in windows, `doc_stride` tokens apart.
+
+    Source: Devlin et al., "BERT" (arXiv:1810.04805), section 4.2, and its reading of long contexts.
+    """
+
+    name: TaskName = "question-answering"
+    labels: Sequence[str] = ()
+    metrics: Sequence[str] = ("f1", "exact_match")
+
+    def __init__(
+        self, encoder: Encoder, max_seq_length: int, doc_stride: int = 128, max_answer_length: int = 30, best: int = 20
+    ) -> None:
+        """The `best` starts and ends of every window are tried together; an answer has `max_answer_length` tokens."""
+        self._encoder, self._max_seq_length = encoder, max_seq_length
+        self._doc_stride, self._max_answer_length, self._best = doc_stride, max_answer_length, best
+
+    def rows(self, examples: Sequence[Question]) -> list[ContextRow]:
+        return [row for index, question in enumerate(examples) for row in self._windows(index, question)]
+
+    def _windows(self, index: int, question: Question) -> list[ContextRow]:
+        query = self._encoder.pieces(question.question)[: min(MAX_QUERY_LENGTH, self._max_seq_length // 2)]
+        context = self._encoder.encode(question.context, add_special_tokens=False)
+        ids, offsets = context.ids, context.offsets
+        room = self._max_seq_length - len(query) - 3
+        stride = min(self._doc_stride, room)
+        starts = list(range(0, max(1, len(ids) - room + stride), stride))
+        margins = [_margins(start, min(start + room, len(ids)), len(ids)) for start in starts]
+        best = np.max(margins, axis=0)
+        answer = self._answer(question, offsets)
+        head = [self._encoder.cls, *query, self._encoder.sep]
+        found = []
+        for start, margin in zip(starts, margins, strict=True):
+            stop = min(start + room, len(ids))
+            span = (0, 0)
+            if answer and start <= answer[0] and answer[1] < stop:
+                span = (len(head) + answer[0] - start, len(head) + answer[1] - start)
+            row = [*head, *ids[start:stop], self._encoder.sep]
+            middle = (margin == best)[start:stop].tolist()
+            found.append(ContextRow(index, row, len(head), offsets[start:stop], middle, span))
+        return found
+
+    def _answer(self, question: Question, offsets: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+        """Indexes of the first and the last token of the first answer that has a place; None where none has."""
+        placed = [(each.start, each.start + len(each.text)) for each in question.answers if each.start is not None]
+        if not placed:
+            return None
+        start, stop = placed[0]
+        inside = [index for index, (begin, end) in enumerate(offsets) if begin < stop and end > start]
+        return (inside[0], inside[-1]) if inside else None
+
+    def model(self, config: ErnieConfig) -> ErnieForQuestionAnswering:
+        return ErnieForQuestionAnswering(config)
+
+    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+        spans = paddle.to_tensor([row.span for row in batch.rows])
+        starts, ends = _logits(model, batch)
+        return (F.cross_entropy(starts, spans[:, 0]) + F.cross_entropy(ends, spans[:, 1])) / 2
+
+    def outputs(self, model: nn.Layer, batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Start and end logits float32 [tokens of the window] of every row."""
+        starts, ends = (each.numpy() for each in _logits(model, batch))
+        windows = [slice(row.second, len(row.input_ids) - 1) for row in batch.rows]
+        return [(starts[index, window], ends[index, window]) for index, window in enumerate(windows)]
+
+    def predictions(
+        self,
+        examples: Sequence[Question],
+        rows: Sequence[ContextRow],
+        outputs: Sequence[tuple[np.ndarray, np.ndarray]],
+    ) -> list[dict[str, Any]]:
+        """`{"id", "answer", "start", "score"}`: the best stretch of the context in all windows; its score in logits."""
+        best = [(NONE, 0, 0)] * len(examples)
+        for row, (starts, ends) in zip(rows, outputs, strict=True):
+            score, first, last = self._best_span(row, starts, ends)
+            if score > best[row.example][0]:
+                best[row.example] = (score, row.offsets[first][0], row.offsets[last][1])
+        return [
+            {"id": each.id, "answer": each.context[begin:end], "start": begin, "score": score if end else None}
+            for each, (score, begin, end) in zip(examples, best, strict=True)
+        ]
+
+    def _best_span(self, row: ContextRow, starts: np.ndarray, ends: np.ndarray) -> tuple[float, int, int]:
+        """Score, first and last token of the window's best answer; -inf where the window has none to give."""
+        found = (NONE, 0, 0)
+        likely_ends = np.argsort(-ends, kind="stable")[: self._best]
+        for first in np.argsort(-starts, kind="stable")[: self._best]:
+            if row.middle[first]:
+                reached = likely_ends[(likely_ends >= first) & (likely_ends < first + self._max_answer_length)]
+                if len(reached):
+                    found = max(found, (float(starts[first] + ends[reached[0]]), int(first), int(reached[0])))
+        return found
+
+    def figures(self, examples: Sequence[Question], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """As CMRC 2018 counts them."""
+        return answer_scores(examples, {each["id"]: each["answer"] for each in predictions})
+
+
+def _logits(model: nn.Layer, batch: Batch) -> tuple[Tensor, Tensor]:
+    starts, ends = model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
+    return starts, ends
+
+
+def _margins(start: int, stop: int, length: int) -> np.ndarray:
+    """Tokens [length] on the poorer side of each token in a window from `start` to `stop`; -1 outside of it."""
+    places = np.arange(length)
+    inside = (places >= start) & (places < stop)
+    return np.where(inside, np.minimum(places - start, stop - 1 - places), -1)

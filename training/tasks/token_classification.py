@@ -1,0 +1,113 @@
+"""Token classification: a tag for every token of a sentence, such as the entities of MSRA NER."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from model_build.config import ErnieConfig
+from model_build.heads import ErnieForTokenClassification
+from training.datasets.examples import TaggedSentence
+from training.datasets.tag_schemes import detect_scheme
+from training.metrics import entity_scores
+from training.tasks.task import Batch, Row, TaskName
+from training.tokens import Encoder
+
+IGNORED = -100
+"""Target of positions that count for nothing: special tokens, padding, and pieces of a token behind its first."""
+
+
+@dataclass(frozen=True)
+class TaggedRow(Row):
+    """A stretch of a sentence."""
+
+    first: int
+    """index of the first token of the sentence that is in the row"""
+    heads: list[int]
+    """position of each token's first piece"""
+    tags: list[int]
+    """of each token, as index into the labels; IGNORED where training does not know the tag"""
+
+
+class TokenClassification:
+    """The tag of a token is read at its first piece. A sentence too long for the model is read in windows.
+
+    Windows overlap by a quarter, and a token gets the tag of the window in which it stands farthest from an edge.
+    """
+
+    name: TaskName = "token-classification"
+    metrics: Sequence[str] = ("f1", "precision", "recall")
+
+    def __init__(self, encoder: Encoder, labels: Sequence[str], max_seq_length: int) -> None:
+        self.labels = labels
+        self._encoder, self._max_seq_length = encoder, max_seq_length
+        self._scheme = detect_scheme([labels])
+        self._index = {label: index for index, label in enumerate(labels)}
+
+    def rows(self, examples: Sequence[TaggedSentence]) -> list[TaggedRow]:
+        return [row for index, sentence in enumerate(examples) for row in self._windows(index, sentence)]
+
+    def _windows(self, index: int, sentence: TaggedSentence) -> list[TaggedRow]:
+        # What cleans to nothing, such as a blank, still stands in the sentence and has a tag.
+        pieces = [self._encoder.pieces(token) or [self._encoder.unknown] for token in sentence.tokens]
+        tags = [self._index.get(tag, IGNORED) for tag in sentence.tags]
+        room = self._max_seq_length - 2
+        found, first = [], 0
+        while True:
+            last, taken = first, 0
+            while last < len(pieces) and taken + len(pieces[last]) <= room:
+                taken += len(pieces[last])
+                last += 1
+            last = max(last, first + 1)  # one token of more pieces than there is room for is cut
+            found.append(self._row(index, first, pieces[first:last], tags[first:last]))
+            if last == len(pieces):
+                return found
+            first = max(first + 1, last - (last - first) // 4)
+
+    def _row(self, index: int, first: int, pieces: Sequence[list[int]], tags: list[int]) -> TaggedRow:
+        heads = [1 + start for start in np.cumsum([0, *map(len, pieces)])[:-1].tolist()]
+        body = [piece for token in pieces for piece in token][: self._max_seq_length - 2]
+        ids = [self._encoder.cls, *body, self._encoder.sep]
+        return TaggedRow(index, ids, len(ids), first, heads, tags)
+
+    def model(self, config: ErnieConfig) -> ErnieForTokenClassification:
+        return ErnieForTokenClassification(config, len(self.labels))
+
+    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+        targets = np.full(batch.input_ids.shape, IGNORED, dtype=np.int64)
+        for index, row in enumerate(batch.rows):
+            targets[index, row.heads] = row.tags
+        logits = _logits(model, batch).reshape([-1, len(self.labels)])
+        return F.cross_entropy(logits, paddle.to_tensor(targets.reshape(-1)), ignore_index=IGNORED)
+
+    def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
+        """The likeliest tag's index int64 [tokens] of every row."""
+        best = _logits(model, batch).argmax(axis=-1).numpy()
+        return [best[index, row.heads] for index, row in enumerate(batch.rows)]
+
+    def predictions(
+        self, examples: Sequence[TaggedSentence], rows: Sequence[TaggedRow], outputs: Sequence[np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """`{"tags"}`: one for every token."""
+        tags = [[""] * len(sentence.tokens) for sentence in examples]
+        margins = [[-1] * len(sentence.tokens) for sentence in examples]
+        for row, best in zip(rows, outputs, strict=True):
+            for place, tag in enumerate(best):
+                margin, token = min(place, len(best) - 1 - place), row.first + place
+                if margin > margins[row.example][token]:
+                    margins[row.example][token], tags[row.example][token] = margin, self.labels[tag]
+        return [{"tags": each} for each in tags]
+
+    def figures(self, examples: Sequence[TaggedSentence], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Of whole entities, as CoNLL counts them."""
+        return entity_scores([each.tags for each in examples], [each["tags"] for each in predictions], self._scheme)
+
+
+def _logits(model: nn.Layer, batch: Batch) -> Tensor:
+    return model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
