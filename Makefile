@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE_SOURCES := CMakeLists.txt $(wildcard native/*.py native/src/*)
-DATA ?= ../shared/data
+DATA ?= data
 SECONDS ?= 60
 SANITIZED := build/sanitize
 NEXT := .venv-next
@@ -20,7 +20,6 @@ help:
 	@echo "make fuzz-native  the native module built with sanitizers, fed arbitrary input (SECONDS=$(SECONDS))"
 	@echo "make demo-models  train and export the embedded models again (DATA=$(DATA))"
 	@echo "make docs         the documentation site, in build/site"
-	@echo "make release-check  sdist and wheel, installed and serving; RELEASE=--allow-unreleased between releases"
 	@echo "make release-check  sdist and wheel, installed and serving; RELEASE=--allow-unreleased between releases"
 
 serve: $(VENV)/.ready

@@ -43,6 +43,7 @@ from benchmarks.rolling_update import arrivals, free_port
 from benchmarks.service_process import RunningService, serving
 from benchmarks.soak import REFUSED, Question, body, masked
 from model_build.bundle import find_bundles
+from service.tracing import REFUSALS
 
 RULES = Path(__file__).parents[1] / "k8s" / "components" / "monitoring" / "prometheus-rule.yaml"
 # Off by more, a counted figure is wrong.
@@ -152,7 +153,7 @@ class Tally:
     costs: dict[tuple[str, bytes], tuple[str, int, int]] = field(default_factory=dict)
     """model, tokens and windows of a request, by path and body"""
     seconds: list[float] = field(default_factory=list)
-    """from the sending of a request to the last byte of its answer, unless that was 429"""
+    """from the sending of a request to the last byte of its answer, unless that was a refusal, 429 or 503"""
     in_flight: int = 0
     most_in_flight: int = 0
     restarts: collections.Counter[tuple[str, ...]] = field(default_factory=collections.Counter)
@@ -162,7 +163,7 @@ class Tally:
         """Adds one answer."""
         self.answers[question.path, str(answer.status)] += 1
         document = json.loads(answer.body)
-        if answer.status != 429:
+        if answer.status not in REFUSALS:
             self.seconds.append(seconds)
         if answer.status == 200:
             name, results = (document["model"],), document["results"]
@@ -379,7 +380,7 @@ def report_rates(window: Window, tally: Tally) -> None:
 
 def report_latency(window: Window, tally: Tally) -> None:
     """Prints quantiles and the buckets that they lie in."""
-    print("\n| latency but of 429 | generator | Prometheus | bucket |\n|---|---|---|---|")
+    print("\n| latency but of 429 and 503 | generator | Prometheus | bucket |\n|---|---|---|---|")
     counts = window.grown(f"{DURATION}_bucket", "le")
     for percent in (50, 90, 99):
         low, high = bucket(counts, percent / 100)

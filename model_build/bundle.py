@@ -7,12 +7,15 @@ written under a temporary name and renamed. A directory exported by PaddleNLP is
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 Task = Literal["classify", "fill-mask", "token-classification", "question-answering"]
@@ -22,6 +25,10 @@ T = TypeVar("T", bound=BaseModel)
 
 class BundleError(ValueError):
     """A directory that cannot be served; the message is one sentence that says what and where."""
+
+
+class OtherTaskError(BundleError):
+    """A bundle that is good, but for none of the tasks that were asked for."""
 
 
 class _Strict(BaseModel):
@@ -204,11 +211,11 @@ def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in version.replace("-", ".").split("."))
 
 
-def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bundle], dict[str, str]]:
+def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bundle], dict[str, BundleError]]:
     """The newest good version of every name in a repository `<name>/<version>/`, or the one bundle that `root` is.
 
     A bundle for none of `tasks` is no good. The second result names what is no good: the directory, relative to `root`,
-    and the sentence that says why.
+    and the error whose sentence says why.
     Raises BundleError where `root` is no directory.
     """
     if not root.is_dir():
@@ -222,14 +229,14 @@ def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bun
             path.parent for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)
         ]
     newest: dict[str, Bundle] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, BundleError] = {}
     for path in paths:
         try:
             bundle = open_bundle(path)
             if bundle.manifest.task not in tasks:
-                raise BundleError(f"{path}: the bundle is for {bundle.manifest.task}, not for {' or '.join(tasks)}.")
+                raise OtherTaskError(f"{path}: the bundle is for {bundle.manifest.task}, not for {' or '.join(tasks)}.")
         except BundleError as error:
-            refused[str(path.relative_to(root))] = str(error)
+            refused[str(path.relative_to(root))] = error
             continue
         known = newest.get(bundle.manifest.name)
         if not known or _version_key(bundle.manifest.version) > _version_key(known.manifest.version):
@@ -238,10 +245,15 @@ def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bun
 
 
 def find_bundles(root: Path, tasks: Sequence[Task] = TASKS) -> list[Bundle]:
-    """`read_repository` for those who want all of it to be good and not to be empty; raises BundleError."""
+    """`read_repository` for those who want all of it to be good and not to be empty; raises BundleError.
+
+    Bundles for none of `tasks` are passed over, with a warning, unless there is no other.
+    """
     bundles, refused = read_repository(root, tasks)
-    for sentence in refused.values():
-        raise BundleError(sentence)
+    for error in refused.values():
+        if not isinstance(error, OtherTaskError) or not bundles:
+            raise error
+        log.warning("passed over: %s", error)
     if not bundles:
         raise BundleError(f"{root}: no model found; expected <name>/<version>/bundle.json below it.")
     return bundles

@@ -184,11 +184,8 @@ class Fleet:
             try:
                 bundles, refused = read_repository(self._settings.models, SERVED_TASKS)
             except BundleError as error:
-                bundles, refused = (
-                    [load.bundle for load in self._served.values()],
-                    {str(self._settings.models): str(error)},
-                )
-            done.refused.update(refused)
+                bundles, refused = [load.bundle for load in self._served.values()], {str(self._settings.models): error}
+            done.refused.update({name: str(error) for name, error in refused.items()})
             for bundle in bundles:
                 await self._take_over(bundle, done)
             names = {bundle.manifest.name for bundle in bundles}

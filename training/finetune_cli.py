@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
 FILES = ("train", "dev", "test")
 TASKS = ("classify", "token-classification", "question-answering")
 EXAMPLE = (
-    "ernie-train finetune --pretrained output/ernie/model --dataset chnsenticorp --data data --output output/reviews"
+    "ernie-train finetune --pretrained output/ernie/model --dataset chnsenticorp --download --output output/hotels"
 )
 
 

@@ -28,9 +28,10 @@ def test_of_an_answer_its_tokens_windows_and_cut_texts_are_counted() -> None:
 def test_a_refusal_is_a_failure_without_a_duration() -> None:
     tally = Tally()
     tally.count(ASKED, answer(429, code="overloaded"), 0.1)
+    tally.count(ASKED, answer(503, code="not_ready"), 0.1)
     tally.count(ASKED, answer(422, code="invalid_input"), 0.2)
     assert not tally.served
-    assert tally.failures == {("overloaded",): 1, ("invalid_input",): 1}
+    assert tally.failures == {("overloaded",): 1, ("not_ready",): 1, ("invalid_input",): 1}
     assert tally.seconds == [0.2]
 
 

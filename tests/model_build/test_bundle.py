@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model_build.bundle import BundleError, GraphFile, Manifest, open_bundle, read_repository
+from model_build.bundle import BundleError, GraphFile, Manifest, find_bundles, open_bundle, read_repository
 
 MANIFEST = Manifest(name="good", version="1", task="classify", max_length=8, graphs={}, inputs=[], outputs=[])
 LONG = "x" * 300  # more than a file name may have
@@ -47,7 +47,7 @@ def test_a_broken_export_is_refused_and_what_is_good_beside_it_is_found(
     bundles, refused = read_repository(tmp_path)
     assert [bundle.manifest.name for bundle in bundles] == ["good"]
     assert refused.keys() == {"broken"}
-    assert sentence in refused["broken"]
+    assert sentence in str(refused["broken"])
 
 
 def test_an_error_of_the_file_system_is_a_refusal_too(tmp_path: Path) -> None:
@@ -84,5 +84,19 @@ def test_a_bundle_for_another_task_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "names" / "1", MANIFEST.model_copy(update={"name": "names", "task": "token-classification"}))
     bundles, refused = read_repository(tmp_path, ("classify", "fill-mask"))
     assert [bundle.manifest.name for bundle in bundles] == ["good"]
-    assert refused["names/1"].endswith("the bundle is for token-classification, not for classify or fill-mask.")
+    assert str(refused["names/1"]).endswith("the bundle is for token-classification, not for classify or fill-mask.")
     assert len(read_repository(tmp_path)[0]) == 2
+
+
+def test_one_that_wants_some_tasks_passes_over_bundles_for_others_but_not_over_broken_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "names" / "1", MANIFEST.model_copy(update={"name": "names", "task": "token-classification"}))
+    with pytest.raises(BundleError, match="the bundle is for token-classification, not for classify"):
+        find_bundles(tmp_path, ("classify",))
+    write(tmp_path / "good" / "1", MANIFEST)
+    assert [bundle.manifest.name for bundle in find_bundles(tmp_path, ("classify",))] == ["good"]
+    assert "passed over: " in caplog.text
+    export(tmp_path / "broken", {"config.json": b"{"})
+    with pytest.raises(BundleError, match="broken"):
+        find_bundles(tmp_path, ("classify",))

@@ -171,9 +171,21 @@ async def test_sigterm_makes_the_service_not_ready_while_it_goes_on_serving(tiny
             while (ready := await client.get("/health/ready")).status_code == 200:
                 pass
             assert (ready.status_code, ready.json()["code"]) == (503, "draining")
-            assert (await client.post("/fill-mask", json={"inputs": "[MASK]"})).status_code == 200
+            answer = await client.post("/fill-mask", json={"inputs": "[MASK]"})
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert await asyncio.to_thread(running.process.wait, 30) == 0
         assert not any(engine.is_running() for engine in engines.values())
+
+
+async def test_an_idle_connection_ends_after_the_seconds_that_are_set(tiny_models: Path) -> None:
+    with serving(tiny_models, "--keep-alive-seconds", "1") as running:
+        running.wait_ready()
+        host, port = running.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: service\r\n\r\n")
+        await reader.readuntil(b"}")
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
 
 
 async def refused(url: str) -> None:
