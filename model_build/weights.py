@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def load_state(model: nn.Layer, state: dict[str, Any], *, new_heads: tuple[str, 
         if name in state and list(np.shape(state[name])) == list(parameter.shape):
             parameter.set_value(paddle.to_tensor(np.asarray(state[name]), dtype=parameter.dtype))
     return [name for name in state if name not in own]
+
+
+def left_at_random(model: nn.Layer, state: Mapping[str, Any]) -> list[str]:
+    """Names, sorted, of the parameters that `load_state` does not set: `state` has none, or one of another shape."""
+    own = model.state_dict().items()
+    return sorted(name for name, value in own if name not in state or [*np.shape(state[name])] != [*value.shape])
 
 
 def read_pdparams(path: Path) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(room).setLevel(logging.INFO)
     cpu.prepare()
     try:
-        arguments = parser().parse_args(with_config(sys.argv[1:] if argv is None else argv))
+        commands = parser()
+        arguments = commands.parse_args(with_config(sys.argv[1:] if argv is None else argv, commands))
         arguments.run(arguments)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"ernie-train: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ import paddle
 from paddle import nn
 
 from model_build.config import ErnieConfig
-from model_build.weights import load_state
+from model_build.weights import left_at_random, load_state
 from training import precision
 from training.checkpoints import Checkpoints
 from training.initial_weights import digest_of
@@ -43,6 +43,7 @@ from training.tasks.task import Batch, Row, Task, batches
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 64
+CURE = "with another --output, and a lower --learning-rate or a higher --warmup-ratio"
 Weights = Mapping[str, Any]
 
 
@@ -88,7 +89,7 @@ def finetune(run: FinetuneRun) -> Finetuned:
             due = loop.evaluation_is_due()
             if due:
                 loop.evaluate()
-            if due or stop.is_set():
+            if due or stop.is_set() or loop.save_is_due():
                 loop.save()
             if stop.is_set() and not loop.is_over():
                 raise InterruptedRun(f"stopped after step {loop.step}, which is saved; the same command goes on.")
@@ -100,7 +101,8 @@ class _Loop:
 
     def __init__(self, run: FinetuneRun) -> None:
         self.run, self.task, self.settings = run, run.task, run.settings
-        self.rows = {part: run.task.rows(run.examples[part]) for part in ("train", "dev")}
+        examples = run.examples
+        self.rows = {"train": run.task.training_rows(examples["train"]), "dev": run.task.rows(examples["dev"])}
         self.model = _initial_model(run)
         self.parameters = self.model.parameters()
         self.optimizer = adamw(self.model, weight_decay=self.settings.weight_decay)
@@ -137,7 +139,7 @@ class _Loop:
             "labels": list(self.task.labels),
             "config": self.run.config.to_dict(),
             "settings": dataclasses.asdict(self.settings),
-            "examples": {part: _digest(rows) for part, rows in self.rows.items()},
+            "examples": {part: _digest(self.run.examples[part], rows) for part, rows in self.rows.items()},
             "pretrained": digest_of(self.run.pretrained) if self.run.pretrained is not None else None,
             "versions": {"paddle": paddle.__version__},
         }
@@ -151,13 +153,14 @@ class _Loop:
                 "remove them, or choose another --output."
             )
         if saved:
+            self.step, self.best, self._losses = saved.step, saved.state["best"], saved.state["losses"]
+            if self.best:
+                with np.load(saved.directory / "best.npz") as best:
+                    self.best_weights = dict(best)
+        if saved and not self.is_over():
             load_state(self.model, paddle.load(str(saved.directory / "model_state.pdparams"), return_numpy=True))
             with np.load(saved.directory / "optimizer.npz") as state:
                 restore_optimizer(self.optimizer, self.model, state)
-            if saved.state["best"]:
-                with np.load(saved.directory / "best.npz") as best:
-                    self.best_weights = dict(best)
-            self.step, self.best, self._losses = saved.step, saved.state["best"], saved.state["losses"]
             self.scale.restore(saved.state["loss_scale"])
             log.info("going on after step %d, from %s", self.step, saved.directory)
         for records in (self.records, self.evaluations):
@@ -172,6 +175,9 @@ class _Loop:
 
     def evaluation_is_due(self) -> bool:
         return self.step % self.evaluate_every == 0 or self.step == self.steps
+
+    def save_is_due(self) -> bool:
+        return bool(self.run.how.save_every) and self.step % self.run.how.save_every == 0
 
     def _batch(self) -> Batch:
         """The batch of the step that comes; every epoch has an order of its own."""
@@ -200,7 +206,7 @@ class _Loop:
             self.optimizer.set_lr(rate)
             self.optimizer.step()
         self.optimizer.clear_grad()
-        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.how.most_bad_steps)
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.how.most_bad_steps, cure=CURE)
         self.step += 1
         self._losses.append(float(loss))
         self._record(rate, norm)
@@ -231,10 +237,12 @@ class _Loop:
         self.checkpoints.save(self.step, state, self._write)
 
     def _write(self, folder: Path) -> None:
-        paddle.save(self.model.state_dict(), str(folder / "model_state.pdparams"))
-        np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+        """The best weights, and while there are steps to come, what these need."""
         if self.best:
             np.savez(folder / "best.npz", **self.best_weights)
+        if not self.is_over():
+            paddle.save(self.model.state_dict(), str(folder / "model_state.pdparams"))
+            np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
 
     def finish(self) -> Finetuned:
         """The best weights."""
@@ -266,15 +274,16 @@ def _initial_model(run: FinetuneRun) -> nn.Layer:
         dataclasses.replace(run.config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     )
     if run.pretrained is not None:
-        load_state(model, dict(run.pretrained), new_heads=("classifier.", "ernie.pooler."))
-        if new := sorted(name for name in model.state_dict() if name not in run.pretrained):
-            log.info("not pretrained, so at random: %s", ", ".join(new))
+        # A head of another task may have the same name and size, and its classes another meaning.
+        state = {name: value for name, value in run.pretrained.items() if not name.startswith("classifier.")}
+        load_state(model, state, new_heads=("classifier.", "ernie.pooler."))
+        log.info("not pretrained, so at random: %s", ", ".join(left_at_random(model, state)))
     return model
 
 
-def _digest(rows: Sequence[Row]) -> str:
-    """Of all that is learnt from, in order."""
+def _digest(examples: Sequence[Any], rows: Sequence[Row]) -> str:
+    """Of all that is learnt from and judged by, in order."""
     digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr(row).encode())
+    for each in (*examples, *rows):
+        digest.update(repr(each).encode())
     return digest.hexdigest()

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.flags import Commands, add_command, add_flags, from_flags, write_flags
+from training.flags import Commands, add_command, add_flags, flag_values, from_flags
 from training.settings import FinetuneRunSettings, FinetuneSettings
 
 if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
     from training.finetune_job import FinetuneJob
+    from training.tasks.task import TaskName
 
 FILES = ("train", "dev", "test")
+TABLES = (".tsv", ".csv", ".jsonl")
 TASKS = ("classify", "token-classification", "question-answering")
 EXAMPLE = (
     "ernie-train finetune --pretrained output/ernie/model --dataset chnsenticorp --download --output output/hotels"
@@ -39,8 +41,9 @@ def add_finetune_command(commands: Commands) -> None:
     data.add_argument("--test", type=Path, metavar="FILE", help="examples for evaluation alone")
     start = parser.add_argument_group("beginning")
     start.add_argument(
-        "--pretrained", required=True, metavar="START",
-        help="a PaddleNLP name (ernie-3.0-nano-zh), or a folder with config.json, model_state.pdparams and vocab.txt",
+        "--pretrained", metavar="START",
+        help="a PaddleNLP name (ernie-3.0-nano-zh), or a folder with config.json, model_state.pdparams and vocab.txt; "
+        "training needs it",
     )  # fmt: skip
     start.add_argument(
         "--vocab", type=Path, metavar="FILE", help="vocabulary of --pretrained, if it has none beside it"
@@ -50,17 +53,17 @@ def add_finetune_command(commands: Commands) -> None:
         help="take shape and vocabulary of --pretrained, but random weights",
     )  # fmt: skip
     done = parser.add_argument_group("what is done")
-    for flag, text in (
-        ("--do-train", "train; the best weights go to OUTPUT/model"),
-        ("--do-eval", "evaluate OUTPUT/model on dev and test, and print its figures"),
-        ("--do-predict", "write OUTPUT/predictions/ of dev and test"),
-        ("--export", "write a bundle of OUTPUT/model to --models"),
+    for flag, text, without in (
+        ("--do-train", "train; the best weights go to OUTPUT/model", None),
+        ("--do-eval", "evaluate OUTPUT/model on dev and test, and print its figures", None),
+        ("--do-predict", "write OUTPUT/predictions/ of dev and test", None),
+        ("--export", "write a bundle of OUTPUT/model to --models", False),
     ):
-        done.add_argument(flag, action=argparse.BooleanOptionalAction, default=False, help=text)
+        done.add_argument(flag, action=argparse.BooleanOptionalAction, default=without, help=text)
     done.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
     done.add_argument("--name", help="name of the bundle (default: the output folder's)")
     done.add_argument("--output", type=Path, required=True, help="folder for model, results, report and runs")
-    done.add_argument("--config", type=Path, metavar="FILE", help="flags from a YAML file; the command line goes first")
+    done.add_argument("--config", type=Path, metavar="FILE", help="flags from a YAML file; the command line wins")
     several = parser.add_argument_group("several runs")
     several.add_argument("--seeds", type=int, nargs="+", metavar="INT", help="a run each, with mean and spread")
     several.add_argument(
@@ -73,53 +76,75 @@ def add_finetune_command(commands: Commands) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    from training import finetune_job
+    from training import evaluation, finetune_job
 
-    job = _job(arguments)
-    train, evaluate, predict = arguments.do_train, arguments.do_eval, arguments.do_predict
-    if not (train or evaluate or predict):
-        train = evaluate = True
-    write_flags(arguments, job.output / "settings.yaml")
-    finetune_job.warn_of_overlap(job.examples)
+    train, evaluate, predict = _what_is_done(arguments)
+    figures: Mapping[str, Mapping[str, Any]] = {}
     if train:
+        job = _job(arguments)
+        evaluation.warn_of_overlap(job.examples)
         figures = finetune_job.run_job(job).evaluation  # predictions are written too
     elif evaluate or predict:
-        figures, predictions = finetune_job.evaluate_model(job)
-        if predict:
-            finetune_job.write_predictions(job.output, predictions)
+        figures = _evaluate(arguments, predict)
     if evaluate:
-        print(json.dumps({part: finetune_job.summary(found) for part, found in figures.items()}))
+        print(json.dumps({part: evaluation.summary(found) for part, found in figures.items()}))
     if arguments.export:
         _export(arguments)
 
 
+def _what_is_done(arguments: argparse.Namespace) -> tuple[bool, bool, bool]:
+    """Whether to train, evaluate and predict: what is asked for; if nothing is, the first two unless they are denied.
+
+    Raises ValueError where nothing is left to do.
+    """
+    asked = (arguments.do_train, arguments.do_eval, arguments.do_predict)
+    train, evaluate, predict = map(bool, asked)
+    if not any(asked):
+        train, evaluate = (flag is not False for flag in asked[:2])
+    if not (train or evaluate or predict or arguments.export):
+        raise ValueError("nothing is left to do; give --do-train, --do-eval, --do-predict or --export.")
+    return train, evaluate, predict
+
+
+def _evaluate(arguments: argparse.Namespace, predict: bool) -> Mapping[str, Mapping[str, Any]]:
+    """Figures of the model in the output folder, by part; `predict` writes its predictions too."""
+    from model_build.checkpoint import read_checkpoint
+    from training import evaluation
+
+    directory = arguments.output / "model"
+    task = arguments.task or ("" if arguments.dataset else read_checkpoint(directory).task)
+    task, examples, _ = _examples(arguments, task)
+    evaluation.warn_of_overlap(examples)
+    figures, predictions = evaluation.evaluate_model(directory, examples, task)
+    if predict:
+        evaluation.write_predictions(arguments.output, predictions)
+    return figures
+
+
 def _job(arguments: argparse.Namespace) -> FinetuneJob:
-    from training.datasets.named import NAMED
     from training.finetune_job import FinetuneJob
     from training.initial_weights import starting_point
 
-    examples = _examples(arguments)
-    if arguments.seeds and len(set(arguments.seeds)) < len(arguments.seeds):
-        raise ValueError(f"--seeds {' '.join(map(str, arguments.seeds))} names a seed twice; every run needs its own.")
-    named = NAMED[arguments.dataset] if arguments.dataset else None
+    if not arguments.pretrained:
+        raise ValueError("--pretrained is needed to train: a PaddleNLP name or a folder; --do-eval alone needs none.")
+    task, examples, names = _examples(arguments, arguments.task)
     settings = from_flags(arguments, FinetuneSettings)
     start = starting_point(arguments.pretrained, arguments.vocab, from_scratch=arguments.from_scratch)
-    if settings.max_seq_length > start.config.max_position_embeddings:
-        raise ValueError(
-            f"--max-seq-length {settings.max_seq_length} is longer than the {start.config.max_position_embeddings} "
-            f"positions of {arguments.pretrained}; lower it."
-        )
     return FinetuneJob(
-        named.task if named else arguments.task or "classify",
-        examples, start, settings, arguments.output,
+        task, examples, start, settings, arguments.output,
         seeds=arguments.seeds or [settings.seed],
         learning_rates=arguments.learning_rates, batch_sizes=arguments.batch_sizes,
-        names=named.labels if named else {}, how=from_flags(arguments, FinetuneRunSettings),
+        names=names, how=from_flags(arguments, FinetuneRunSettings), flags=flag_values(arguments),
     )  # fmt: skip
 
 
-def _examples(arguments: argparse.Namespace) -> Mapping[str, Sequence[Any]]:
-    """Parts of the named set, or of the files; raises ValueError for neither and for both."""
+def _examples(
+    arguments: argparse.Namespace, task: str | None
+) -> tuple[TaskName, Mapping[str, Sequence[Any]], Mapping[str, str]]:
+    """Task, parts and names of the labels, of the named set or the files; ValueError for neither and for both.
+
+    Without a task it is the set's, or files are tables of labelled texts.
+    """
     from training.datasets.named import NAMED, load_named
     from training.datasets.squad import read_questions
     from training.datasets.table import read_examples
@@ -130,15 +155,22 @@ def _examples(arguments: argparse.Namespace) -> Mapping[str, Sequence[Any]]:
         raise ValueError("give the examples either as --dataset NAME or as --train, --dev and --test files.")
     if arguments.dataset:
         parts = load_named(arguments.dataset, arguments.data, arguments.download)
-        if arguments.task not in (None, NAMED[arguments.dataset].task):
-            raise ValueError(f"{arguments.dataset} is for {NAMED[arguments.dataset].task}, not for {arguments.task}.")
-        return parts
-    read: Mapping[str, Callable[[Path], Sequence[Any]]] = {
-        "classify": read_examples,
-        "token-classification": read_tagged,
-        "question-answering": read_questions,
+        named = NAMED[arguments.dataset]
+        if task and task != named.task:
+            raise ValueError(f"{arguments.dataset} is for {named.task}, not for {task}.")
+        return named.task, parts, named.labels
+    read: Mapping[str, tuple[TaskName, Callable[[Path], Sequence[Any]]]] = {
+        "classify": ("classify", read_examples),
+        "token-classification": ("token-classification", read_tagged),
+        "question-answering": ("question-answering", read_questions),
     }
-    return {part: read[arguments.task or "classify"](path) for part, path in files.items()}
+    if task and task not in read:
+        raise ValueError(f"{arguments.output / 'model'} is for {task}, which is no task of finetuning.")
+    for path in files.values():
+        if not task and path.suffix not in TABLES:
+            raise ValueError(f"{path}: not a table of a known kind; give {', '.join(TABLES)}, or say --task.")
+    kind, reader = read[task or "classify"]
+    return kind, {part: reader(path) for part, path in files.items()}, {}
 
 
 def _export(arguments: argparse.Namespace) -> None:

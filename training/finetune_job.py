@@ -7,19 +7,33 @@ import itertools
 import json
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_build.checkpoint import Checkpoint, load_model, read_checkpoint, save_checkpoint
+from paddle import nn
+
+from model_build.checkpoint import Checkpoint, save_checkpoint
 from training.corpus.output import naming
-from training.datasets.examples import Question, check_labels, label_names, tag_names
-from training.finetune import Finetuned, FinetuneRun, finetune, predict
+from training.datasets.examples import (
+    Example,
+    Question,
+    TaggedSentence,
+    check_labels,
+    label_names,
+    scheme_of,
+    tag_names,
+)
+from training.evaluation import evaluate, scheme_name, summary, write_predictions
+from training.finetune import Finetuned, FinetuneRun, finetune
 from training.finetune_report import RunCurves, write_report
+from training.flags import write_flags
 from training.initial_weights import StartingPoint
+from training.interruption import InterruptedRun, interruption
 from training.metrics import spread
-from training.overlap import overlap_report, texts_of
+from training.overlap import texts_of
 from training.records import Records
 from training.settings import FinetuneRunSettings, FinetuneSettings
 from training.tasks.classification import Classification, balanced_weights
@@ -31,6 +45,11 @@ from training.tokens import Encoder
 log = logging.getLogger(__name__)
 
 Parts = Mapping[str, Sequence[Any]]
+TASKS: Mapping[TaskName, type[Classification | TokenClassification | QuestionAnswering]] = {
+    "classify": Classification,
+    "token-classification": TokenClassification,
+    "question-answering": QuestionAnswering,
+}
 PARITY_SENTENCES = 32
 PARITY_LENGTH = 100
 
@@ -53,6 +72,35 @@ class FinetuneJob:
     names: Mapping[str, str] = field(default_factory=dict)
     """labels of the files to those shown to users"""
     how: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """the command's, for settings.yaml; none writes none"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for examples and settings that do not fit together."""
+        check_examples(self.examples)
+        longest = self.start.config.max_position_embeddings
+        if self.settings.max_seq_length > longest:
+            raise ValueError(
+                f"--max-seq-length {self.settings.max_seq_length} is longer than the {longest} positions of "
+                f"--pretrained {self.start.described['start']}; lower it."
+            )
+        for flag, values in (
+            ("--seeds", self.seeds), ("--learning-rates", self.learning_rates), ("--batch-sizes", self.batch_sizes),
+        ):  # fmt: skip
+            # As they are in the names of the runs' folders.
+            shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+            if twice := next((value for value in shown if shown.count(value) > 1), None):
+                raise ValueError(f"{flag} {' '.join(shown)} names {twice} twice; every run needs its own.")
+        for seed in self.seeds:
+            dataclasses.replace(self.settings, seed=seed)
+        metrics = TASKS[self.task].metrics
+        if self.settings.metric and self.settings.metric not in metrics:
+            raise ValueError(f"--metric {self.settings.metric} is none of {self.task}'s: {', '.join(metrics)}.")
+
+    @property
+    def metric(self) -> str:
+        """The figure of dev that chooses."""
+        return self.settings.metric or TASKS[self.task].metrics[0]
 
 
 @dataclass(frozen=True)
@@ -60,7 +108,11 @@ class Outcome:
     """One run of a job, evaluated on every part but train."""
 
     settings: FinetuneSettings
-    finetuned: Finetuned
+    step: int
+    """after which its weights were the best"""
+    score: float
+    """of dev, at that step"""
+    evaluations: Sequence[Mapping[str, Any]]
     figures: Mapping[str, Mapping[str, Any]]
     """by part: the task's figures of all its rows; and by `<part>_not_in_train`: of those that train has not"""
     predictions: Mapping[str, Sequence[Any]]
@@ -69,25 +121,35 @@ class Outcome:
 def run_job(job: FinetuneJob) -> Checkpoint:
     """Trains, evaluates and writes the output folder; what of it is there already is not done again.
 
-    Raises ValueError for examples, settings and weights that do not fit together.
+    Raises ValueError for weights that do not fit, and InterruptedRun after SIGTERM or SIGINT, in a run or between two.
     """
-    check_examples(job.examples)
-    metric = _metric(job)
-    chosen, grid = _best_of_grid(job)
-    settings = [dataclasses.replace(chosen, seed=seed) for seed in job.seeds]
-    outcomes = [_evaluated(job, each) for each in settings]
-    best = max(outcomes, key=lambda each: each.finetuned.figures[metric])
-    results = {**_results(job, outcomes), "metric": metric, "best_seed": best.settings.seed, "grid": grid}
-    checkpoint = _checkpoint(job, best, results)
+    job = _resuming(job)
+    task = task_of(job)
+    with interruption() as stop:
+        chosen, grid = _best_of_grid(job, task, stop)
+        outcomes: list[Outcome] = []
+        best, model = None, None
+        for seed in job.seeds:
+            outcome, trained = _evaluated(job, task, dataclasses.replace(chosen, seed=seed), stop)
+            outcomes.append(outcome)
+            if best is None or outcome.score > best.score:
+                best, model = outcome, trained  # the others' models are let go
+            del trained
+    assert best is not None  # a job has a seed
+    assert model is not None
+    results = {**_results(job, task, outcomes), "metric": job.metric, "best_seed": best.settings.seed, "grid": grid}
+    checkpoint = _checkpoint(job, task, best, results)
     sentences = [text[:PARITY_LENGTH] for row in job.examples["dev"] for text in texts_of(row)][:PARITY_SENTENCES]
-    save_checkpoint(job.output / "model", checkpoint, best.finetuned.model, job.start.vocab, sentences)
+    save_checkpoint(job.output / "model", checkpoint, model, job.start.vocab, sentences)
     _write_json(job.output / "results.json", results)
+    if job.flags:
+        write_flags(job.flags, job.output / "settings.yaml")
     write_predictions(job.output, best.predictions)
     write_report(
         job.output / "report.html",
         title=f"Finetuning, {job.output.resolve().name}",
         results=results,
-        labels={label: job.names.get(label, label) for label in task_of(job, chosen).labels},
+        labels={label: job.names.get(label, label) for label in task.labels},
         examples=job.examples,
         predictions=best.predictions,
         curves=[_curves(job, each) for each in outcomes],
@@ -96,37 +158,47 @@ def run_job(job: FinetuneJob) -> Checkpoint:
 
 
 def check_examples(examples: Parts) -> None:
-    """Raises ValueError where train teaches nothing, or another part has a label that train has not."""
+    """Raises ValueError where train teaches nothing, dev chooses nothing, or a part is of another kind than train."""
     for part in ("train", "dev"):
         if not examples.get(part):
             raise ValueError(f"there are no {part} examples; give them with --{part}, or a data set that has some.")
-    if not isinstance(examples["train"][0], Question):
-        for part, rows in examples.items():
-            check_labels(examples["train"], rows if part != "train" else [])
+    first = examples["train"][0]
+    if isinstance(first, Question):
+        return
+    for part, rows in examples.items():
+        check_labels(examples["train"], rows if part != "train" else [])
+        if isinstance(first, Example) and rows and (rows[0].text_pair is None) != (first.text_pair is None):
+            kinds = ("pairs", "single texts") if first.text_pair is None else ("single texts", "pairs")
+            raise ValueError(f"{rows[0].where or part}: {part} has {kinds[0]}, but train has {kinds[1]}.")
+    if isinstance(first, TaggedSentence) and all(tag == "O" for row in examples["dev"] for tag in row.tags):
+        where = examples["dev"][0].where or "dev"
+        raise ValueError(f"{where}: every tag of dev is O, so it cannot choose the weights; give some entities.")
 
 
-def task_of(job: FinetuneJob, settings: FinetuneSettings) -> Task:
+def _resuming(job: FinetuneJob) -> FinetuneJob:
+    """The job, whose runs may go on from what it wrote itself. Raises ValueError where --no-resume finds runs."""
+    runs = job.output / "runs"
+    if not job.how.resume and runs.is_dir() and any(runs.iterdir()):
+        raise ValueError(
+            f"there are runs in {runs}; leave out --no-resume to go on from them, remove them, or choose another "
+            "--output."
+        )
+    return dataclasses.replace(job, how=dataclasses.replace(job.how, resume=True))
+
+
+def task_of(job: FinetuneJob) -> Task:
     """The task with the labels of the training examples."""
-    train = job.examples["train"]
-    encoder = Encoder(job.start.vocab)
+    train, encoder, length = job.examples["train"], Encoder(job.start.vocab), job.settings.max_seq_length
     if job.task == "question-answering":
-        return QuestionAnswering(encoder, settings.max_seq_length, settings.doc_stride, settings.max_answer_length)
+        return QuestionAnswering(encoder, length, job.settings.doc_stride, job.settings.max_answer_length)
     if job.task == "token-classification":
-        return TokenClassification(encoder, tag_names(train), settings.max_seq_length)
+        return TokenClassification(encoder, tag_names(train), length, scheme_of(train))
     labels = label_names(train)
-    weights = balanced_weights(train, labels) if settings.class_weights == "balanced" else None
-    return Classification(encoder, labels, settings.max_seq_length, weights)
+    weights = balanced_weights(train, labels) if job.settings.class_weights == "balanced" else None
+    return Classification(encoder, labels, length, weights)
 
 
-def _metric(job: FinetuneJob) -> str:
-    """The figure that chooses; raises ValueError for one that the task has not."""
-    metrics = task_of(job, job.settings).metrics
-    if job.settings.metric and job.settings.metric not in metrics:
-        raise ValueError(f"--metric {job.settings.metric} is none of {job.task}'s: {', '.join(metrics)}.")
-    return job.settings.metric or metrics[0]
-
-
-def _best_of_grid(job: FinetuneJob) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
+def _best_of_grid(job: FinetuneJob, task: Task, stop: threading.Event) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
     """The settings with the learning rate and batch size that do best on dev with the first seed, as CLUE chooses.
 
     And what was tried, with its score; nothing where there was no choice.
@@ -139,23 +211,24 @@ def _best_of_grid(job: FinetuneJob) -> tuple[FinetuneSettings, list[dict[str, An
     ]
     if len(grid) == 1:
         return grid[0], []
-    metric = _metric(job)
-    scores = [(_trained(job, each).figures[metric], each) for each in grid]
+    scores = [(_trained(job, task, each, stop).figures[job.metric], each) for each in grid]
     for score, each in scores:
-        log.info("learning rate %g, batch size %d: dev %s %.4f", each.learning_rate, each.batch_size, metric, score)
+        log.info("learning rate %g, batch size %d: dev %s %.4f", each.learning_rate, each.batch_size, job.metric, score)
     tried = [
         {"learning_rate": each.learning_rate, "batch_size": each.batch_size, "score": score} for score, each in scores
     ]
     return max(scores, key=lambda pair: pair[0])[1], tried
 
 
-def _trained(job: FinetuneJob, settings: FinetuneSettings) -> Finetuned:
+def _trained(job: FinetuneJob, task: Task, settings: FinetuneSettings, stop: threading.Event) -> Finetuned:
     """One run, in a folder of its own below runs/; one that is over is read from its checkpoint."""
-    run = FinetuneRun(
-        task_of(job, settings), job.start.config, job.examples, job.start.weights, settings,
-        _folder(job, settings), job.how,
-    )  # fmt: skip
-    return finetune(run)
+    if not stop.is_set():
+        folder = _folder(job, settings)
+        run = FinetuneRun(task, job.start.config, job.examples, job.start.weights, settings, folder, job.how)
+        done = finetune(run)
+    if stop.is_set():
+        raise InterruptedRun("stopped between two runs, and what is done is saved; the same command goes on.")
+    return done
 
 
 def _folder(job: FinetuneJob, settings: FinetuneSettings) -> Path:
@@ -165,103 +238,50 @@ def _folder(job: FinetuneJob, settings: FinetuneSettings) -> Path:
 
 def _curves(job: FinetuneJob, outcome: Outcome) -> RunCurves:
     records = Records(_folder(job, outcome.settings) / "records.jsonl").read()
-    return RunCurves(outcome.settings.seed, records, outcome.finetuned.evaluations)
+    return RunCurves(outcome.settings.seed, records, outcome.evaluations)
 
 
-def _evaluated(job: FinetuneJob, settings: FinetuneSettings) -> Outcome:
-    task, finetuned = task_of(job, settings), _trained(job, settings)
-    figures: dict[str, Mapping[str, Any]] = {}
-    predictions = {}
-    for part in [name for name in job.examples if name != "train"]:
-        predictions[part] = evaluate(task, finetuned.model, job.examples, part, figures)
-    return Outcome(settings, finetuned, figures, predictions)
+def _evaluated(
+    job: FinetuneJob, task: Task, settings: FinetuneSettings, stop: threading.Event
+) -> tuple[Outcome, nn.Layer]:
+    """What became of a run, and its model."""
+    done = _trained(job, task, settings, stop)
+    figures, predictions = evaluate(task, done.model, job.examples)
+    outcome = Outcome(settings, done.step, done.figures[job.metric], done.evaluations, figures, predictions)
+    return outcome, done.model
 
 
-def evaluate(task: Task, model: Any, examples: Parts, part: str, figures: dict[str, Mapping[str, Any]]) -> list[Any]:
-    """Predictions of a part; puts the figures of all its rows, and of those not in train, into `figures`."""
-    rows = examples[part]
-    predictions = predict(task, model, rows, task.rows(rows), model.config.pad_token_id)
-    overlap = overlap_report(examples.get("train", []), rows)
-    figures[part] = {**task.figures(rows, predictions), **overlap.counts}
-    if overlap.counts["in_train"] and overlap.unseen:
-        unseen = [(rows[index], predictions[index]) for index in overlap.unseen]
-        left_rows, left = ([pair[side] for pair in unseen] for side in (0, 1))
-        figures[f"{part}_not_in_train"] = task.figures(left_rows, left)
-    return predictions
-
-
-def evaluate_model(job: FinetuneJob) -> tuple[dict[str, Mapping[str, Any]], dict[str, list[Any]]]:
-    """Figures and predictions of the model in the output folder on every part but train, by part.
-
-    Raises ValueError (CheckpointError) where there is no model, or one of another task or other labels.
-    """
-    directory = job.output / "model"
-    about = read_checkpoint(directory)
-    task = task_of(job, job.settings)
-    labels = [job.names.get(label, label) for label in task.labels]
-    if (about.task, about.labels) != (job.task, labels):
-        raise ValueError(f"{directory} is for {about.task} with the labels {about.labels}, not for these examples.")
-    model = load_model(directory)
-    figures: dict[str, Mapping[str, Any]] = {}
-    predictions = {part: evaluate(task, model, job.examples, part, figures) for part in job.examples if part != "train"}
-    return figures, predictions
-
-
-def warn_of_overlap(examples: Parts) -> None:
-    """A log line for every evaluation part of which something stands in train."""
-    for part, rows in examples.items():
-        counts = overlap_report(examples["train"], rows).counts if part != "train" else {"in_train": 0}
-        if counts["in_train"]:
-            log.warning("%d of the %d %s examples stand in train too", counts["in_train"], len(rows), part)
-
-
-def _results(job: FinetuneJob, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _results(job: FinetuneJob, task: Task, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Settings and figures of every run, and mean and spread over the seeds."""
-    metrics = task_of(job, job.settings).metrics
     parts = list(outcomes[0].figures)
     return {
         "task": job.task,
+        **scheme_name(task),
         "pretrained": job.start.described,
         "settings": {**dataclasses.asdict(outcomes[0].settings), "seed": list(job.seeds)},
         "figures": {
-            part: {metric: spread([each.figures[part][metric] for each in outcomes]) for metric in metrics}
+            part: {metric: spread([each.figures[part][metric] for each in outcomes]) for metric in task.metrics}
             for part in parts
         },
         "runs": [
-            {"seed": each.settings.seed, "best_step": each.finetuned.step, "figures": dict(each.figures)}
-            for each in outcomes
+            {"seed": each.settings.seed, "best_step": each.step, "figures": dict(each.figures)} for each in outcomes
         ],
     }
 
 
-def _checkpoint(job: FinetuneJob, best: Outcome, results: Mapping[str, Any]) -> Checkpoint:
-    labels = [job.names.get(label, label) for label in task_of(job, best.settings).labels]
+def _checkpoint(job: FinetuneJob, task: Task, best: Outcome, results: Mapping[str, Any]) -> Checkpoint:
+    labels = [job.names.get(label, label) for label in task.labels]
     evaluation = {part: summary(figures) for part, figures in best.figures.items()}
     provenance = {
         "finetuning": dataclasses.asdict(best.settings),
-        "step": best.finetuned.step,
+        "labels": list(task.labels),  # as the files have them
+        **scheme_name(task),
+        "step": best.step,
         "pretrained": job.start.described,
         "seeds": {"seeds": list(job.seeds), "figures": results["figures"]},
     }
-    length = min(job.start.config.max_position_embeddings, 512)
-    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance)
-
-
-def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that are numbers, without matrices and figures by type."""
-    return {name: value for name, value in figures.items() if isinstance(value, int | float)}
-
-
-def write_predictions(output: Path, predictions: Mapping[str, Sequence[Any]]) -> None:
-    """`predictions/PART.jsonl`: one JSON object a line, in the order of the examples; written aside and renamed."""
-    for part, rows in predictions.items():
-        path = output / "predictions" / f"{part}.jsonl"
-        with naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(path.name + ".part")
-            with aside.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            os.replace(aside, path)
+    # What is served is what was evaluated.
+    return Checkpoint(job.start.config, job.task, best.settings.max_seq_length, labels, evaluation, provenance)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

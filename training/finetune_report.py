@@ -49,7 +49,7 @@ def write_report(
     part = "test" if "test" in predictions else list(predictions)[-1]
     best = next(run for run in results["runs"] if run["seed"] == results["best_seed"])
     where = f"on {escape(part)}" + (f", seed {best['seed']}" if len(results["runs"]) > 1 else "")
-    wrong = mistaken_texts(results["task"], examples[part], predictions[part], labels)
+    wrong = mistaken_texts(results, examples[part], predictions[part], labels)
     sections = (
         section("Summary", _summary(results, labels, examples), hidden=True),
         f'<div class="charts">{"".join(_charts(results["metric"], curves))}</div>',

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Settings = TypeVar("Settings")
+KINDS = {int: "a whole number", float: "a number"}
 Commands = Any
 """What `ArgumentParser.add_subparsers` gives; argparse has no public name for it."""
 
@@ -21,8 +23,9 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """A subcommand that calls `run`; the help of its group shows `text` up to the first semicolon."""
     made: argparse.ArgumentParser = commands.add_parser(
-        name, help=text.split(";")[0], description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}"
-    )
+        name, help=text.split(";")[0], description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}",
+        allow_abbrev=False,
+    )  # fmt: skip
     if run:
         made.set_defaults(run=run)
     return made
@@ -55,52 +58,86 @@ def from_flags(arguments: argparse.Namespace, settings: type[Settings]) -> Setti
     return settings(**{name: getattr(arguments, name) for name in names})
 
 
-def with_config(argv: Sequence[str]) -> list[str]:
+def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """The command line with the flags of the file that its `--config` names put before its own, which so win.
 
     The file is YAML (or JSON, which is YAML): names of flags without their dashes, values as one would type them, lists
-    for those that take several, true and false for switches. Raises ValueError naming the file for anything else.
+    for those that take several, true and false for switches. Raises ValueError naming the file for anything else, and
+    for flags that the command of `parser` has not.
     """
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--config", type=Path)
     config = known.parse_known_args(list(argv))[0].config
-    if config is None:
+    flags_known = _flags_of(parser, argv[0]) if argv else {}
+    if config is None or "--config" not in flags_known:
         return list(argv)
     import yaml
 
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{config} is not UTF-8: {error.reason} at byte {error.start}.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{config} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"{config} must hold flags and their values, such as 'epochs: 3'.")
     flags: list[str] = []
     for name, value in values.items():
-        flags += _as_flags(str(name).replace("_", "-"), value, config)
+        flag = f"--{str(name).replace('_', '-')}"
+        if flag not in flags_known or flag in ("--config", "--help"):
+            raise ValueError(f"{config}: {name} is no flag of {argv[0]}; `ernie-train {argv[0]} --help` lists them.")
+        flags += _as_flags(flag, value, flags_known[flag], f"{config}: {name}")
     return [argv[0], *flags, *argv[1:]]
 
 
-def _as_flags(name: str, value: Any, config: Path) -> list[str]:
+def _flags_of(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
+    """The flags of a command by their names; none of an unknown one. argparse has no public way to them."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    found = [group.choices[command] for group in groups if command in group.choices]
+    return {flag: action for each in found for action in each._actions for flag in action.option_strings}
+
+
+def _as_flags(flag: str, value: Any, action: argparse.Action, where: str) -> list[str]:
+    """The words that say it on a command line. Raises ValueError, beginning with `where`, for what they cannot say."""
     if value is None:
         return []
-    if isinstance(value, bool):
-        return [f"--{'' if value else 'no-'}{name}"]
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    if isinstance(value, str | int | float):
-        return [f"--{name}={value}"]
-    raise ValueError(f"{config}: {name} must be a value or a list of values, not {value!r}.")
+    if isinstance(action, argparse.BooleanOptionalAction):
+        if not isinstance(value, bool):
+            raise ValueError(f"{where} must be true or false, not {value!r}.")
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, list) and action.nargs != "+":
+        raise ValueError(f"{where} takes one value, not {value!r}.")
+    given = value if isinstance(value, list) else [value]
+    for each in given:
+        _check_kind(each, action, where)
+    return [flag, *map(str, given)] if action.nargs == "+" else [f"{flag}={value}"]
 
 
-def write_flags(arguments: argparse.Namespace, path: Path) -> None:
-    """What took effect, in the form that `with_config` reads."""
-    import yaml
+def _check_kind(value: Any, action: argparse.Action, where: str) -> None:
+    kind: Any = action.type or str
+    try:
+        made = kind(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+    except ValueError:
+        made = None
+    if made is None or (action.choices and made not in action.choices):
+        wanted = f"one of {', '.join(map(str, action.choices))}" if action.choices else KINDS.get(kind, "text")
+        raise ValueError(f"{where} must be {wanted}, not {value!r}.")
 
-    values = {
+
+def flag_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What took effect, by name, in the form that `with_config` reads."""
+    return {
         name: [str(each) if isinstance(each, Path) else each for each in value] if isinstance(value, list)
         else str(value) if isinstance(value, Path) else value
         for name, value in vars(arguments).items()
         if name not in ("run", "config") and value not in (None, [])
     }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def write_flags(values: Mapping[str, Any], path: Path) -> None:
+    """Writes `flag_values` aside and renames the file."""
+    import yaml
+
+    part = path.with_name(path.name + ".part")
+    part.write_text(yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False), encoding="utf-8")
+    os.replace(part, path)

@@ -18,14 +18,17 @@ from model_build.bundle import read_vocabulary
 from model_build.config import VARIANTS, ErnieConfig, variant
 from model_build.ernie import set_sinusoidal_positions
 from model_build.heads import ErnieForPretraining
-from model_build.weights import load_state, read_pdparams, read_pretrained
+from model_build.weights import left_at_random, load_state, read_pdparams, read_pretrained
 from training.settings import PretrainSettings, ShapeSettings
 
 log = logging.getLogger(__name__)
 
 
-def config_of(start: str) -> ErnieConfig:
-    """The shape of what a run starts from: a folder's `config.json`, or a published model's. Raises ValueError."""
+def config_of(start: str, flag: str = "--start", instead: str = "") -> ErnieConfig:
+    """The shape of what a run starts from: a folder's `config.json`, or a published model's.
+
+    Raises ValueError that names the flag, and what may be done instead of giving a config.json.
+    """
     if start in VARIANTS:
         return VARIANTS[start]
     path = Path(start)
@@ -33,13 +36,11 @@ def config_of(start: str) -> ErnieConfig:
         if (path / name).is_file():
             return ErnieConfig.from_json(path / name)
     if path.is_file():
-        raise ValueError(f"{start} is a file of weights and does not tell its shape; say --variant or the shape flags.")
+        raise ValueError(f"{flag} {start} is a file and does not tell its shape; give the folder with its config.json.")
     if path.is_dir():
-        raise ValueError(
-            f"{start} has no config.json; put it there, or give the .pdparams file itself and --variant or shape flags."
-        )
+        raise ValueError(f"{start} has no config.json; put it there{instead}.")
     raise ValueError(
-        f"--start {start!r} is neither a folder, nor a .pdparams file, nor a published model; those are: "
+        f"{flag} {start!r} is neither a folder nor a file on this disk, nor a published model; those are: "
         f"{', '.join(VARIANTS)}."
     )
 
@@ -73,7 +74,7 @@ def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None
     if shape.variant:
         config = variant(shape.variant)
     elif start and not Path(start).is_file():
-        config = config_of(start)
+        config = config_of(start, instead=", or give the .pdparams file itself and --variant or the shape flags")
     else:
         config = ErnieConfig(
             vocab_size=len(read_vocabulary(vocab)),
@@ -108,7 +109,7 @@ def initial_model(config: ErnieConfig, settings: PretrainSettings, start: str | 
         return model
     state = read_pdparams(Path(start)) if Path(start).exists() else read_pretrained(start)
     load_state(model, state, new_heads=("cls.", "ernie.pooler."))
-    if new := sorted(name for name in model.state_dict() if name not in state):
+    if new := left_at_random(model, state):
         log.info("%s has no %s: they begin at random", start, ", ".join(new))
     return model
 
@@ -131,14 +132,20 @@ def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool 
     `vocab` takes the place of the folder's; `from_scratch` takes the shape only, and random weights. Raises ValueError
     (WeightsError) that says what is missing and what to put where.
     """
-    config = config_of(start)
+    config = config_of(start, "--pretrained")
     published = start in VARIANTS and not Path(start).exists()
     found = vocab or (None if published else Path(start) / "vocab.txt")
     if found is None:
         raise ValueError(f"the vocabulary of {start} is not known here; give its vocab.txt with --vocab.")
     if not found.is_file():
         raise ValueError(f"{found} does not exist; put the model's vocabulary there, or give it with --vocab.")
-    if len(read_vocabulary(found)) > config.vocab_size:
+    tokens = read_vocabulary(found)
+    if "[PAD]" not in tokens or tokens.index("[PAD]") != config.pad_token_id:
+        row = tokens.index("[PAD]") if "[PAD]" in tokens else "nowhere"
+        raise ValueError(
+            f"{found} has [PAD] at {row}, but {start} pads with token {config.pad_token_id}; give its own."
+        )
+    if len(tokens) > config.vocab_size:
         raise ValueError(f"{found} has more tokens than {start} has rows ({config.vocab_size:,}); give its own.")
     described: dict[str, Any] = {"start": start if published else Path(start).absolute().name}
     if from_scratch:

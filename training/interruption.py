@@ -12,21 +12,34 @@ class InterruptedRun(KeyboardInterrupt):
     """A run that was asked to stop; its checkpoint is written."""
 
 
-@contextlib.contextmanager
-def interruption() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first SIGINT set, so that the step under way is finished and saved."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
+class _Asked:
+    """The handler of the signals, with what it sets."""
 
-    def asked(number: int, frame: object) -> None:
-        event.set()
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.event.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+@contextlib.contextmanager
+def interruption() -> Iterator[threading.Event]:
+    """An event that SIGTERM and the first SIGINT set, so that the step under way is finished and saved.
+
+    Within another `interruption` it is the event of that one.
+    """
+    around = signal.getsignal(signal.SIGTERM)
+    if isinstance(around, _Asked):
+        yield around.event
+        return
+    asked = _Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.event
+        return
     before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield event
+        yield asked.event
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

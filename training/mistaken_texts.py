@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from training.datasets.examples import Example, Question, TaggedSentence
-from training.datasets.tag_schemes import detect_scheme
+from training.datasets.tag_schemes import SCHEMES, Scheme
 from training.fillings import apart
 from training.mistakes import (
     Entity,
@@ -34,13 +34,21 @@ NOTHING = '<p class="hint">There is none: every prediction is right.</p>'
 
 
 def mistaken_texts(
-    task: str, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
+    results: Mapping[str, Any],
+    examples: Sequence[Any],
+    predictions: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, str],
 ) -> str:
-    """How many predictions are wrong, and the worst of them; `labels` are those of the task with the names shown."""
+    """How many predictions are wrong, and the worst of them.
+
+    Of the results of results.json, task and scheme of the tags matter; `labels` are those of the task with the names
+    shown.
+    """
+    task = results["task"]
     if task == "classify":
         return _misclassified(examples, predictions, labels)
     if task == "token-classification":
-        return _mistagged(examples, predictions, labels)
+        return _mistagged(examples, predictions, SCHEMES[results["scheme"]])
     return _misanswered(examples, predictions)
 
 
@@ -83,10 +91,8 @@ def _text(text: str) -> str:
     )
 
 
-def _mistagged(
-    sentences: Sequence[TaggedSentence], predictions: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
-) -> str:
-    found = mistagged(sentences, predictions, detect_scheme([list(labels)]))
+def _mistagged(sentences: Sequence[TaggedSentence], predictions: Sequence[Mapping[str, Any]], scheme: Scheme) -> str:
+    found = mistagged(sentences, predictions, scheme)
     hint = (
         'Those with the most differences first. <span class="right">Found</span>, '
         '<span class="missed">missed</span>, <span class="wrong">wrongly found</span>.'

@@ -11,6 +11,10 @@ import dataclasses
 import paddle
 
 LARGEST = 2.0**24
+PRETRAINING_CURE = (
+    "from an earlier checkpoint: --start OUTPUT/checkpoints/step-…, another --output, and a lower --learning-rate or a "
+    "longer warm-up"
+)
 
 
 class DivergedError(RuntimeError):
@@ -57,8 +61,8 @@ class LossScale:
     def of(cls, precision: str) -> LossScale:
         return cls(value=2.0**15, dynamic=True) if precision == "fp16" else cls()
 
-    def update(self, *, finite: bool, most_bad_steps: int) -> None:
-        """Counts one step. Raises DivergedError after `most_bad_steps` bad ones in a row."""
+    def update(self, *, finite: bool, most_bad_steps: int, cure: str = PRETRAINING_CURE) -> None:
+        """Counts one step. Raises DivergedError, which says `cure`, after `most_bad_steps` bad ones in a row."""
         if finite:
             self.bad_steps = 0
             self.good_steps += 1
@@ -73,8 +77,7 @@ class LossScale:
         if self.bad_steps >= most_bad_steps:
             raise DivergedError(
                 f"the gradients of {self.bad_steps} steps in a row were infinite or not a number (loss scale "
-                f"{self.value:g}); begin again from an earlier checkpoint: --start OUTPUT/checkpoints/step-…, another "
-                "--output, and a lower --learning-rate or a longer warm-up."
+                f"{self.value:g}); begin again {cure}."
             )
 
     def state(self) -> dict[str, float]:

@@ -152,7 +152,7 @@ class FinetuneSettings:
     class_weights: Annotated[
         Literal["none", "balanced"], "classification: whether rare classes count for as much as frequent ones"
     ] = "none"
-    doc_stride: Annotated[int, "question answering: tokens from one window of a long context to the next"] = 128
+    doc_stride: Annotated[int, "question answering: tokens from one window to the next, half a window at most"] = 128
     max_answer_length: Annotated[int, "question answering: tokens of an answer"] = 30
     metric: Annotated[str, "figure of the dev examples that chooses the weights; empty for the task's first"] = ""
     evaluate_every: Annotated[int, "steps between two evaluations on the dev examples; 0 is an epoch"] = 0
@@ -169,8 +169,8 @@ class FinetuneSettings:
             raise ValueError("--learning-rate must be above 0, and --warmup-ratio at least 0 and below 1.")
         if not 0 <= self.dropout < 1 or min(self.weight_decay, self.clip_norm) < 0:
             raise ValueError("--dropout must be in [0, 1), --weight-decay and --clip-norm 0 or more.")
-        if min(self.evaluate_every, self.patience) < 0:
-            raise ValueError("--evaluate-every and --patience must be 0 or more.")
+        if min(self.evaluate_every, self.patience, self.seed) < 0:
+            raise ValueError("--evaluate-every, --patience and --seed must be 0 or more.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,12 +178,15 @@ class FinetuneRunSettings:
     """How a finetuning runs; none of it changes the weights."""
 
     log_every: Annotated[int, "steps between two records of the loss"] = 10
+    save_every: Annotated[int, "steps between two checkpoints; 0 saves with every evaluation only"] = 0
     most_bad_steps: Annotated[int, "steps in a row whose gradients are not finite before the run stops"] = 20
     resume: Annotated[bool, "go on from the latest checkpoint in --output; otherwise refuse where there is one"] = True
 
     def __post_init__(self) -> None:
         if min(self.log_every, self.most_bad_steps) < 1:
             raise ValueError("--log-every and --most-bad-steps must be at least 1.")
+        if self.save_every < 0:
+            raise ValueError(f"--save-every must be 0 or more, not {self.save_every}.")
 
 
 @dataclasses.dataclass(frozen=True)

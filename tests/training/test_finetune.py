@@ -17,8 +17,9 @@ from model_build.config import ErnieConfig
 from model_build.weights import read_pdparams
 from training.datasets.examples import Example
 from training.finetune import FinetuneRun, finetune, predict
-from training.interruption import InterruptedRun
+from training.interruption import InterruptedRun, interruption
 from training.optimization import learning_rate
+from training.precision import DivergedError
 from training.records import Records
 from training.settings import FinetuneRunSettings, FinetuneSettings
 from training.tasks.classification import Classification, balanced_weights
@@ -93,6 +94,10 @@ def test_the_losses_are_those_of_paddlenlp_for_thirty_steps(tmp_path: Path) -> N
         each for epoch in range(4)
         for each in batches(rows, settings.batch_size, np.random.default_rng((settings.seed, epoch)))
     ]  # fmt: skip
+    paddle.seed(settings.seed)  # so begins our head, whatever head is pretrained
+    head = task().model(dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    for name, value in head.classifier.state_dict().items():
+        theirs.classifier.state_dict()[name].set_value(value)
     theirs.train()
     differences = []
     for step, (chosen, record) in enumerate(zip(order[:30], ours, strict=False), start=1):
@@ -158,6 +163,87 @@ def test_other_settings_and_other_examples_do_not_go_on_from_a_checkpoint(tmp_pa
         finetune(dataclasses.replace(run(tmp_path, epochs=1), examples={**EXAMPLES, "train": reviews(5, 60)}))
     with pytest.raises(ValueError, match="leave out --no-resume"):
         finetune(run(tmp_path, FinetuneRunSettings(log_every=1, resume=False), epochs=1))
+
+
+def test_dev_examples_that_judge_otherwise_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    class Unlabelled(Classification):
+        """As questions are: the rows of dev do not hold all that it is judged by."""
+
+        def rows(self, examples: Any) -> Any:
+            return [dataclasses.replace(row, label=0) for row in super().rows(examples)]
+
+    first = dataclasses.replace(run(tmp_path, epochs=1), task=Unlabelled(Encoder(VOCAB), ["0", "1"], 32))
+    finetune(first)
+    dev = [dataclasses.replace(each, label="1") for each in EXAMPLES["dev"]]
+    with pytest.raises(ValueError, match=r"examples.dev was"):
+        finetune(dataclasses.replace(first, examples={**EXAMPLES, "dev": dev}))
+
+
+def test_a_run_that_is_over_keeps_the_best_weights_alone(tmp_path: Path) -> None:
+    finetune(run(tmp_path, epochs=1))
+    (checkpoint,) = (tmp_path / "checkpoints").glob("step-*")
+    assert {path.name for path in checkpoint.iterdir()} == {"best.npz", "training.json"}
+
+
+def test_checkpoints_between_evaluations_are_written_where_they_are_wanted(
+    tmp_path: Path, whole: dict[str, np.ndarray]
+) -> None:
+    class Broken(Classification):
+        steps = 0
+
+        def loss(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
+            self.steps += 1
+            if self.steps == 6:
+                raise RuntimeError("killed")
+            return super().loss(model, batch)
+
+    broken = run(tmp_path, FinetuneRunSettings(log_every=1, save_every=5))
+    with pytest.raises(RuntimeError, match="killed"):
+        finetune(dataclasses.replace(broken, task=Broken(Encoder(VOCAB), ["0", "1"], 32)))
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-000000005"]
+    assert equal(weights(finetune(run(tmp_path)).model), whole)
+
+
+def test_the_head_begins_at_random_whatever_head_the_pretrained_model_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="training")
+    paddle.seed(9)
+    pretrained = weights(task().model(CONFIG))
+    without = {name: value for name, value in pretrained.items() if not name.startswith("classifier.")}
+    ends = [
+        weights(finetune(dataclasses.replace(run(tmp_path / name, epochs=1), pretrained=start)).model)
+        for name, start in (("with", pretrained), ("without", without))
+    ]
+    assert equal(*ends)
+    assert caplog.text.count("not pretrained, so at random: classifier.bias, classifier.weight\n") == 2
+    odd = {**without, "ernie.pooler.dense.bias": np.zeros(5, dtype=np.float32)}
+    finetune(dataclasses.replace(run(tmp_path / "odd", epochs=1), pretrained=odd))
+    assert "classifier.bias, classifier.weight, ernie.pooler.dense.bias" in caplog.text
+
+
+def test_gradients_that_stay_infinite_are_told_with_flags_of_finetuning(tmp_path: Path) -> None:
+    class Infinite(Classification):
+        def loss(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
+            return super().loss(model, batch) * float("inf")
+
+    diverging = run(tmp_path, FinetuneRunSettings(most_bad_steps=3))
+    with pytest.raises(DivergedError, match="a lower --learning-rate or a higher --warmup-ratio") as told:
+        finetune(dataclasses.replace(diverging, task=Infinite(Encoder(VOCAB), ["0", "1"], 32)))
+    assert "--start" not in str(told.value)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ValueError, match="--seed must be 0 or more"):
+        FinetuneSettings(seed=-1)
+
+
+def test_an_interruption_within_another_is_the_same() -> None:
+    with interruption() as outer:
+        with interruption() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert inner.is_set()
+        assert outer.is_set()
 
 
 def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:

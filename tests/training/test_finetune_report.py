@@ -12,7 +12,7 @@ import pytest
 from tests.training.html_page import Page
 from tests.training.test_finetune import CONFIG, VOCAB, reviews
 from training.datasets.examples import Answer, Example, Question, TaggedSentence
-from training.datasets.tag_schemes import BMES
+from training.datasets.tag_schemes import BMES, IOB1, Scheme
 from training.finetune_job import FinetuneJob, run_job
 from training.finetune_report import RunCurves, write_report
 from training.initial_weights import StartingPoint
@@ -101,12 +101,13 @@ def of_classes(path: Path, rows: list[tuple[Example, dict[str, Any]]] = CLASSIFI
     return page(path, **{**parts, **more})
 
 
-def of_tags(path: Path, sentences: list[TaggedSentence], tags: list[list[str]]) -> Page:
-    figures = entity_scores([each.tags for each in sentences], tags, BMES) | {"texts": 1, "in_train": 0}
+def of_tags(path: Path, sentences: list[TaggedSentence], tags: list[list[str]], scheme: Scheme = BMES) -> Page:
+    figures = entity_scores([each.tags for each in sentences], tags, scheme) | {"texts": 1, "in_train": 0}
     return page(
         path,
-        results=results("token-classification", {"test": [figures]}, "f1", ["f1", "precision", "recall"]),
-        labels={tag: tag for tag in ("O", *BMES.tags(["LOC", "PER"]))},
+        results=results("token-classification", {"test": [figures]}, "f1", ["f1", "precision", "recall"])
+        | {"scheme": scheme.name},
+        labels={tag: tag for tag in ("O", *scheme.tags(["LOC", "PER"]))},
         examples={"train": sentences, "test": sentences},
         predictions={"test": [{"tags": each} for each in tags]},
     )
@@ -314,6 +315,12 @@ def test_sentences_show_the_entities_that_were_found_missed_and_made_up(tmp_path
         "LOC": ["66.7 %", "50.0 %", "57.1 %", "4"],
         "PER": ["0.0 %", "0.0 %", "0.0 %", "1"],
     }
+
+
+def test_entities_are_those_of_the_scheme_of_the_results(tmp_path: Path) -> None:
+    sentences = [TaggedSentence(tuple("李王走"), ("I-PER", "B-PER", "O"))]
+    report = of_tags(tmp_path, sentences, [["I-PER", "O", "O"]], IOB1)
+    assert lines(report) == [{"labelled": "[right 李PER][missed 王PER]走", "predicted": "[right 李PER]王走"}]
 
 
 def test_of_a_long_sentence_only_what_stands_around_the_differences_is_shown(tmp_path: Path) -> None:

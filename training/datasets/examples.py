@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from training.datasets.tag_schemes import detect_scheme
+from training.datasets.tag_schemes import Scheme, detect_scheme
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,16 @@ def tag_names(sentences: Sequence[TaggedSentence]) -> list[str]:
 
     Raises ValueError where no sentence has an entity, or the tags belong to no scheme.
     """
-    scheme = detect_scheme(sentence.tags for sentence in sentences)
-    return ["O", *scheme.tags(_types(sentences))]
+    return ["O", *scheme_of(sentences).tags(_types(sentences))]
+
+
+def scheme_of(sentences: Sequence[TaggedSentence]) -> Scheme:
+    """The scheme of the tags. Raises ValueError, naming file and line of the first, for no entity and no scheme."""
+    try:
+        return detect_scheme(sentence.tags for sentence in sentences)
+    except ValueError as error:
+        where = sentences[0].where if sentences else ""
+        raise ValueError(f"{where}: {error}" if where else str(error)) from None
 
 
 def check_labels(
@@ -76,12 +84,17 @@ def check_labels(
             f"{named}the training examples have {len(known)} label{'s' * (len(known) != 1)}"
             f"{''.join(f', {name},' for name in known)} but a classifier needs two or more."
         )
-    for row in evaluation:
+    check_known(known, evaluation, "train")
+
+
+def check_known(known: Collection[str], rows: Sequence[Example] | Sequence[TaggedSentence], whose: str) -> None:
+    """Raises ValueError for the first row with a label that is not `known`; `whose` labels these are."""
+    for row in rows:
         for label in row.tags if isinstance(row, TaggedSentence) else (row.label,):
             if label not in known:
                 raise ValueError(
-                    f"{row.where or 'evaluation'}: {'tag' if tagged else 'label'} {label!r} is none of the "
-                    f"{len(known)} that train has: {', '.join(sorted(known)[:20])}."
+                    f"{row.where or 'evaluation'}: {'tag' if isinstance(row, TaggedSentence) else 'label'} {label!r} "
+                    f"is none of the {len(known)} that {whose} has: {', '.join(sorted(known)[:20])}."
                 )
 
 

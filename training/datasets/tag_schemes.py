@@ -56,6 +56,7 @@ IOB1 = Scheme("IOB1", "B", "I")
 BMES = Scheme("BMES", "B", "M", "E", "S")
 BIOES = Scheme("BIOES", "B", "I", "E", "S")
 BILOU = Scheme("BILOU", "B", "I", "L", "U")
+SCHEMES = {each.name: each for each in (BIO, IOB1, BMES, BIOES, BILOU)}
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:

@@ -44,6 +44,8 @@ class Classification:
     def rows(self, examples: Sequence[Example]) -> list[LabelledRow]:
         return [self._row(index, example) for index, example in enumerate(examples)]
 
+    training_rows = rows
+
     def _row(self, index: int, example: Example) -> LabelledRow:
         encoding = self._encoder.encode(example.text, example.text_pair, max_length=self._max_seq_length)
         types = encoding.token_type_ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from training.datasets.examples import Question
 from training.metrics import answer_scores
 from training.tasks.task import Batch, Row, TaskName
 from training.tokens import Encoder
+
+log = logging.getLogger(__name__)
 
 MAX_QUERY_LENGTH = 64
 """Tokens of a question, as BERT reads them; the rest of a longer one is left out."""
@@ -36,7 +39,10 @@ class ContextRow(Row):
 
 
 class QuestionAnswering:
-    """Start and end of the answer; a context too long for the model is read in windows, `doc_stride` tokens apart.
+    """Start and end of the answer; a context too long for the model is read in windows.
+
+    They are `doc_stride` tokens apart, but half a window at most: of windows that do not overlap, none would hold the
+    answers that stand across their edges.
 
     Source: Devlin et al., "BERT" (arXiv:1810.04805), section 4.2, and its reading of long contexts.
     """
@@ -49,18 +55,33 @@ class QuestionAnswering:
         self, encoder: Encoder, max_seq_length: int, doc_stride: int = 128, max_answer_length: int = 30, best: int = 20
     ) -> None:
         """The `best` starts and ends of every window are tried together; an answer has `max_answer_length` tokens."""
-        self._encoder, self._max_seq_length = encoder, max_seq_length
-        self._doc_stride, self._max_answer_length, self._best = doc_stride, max_answer_length, best
+        self._encoder, self.max_seq_length = encoder, max_seq_length
+        self.doc_stride, self.max_answer_length, self._best = doc_stride, max_answer_length, best
 
     def rows(self, examples: Sequence[Question]) -> list[ContextRow]:
         return [row for index, question in enumerate(examples) for row in self._windows(index, question)]
 
+    def training_rows(self, examples: Sequence[Question]) -> list[ContextRow]:
+        """Those of questions with an answer in some window; the others would teach that there is none."""
+        rows = self.rows(examples)
+        answered = {row.example for row in rows if row.span != (0, 0)}
+        if not answered:
+            raise ValueError("no training question has an answer that stands in a window of its context.")
+        placed = sum(any(each.start is not None for each in question.answers) for question in examples)
+        if len(answered) < len(examples):
+            log.info(
+                "%d of the %d train questions are not learnt from: %d have no answer in their context, of %d no window "
+                "holds it",
+                len(examples) - len(answered), len(examples), len(examples) - placed, placed - len(answered),
+            )  # fmt: skip
+        return [row for row in rows if row.example in answered]
+
     def _windows(self, index: int, question: Question) -> list[ContextRow]:
-        query = self._encoder.pieces(question.question)[: min(MAX_QUERY_LENGTH, self._max_seq_length // 2)]
+        query = self._encoder.pieces(question.question)[: min(MAX_QUERY_LENGTH, self.max_seq_length // 2)]
         context = self._encoder.encode(question.context, add_special_tokens=False)
         ids, offsets = context.ids, context.offsets
-        room = self._max_seq_length - len(query) - 3
-        stride = min(self._doc_stride, room)
+        room = self.max_seq_length - len(query) - 3
+        stride = max(1, min(self.doc_stride, room // 2))
         starts = list(range(0, max(1, len(ids) - room + stride), stride))
         margins = [_margins(start, min(start + room, len(ids)), len(ids)) for start in starts]
         best = np.max(margins, axis=0)
@@ -123,7 +144,7 @@ class QuestionAnswering:
         likely_ends = np.argsort(-ends, kind="stable")[: self._best]
         for first in np.argsort(-starts, kind="stable")[: self._best]:
             if row.middle[first]:
-                reached = likely_ends[(likely_ends >= first) & (likely_ends < first + self._max_answer_length)]
+                reached = likely_ends[(likely_ends >= first) & (likely_ends < first + self.max_answer_length)]
                 if len(reached):
                     found = max(found, (float(starts[first] + ends[reached[0]]), int(first), int(reached[0])))
         return found

@@ -75,6 +75,10 @@ class Task(Protocol):
         """The rows of all examples, each example's one after the other."""
         ...
 
+    def training_rows(self, examples: Sequence[Any]) -> Sequence[Row]:
+        """The rows to learn from. Raises ValueError where there is none."""
+        ...
+
     def model(self, config: ErnieConfig) -> nn.Layer:
         """ERNIE with the task's head, at random; parameters of the head are named `classifier.…`."""
         ...

@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForTokenClassification
 from training.datasets.examples import TaggedSentence
-from training.datasets.tag_schemes import detect_scheme
+from training.datasets.tag_schemes import Scheme
 from training.metrics import entity_scores
 from training.tasks.task import Batch, Row, TaskName
 from training.tokens import Encoder
@@ -44,14 +44,17 @@ class TokenClassification:
     name: TaskName = "token-classification"
     metrics: Sequence[str] = ("f1", "precision", "recall")
 
-    def __init__(self, encoder: Encoder, labels: Sequence[str], max_seq_length: int) -> None:
+    def __init__(self, encoder: Encoder, labels: Sequence[str], max_seq_length: int, scheme: Scheme) -> None:
+        """`scheme` says which of the tags make an entity; labels alone do not tell BIO from IOB1."""
         self.labels = labels
         self._encoder, self._max_seq_length = encoder, max_seq_length
-        self._scheme = detect_scheme([labels])
+        self.scheme = scheme
         self._index = {label: index for index, label in enumerate(labels)}
 
     def rows(self, examples: Sequence[TaggedSentence]) -> list[TaggedRow]:
         return [row for index, sentence in enumerate(examples) for row in self._windows(index, sentence)]
+
+    training_rows = rows
 
     def _windows(self, index: int, sentence: TaggedSentence) -> list[TaggedRow]:
         # What cleans to nothing, such as a blank, still stands in the sentence and has a tag.
@@ -106,7 +109,7 @@ class TokenClassification:
 
     def figures(self, examples: Sequence[TaggedSentence], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Of whole entities, as CoNLL counts them."""
-        return entity_scores([each.tags for each in examples], [each["tags"] for each in predictions], self._scheme)
+        return entity_scores([each.tags for each in examples], [each["tags"] for each in predictions], self.scheme)
 
 
 def _logits(model: nn.Layer, batch: Batch) -> Tensor:

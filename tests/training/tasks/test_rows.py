@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training.datasets.examples import Answer, Example, Question, TaggedSentence
+from training.datasets.tag_schemes import BIO, BMES, IOB1
 from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Batch, batches
@@ -62,7 +63,7 @@ def sentence(text: str, tags: list[str] | None = None) -> TaggedSentence:
 
 
 def test_a_token_is_read_at_its_first_piece(encoder: Encoder) -> None:
-    task = TokenClassification(encoder, TAGS, 32)
+    task = TokenClassification(encoder, TAGS, 32, BMES)
     (row,) = task.rows([TaggedSentence(("在", "2022", " ", "京"), ("O", "O", "O", "S-LOC"))])
     assert [encoder.tokens[each] for each in row.input_ids] == ["[CLS]", "在", "20", "##22", "[UNK]", "京", "[SEP]"]
     assert row.heads == [1, 2, 4, 5]
@@ -70,7 +71,7 @@ def test_a_token_is_read_at_its_first_piece(encoder: Encoder) -> None:
 
 
 def test_a_tag_that_training_does_not_know_counts_for_nothing(encoder: Encoder) -> None:
-    (row,) = TokenClassification(encoder, TAGS, 32).rows([sentence("在京", ["O", "S-ORG"])])
+    (row,) = TokenClassification(encoder, TAGS, 32, BMES).rows([sentence("在京", ["O", "S-ORG"])])
     assert row.tags == [0, IGNORED]
 
 
@@ -79,7 +80,7 @@ def test_every_token_of_a_long_sentence_gets_the_tag_of_the_window_with_most_con
     encoder: Encoder, length: int
 ) -> None:
     text = CONTEXT * 3
-    task = TokenClassification(encoder, TAGS, length)
+    task = TokenClassification(encoder, TAGS, length, BMES)
     examples = [sentence("短"), sentence(text), sentence("句")]
     rows = task.rows(examples)
     assert all(len(row.input_ids) <= length for row in rows)
@@ -96,11 +97,22 @@ def test_every_token_of_a_long_sentence_gets_the_tag_of_the_window_with_most_con
 
 
 def test_one_token_of_more_pieces_than_the_model_reads_is_cut(encoder: Encoder) -> None:
-    task = TokenClassification(encoder, TAGS, 8)
+    task = TokenClassification(encoder, TAGS, 8, BMES)
     examples = [TaggedSentence(("x" * 60, "京"), ("O", "S-LOC"))]
     rows = task.rows(examples)
     assert all(len(row.input_ids) <= 8 for row in rows)
     assert len(task.predictions(examples, rows, [np.zeros(len(row.heads), int) for row in rows])[0]["tags"]) == 2
+
+
+def test_entities_are_counted_in_the_scheme_that_is_given(encoder: Encoder) -> None:
+    examples = [sentence("李王走", ["I-PER", "B-PER", "O"])]
+    predictions = [{"tags": list(examples[0].tags)}]
+    found = {
+        scheme.name: TokenClassification(encoder, ["O", "B-PER", "I-PER"], 32, scheme).figures(examples, predictions)
+        for scheme in (IOB1, BIO)
+    }
+    assert found["IOB1"]["f1"] == 1
+    assert (found["IOB1"]["types"]["PER"]["entities"], found["BIO"]["types"]["PER"]["entities"]) == (2, 1)
 
 
 # Question answering
@@ -163,3 +175,31 @@ def test_an_answer_without_a_place_is_for_evaluation_alone(encoder: Encoder) -> 
     task = QuestionAnswering(encoder, 128)
     (row,) = task.rows([Question("q", CONTEXT, "哪里？", (Answer("不在这里", None),))])
     assert row.span == (0, 0)
+
+
+@pytest.mark.parametrize("length", [16, 32, 64])
+def test_windows_overlap_by_half_however_large_the_stride(encoder: Encoder, length: int) -> None:
+    context = CONTEXT * 3
+    task = QuestionAnswering(encoder, length, doc_stride=500)
+    room = length - len("哪里是省会？") - 3
+    for begin in range(len(context) - room // 2):
+        rows = task.rows([question(context[begin : begin + room // 2], context, begin)])
+        assert any(row.span != (0, 0) for row in rows), begin
+
+
+def test_questions_without_an_answer_in_a_window_are_not_learnt_from(
+    encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="training")
+    task = QuestionAnswering(encoder, 32)
+    unplaced = Question("q", CONTEXT, "哪里？", (Answer("不在这里", None),))
+    questions = [unplaced, question("哈尔滨"), question(CONTEXT[:40])]
+    assert {row.example for row in task.training_rows(questions)} == {1}
+    assert {row.example for row in task.rows(questions)} == {0, 1, 2}
+    assert len(task.training_rows(questions)) == len(task.rows([question("哈尔滨")]))  # its windows without it, too
+    assert (
+        "2 of the 3 train questions are not learnt from: 1 have no answer in their context, of 1 no window holds it"
+        in caplog.text
+    )
+    with pytest.raises(ValueError, match="no training question has an answer"):
+        task.training_rows([unplaced])
