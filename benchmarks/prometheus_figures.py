@@ -39,7 +39,8 @@ import yaml
 from benchmarks.http_connection import Answer, HttpConnection, post
 from benchmarks.http_load import TEXTS
 from benchmarks.overload import CONNECTIONS, PEAK_CONNECTIONS, percentile
-from benchmarks.rolling_update import arrivals, free_port
+from benchmarks.proxies import free_port
+from benchmarks.rolling_update import arrivals
 from benchmarks.service_process import RunningService, serving
 from benchmarks.soak import REFUSED, Question, body, masked
 from model_build.bundle import find_bundles

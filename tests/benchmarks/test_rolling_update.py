@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.rolling_update import BASE, SLOTS, Load, Manifest, Probe, answered, proxying, tried_again
+from benchmarks.proxies import SLOTS, proxying, tried_again
+from benchmarks.replica import BASE, Manifest, Probe, answered
+from benchmarks.rolling_update import Load
 from benchmarks.soak import Question
 
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("fast_tokenizer", reason="fast-tokenizer-python has no wheel for this Python")
+pytest.importorskip(
+    "fast_tokenizer", reason="fast-tokenizer-python has no wheel for this Python; Python 3.10 runs this"
+)
 
 from service.fast_tokenization import PIECE_CHARACTERS, FastTokenizer, shares, split
 from service.tokenization import MASK, NativeTokenizer

@@ -17,7 +17,8 @@ from service.tokenization import LONG_CHARACTERS, MASK, NativeTokenizer, Tokeniz
 from tests.service.stand_in import CHARACTERS, TOKENS
 
 needs_fast = pytest.mark.skipif(
-    importlib.util.find_spec("fast_tokenizer") is None, reason="fast-tokenizer-python has no wheel for this Python"
+    importlib.util.find_spec("fast_tokenizer") is None,
+    reason="fast-tokenizer-python has no wheel for this Python; Python 3.10 runs this",
 )
 BOTH = ["native", pytest.param("fast_tokenizer", marks=needs_fast)]
 

@@ -12,7 +12,9 @@ from training.datasets.tag_schemes import BILOU, BIO, BMES, IOB1, Scheme
 from training.metrics import answer_f1, answer_scores, classification_scores, entity_scores, exact, segment, spread
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not in ../shared/data")
+real = pytest.mark.skipif(
+    not DATA.is_dir(), reason="the data sets are not in ../shared/data; put them there to run this"
+)
 
 
 def test_classification_is_scored_as_counted_by_hand() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("fastdeploy", reason="fastdeploy-python has no wheel for this Python")
+pytest.importorskip("fastdeploy", reason="fastdeploy-python has no wheel for this Python; Python 3.10 runs this")
 
 from model_build.bundle import Bundle, open_bundle
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable

@@ -16,7 +16,9 @@ from training.overlap import overlap_report
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 loaded = functools.cache(lambda name: load_named(name, DATA))
-real = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not in ../shared/data")
+real = pytest.mark.skipif(
+    not DATA.is_dir(), reason="the data sets are not in ../shared/data; put them there to run this"
+)
 
 
 @real
