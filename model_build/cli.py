@@ -1,17 +1,22 @@
-"""`ernie-build`: export a checkpoint to a bundle, look into one, verify one."""
+"""`ernie-build`: export a checkpoint to a bundle, make one smaller, look into one, verify one."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
+import logging
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, or 2 with one sentence on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     arguments = parser().parse_args(argv)
     # Paddle is imported only by the commands that need it, after the errors it would hide behind are caught.
     try:
@@ -51,7 +56,19 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("path", type=Path, help="a bundle, a PaddleNLP export, or a model repository")
         command.set_defaults(run=run)
+    for add in _other_rooms():
+        add(commands)
     return made
+
+
+def _other_rooms() -> Iterator[Callable[[Any], None]]:
+    """What adds the commands that need more than this room may import: the entry points of `ernie_build.commands`.
+
+    Where the service is installed alone there is no training, and its commands are left out.
+    """
+    for entry in importlib.metadata.entry_points(group="ernie_build.commands"):
+        if importlib.util.find_spec(entry.module.partition(".")[0]):
+            yield entry.load()
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -74,13 +91,26 @@ def describe(bundle: Bundle) -> None:
     print(f"{manifest.name} version {manifest.version}: {manifest.task}, at most {manifest.max_length} tokens")
     if manifest.labels:
         print(f"  labels: {', '.join(manifest.labels)}")
+    if "quantization" in manifest.provenance:
+        source = manifest.provenance["made_from"]
+        print(f"  {manifest.provenance['quantization']['precision']}, made from {source['name']} {source['version']}")
     for name, graph in manifest.graphs.items():
         size = sum((bundle.directory / file).stat().st_size for file in (graph.path, graph.params_path) if file)
         error = graph.parity_max_abs_error
         differs = "" if error is None else f", differs from eager mode by at most {error:.1e}"
         print(f"  {name}: {size / 1e6:.1f} MB{differs}")
+    original = manifest.evaluation.get("original", {})
     for name, value in manifest.evaluation.items():
-        print(f"  {name}: {value}")
+        if name in original:
+            print(f"  {name}: {_beside(value, original[name])}")
+        elif name != "original":
+            print(f"  {name}: {value}")
+
+
+def _beside(figures: dict[str, Any], original: dict[str, Any]) -> str:
+    """The figures that are no counts, each with the original's behind it."""
+    shares = [name for name, value in figures.items() if isinstance(value, float) and name in original]
+    return ", ".join(f"{name} {figures[name]:.4f} (original {original[name]:.4f})" for name in shares)
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from model_build.bundle import (
 )
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification, ErnieForTokenClassification
+from model_build.runners import Arrays, Runner, onnx_runner, paddle_runner
 
 MAX_PARITY_ERROR = 1e-4
 ONNX_OPSET = 13
@@ -40,7 +41,6 @@ DEFAULT_SENTENCES = (
     "质量太差了，用了两天就坏了，非常失望。",
     "北京是中华人民共和国的首都。",
 )
-Arrays = dict[str, np.ndarray]
 
 
 class ExportError(RuntimeError):
@@ -187,33 +187,7 @@ def quiet() -> Any:
             os.close(saved[1])
 
 
-def paddle_runner(model: Path, params: Path) -> Callable[[Arrays], list[np.ndarray]]:
-    """Runs the saved Paddle graph with Paddle Inference."""
-    from paddle import inference
-
-    config = inference.Config(str(model), str(params))
-    config.disable_glog_info()
-    config.disable_gpu()
-    predictor = inference.create_predictor(config)
-
-    def run(inputs: Arrays) -> list[np.ndarray]:
-        for name in predictor.get_input_names():
-            predictor.get_input_handle(name).copy_from_cpu(inputs[name])
-        predictor.run()
-        return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
-
-    return run
-
-
-def onnx_runner(model: Path, output_names: Sequence[str]) -> Callable[[Arrays], list[np.ndarray]]:
-    """Runs the ONNX graph with ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(list(output_names), inputs)
-
-
-def parity(graph: Graph, run: Callable[[Arrays], list[np.ndarray]], batches: Sequence[Arrays]) -> float:
+def parity(graph: Graph, run: Runner, batches: Sequence[Arrays]) -> float:
     """Largest absolute difference of the floating-point outputs between eager mode and `run`, over `batches`."""
     worst = 0.0
     for inputs in batches:
@@ -282,7 +256,7 @@ def export_checkpoint(
     ids = {token: index for index, token in enumerate(vocabulary)}
     rows = [character_ids(text, ids, checkpoint.max_length) for text in sentences or DEFAULT_SENTENCES]
     manifest = Manifest(
-        name=name or _name_of(directory.resolve()),
+        name=name or name_of(directory.resolve()),
         version=version,
         task=checkpoint.task,
         architecture=checkpoint.config.to_dict(),
@@ -305,7 +279,8 @@ def export_checkpoint(
     )
 
 
-def _name_of(directory: Path) -> str:
+def name_of(directory: Path) -> str:
+    """The name a checkpoint folder gives its bundle: its own, or of `reviews/model` reviews."""
     return directory.parent.name if directory.name == "model" and directory.parent.name else directory.name
 
 

@@ -1,4 +1,4 @@
-"""`ernie-train`: text, vocabulary, pretraining and finetuning of ERNIE."""
+"""`ernie-train`: text, vocabulary, pretraining, finetuning and distillation of ERNIE."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from training import cpu
 from training.corpus.cli import add_corpus_commands
+from training.distill_cli import add_distill_command
 from training.finetune_cli import add_finetune_command
 from training.flags import Commands, add_command, add_flags, from_flags, with_config
 from training.settings import (
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="ernie-train",
-        description="Text, vocabulary, pretraining and finetuning of ERNIE.",
+        description="Text, vocabulary, pretraining, finetuning and distillation of ERNIE.",
         epilog="The usual way: data (or text of your own), vocab, pretrain, finetune, then `ernie-build export`.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
@@ -79,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     add_finetune_command(commands)
+    add_distill_command(commands)
     _demo_flags(
         command(
             "demo",

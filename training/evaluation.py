@@ -71,7 +71,7 @@ def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Fi
 def task_of_model(directory: Path, about: Checkpoint) -> Task:
     """The task as the model of a folder was trained for it; labels are those of the files it learnt from."""
     encoder, trained = Encoder(directory / "vocab.txt"), about.provenance.get("finetuning", {})
-    length = trained.get("max_seq_length", about.max_length)
+    length = min(trained.get("max_seq_length", about.max_length), about.max_length)
     labels = about.provenance.get("labels", about.labels)
     if about.task == "question-answering":
         stride, longest = (
@@ -97,6 +97,17 @@ def warn_of_overlap(examples: Parts) -> None:
         counts = overlap_report(examples.get("train", []), rows).counts if part != "train" else {"in_train": 0}
         if counts["in_train"]:
             log.warning("%d of the %d %s examples stand in train too", counts["in_train"], len(rows), part)
+
+
+def unlabelled_overlap(examples: Parts, unlabelled: Sequence[Any]) -> dict[str, int]:
+    """How many examples of every evaluation part stand in the texts without labels, with a warning where any do."""
+    counts = {}
+    for part, rows in examples.items():
+        if unlabelled and part != "train":
+            counts[f"{part}_in_unlabelled"] = found = overlap_report(unlabelled, rows).counts["in_train"]
+            if found:
+                log.warning("%d of the %d %s examples stand in the unlabelled texts", found, len(rows), part)
+    return counts
 
 
 def summary(figures: Mapping[str, Any]) -> dict[str, Any]:

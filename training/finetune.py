@@ -61,6 +61,8 @@ class FinetuneRun:
     output: Path
     """folder: checkpoints/, records.jsonl, evaluations.jsonl"""
     how: FinetuneRunSettings = dataclasses.field(default_factory=FinetuneRunSettings)
+    distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """JSON: the teachers and how they are learnt from, where the task's loss has them"""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class _Loop:
             "examples": {part: _digest(self.run.examples[part], rows) for part, rows in self.rows.items()},
             "pretrained": digest_of(self.run.pretrained) if self.run.pretrained is not None else None,
             "versions": {"paddle": paddle.__version__},
+            **({"distillation": self.run.distillation} if self.run.distillation else {}),
         }
 
     def _resume(self) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
 FILES = ("train", "dev", "test")
 TABLES = (".tsv", ".csv", ".jsonl")
 TASKS = ("classify", "token-classification", "question-answering")
+START = "a PaddleNLP name (ernie-3.0-nano-zh), or a folder with config.json, model_state.pdparams and vocab.txt"
+VOCAB = "vocabulary of --pretrained, if it has none beside it"
+FROM_SCRATCH = "take shape and vocabulary of --pretrained, but random weights"
 EXAMPLE = (
     "ernie-train finetune --pretrained output/ernie/model --dataset chnsenticorp --download --output output/hotels"
 )
@@ -29,6 +32,26 @@ def add_finetune_command(commands: Commands) -> None:
         commands, "finetune", _finetune,
         "finetune for texts, tokens or answers; without --do-… flags it trains, and evaluates on dev and test", EXAMPLE,
     )  # fmt: skip
+    add_example_flags(parser)
+    start = parser.add_argument_group("beginning")
+    start.add_argument("--pretrained", metavar="START", help=f"{START}; training needs it")
+    start.add_argument("--vocab", type=Path, metavar="FILE", help=VOCAB)
+    start.add_argument("--from-scratch", action=argparse.BooleanOptionalAction, default=False, help=FROM_SCRATCH)
+    done = parser.add_argument_group("what is done")
+    for flag, text in (
+        ("--do-train", "train; the best weights go to OUTPUT/model"),
+        ("--do-eval", "evaluate OUTPUT/model on dev and test, and print its figures"),
+        ("--do-predict", "write OUTPUT/predictions/ of dev and test"),
+    ):
+        done.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+    add_output_flags(done)
+    add_flags_of_several_runs(parser)
+    add_flags(parser, FinetuneSettings, "training; the same settings give the same weights")
+    add_flags(parser, FinetuneRunSettings, "the run; none of it changes the weights")
+
+
+def add_example_flags(parser: argparse.ArgumentParser) -> None:
+    """What `read_parts` reads."""
     data = parser.add_argument_group("examples", "of a set known by name, or of files; docs/finetuning-data.md")
     data.add_argument("--task", choices=TASKS, help="what is learnt (default: the data set's, or classify)")
     data.add_argument("--dataset", metavar="NAME", help="a set known by name; a wrong one gives the list")
@@ -39,31 +62,22 @@ def add_finetune_command(commands: Commands) -> None:
     data.add_argument("--train", type=Path, metavar="FILE", help="examples to learn from")
     data.add_argument("--dev", type=Path, metavar="FILE", help="examples that choose the weights")
     data.add_argument("--test", type=Path, metavar="FILE", help="examples for evaluation alone")
-    start = parser.add_argument_group("beginning")
-    start.add_argument(
-        "--pretrained", metavar="START",
-        help="a PaddleNLP name (ernie-3.0-nano-zh), or a folder with config.json, model_state.pdparams and vocab.txt; "
-        "training needs it",
+
+
+def add_output_flags(done: Any) -> None:
+    """Where the results go, and what `export` does; to a group of flags."""
+    done.add_argument(
+        "--export", action=argparse.BooleanOptionalAction, default=False,
+        help="write a bundle of OUTPUT/model to --models",
     )  # fmt: skip
-    start.add_argument(
-        "--vocab", type=Path, metavar="FILE", help="vocabulary of --pretrained, if it has none beside it"
-    )
-    start.add_argument(
-        "--from-scratch", action=argparse.BooleanOptionalAction, default=False,
-        help="take shape and vocabulary of --pretrained, but random weights",
-    )  # fmt: skip
-    done = parser.add_argument_group("what is done")
-    for flag, text, without in (
-        ("--do-train", "train; the best weights go to OUTPUT/model", None),
-        ("--do-eval", "evaluate OUTPUT/model on dev and test, and print its figures", None),
-        ("--do-predict", "write OUTPUT/predictions/ of dev and test", None),
-        ("--export", "write a bundle of OUTPUT/model to --models", False),
-    ):
-        done.add_argument(flag, action=argparse.BooleanOptionalAction, default=without, help=text)
     done.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
     done.add_argument("--name", help="name of the bundle (default: the output folder's)")
     done.add_argument("--output", type=Path, required=True, help="folder for model, results, report and runs")
     done.add_argument("--config", type=Path, metavar="FILE", help="flags from a YAML file; the command line wins")
+
+
+def add_flags_of_several_runs(parser: argparse.ArgumentParser) -> None:
+    """Seeds, and a grid."""
     several = parser.add_argument_group("several runs")
     several.add_argument("--seeds", type=int, nargs="+", metavar="INT", help="a run each, with mean and spread")
     several.add_argument(
@@ -71,8 +85,6 @@ def add_finetune_command(commands: Commands) -> None:
         help="tried with the first seed, with every one of --batch-sizes; the best on dev is taken",
     )  # fmt: skip
     several.add_argument("--batch-sizes", type=int, nargs="+", default=[], metavar="INT", help="likewise")
-    add_flags(parser, FinetuneSettings, "training; the same settings give the same weights")
-    add_flags(parser, FinetuneRunSettings, "the run; none of it changes the weights")
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
@@ -89,7 +101,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
     if evaluate:
         print(json.dumps({part: evaluation.summary(found) for part, found in figures.items()}))
     if arguments.export:
-        _export(arguments)
+        export(arguments)
 
 
 def _what_is_done(arguments: argparse.Namespace) -> tuple[bool, bool, bool]:
@@ -113,7 +125,7 @@ def _evaluate(arguments: argparse.Namespace, predict: bool) -> Mapping[str, Mapp
 
     directory = arguments.output / "model"
     task = arguments.task or ("" if arguments.dataset else read_checkpoint(directory).task)
-    task, examples, _ = _examples(arguments, task)
+    task, examples, _ = read_parts(arguments, task)
     evaluation.warn_of_overlap(examples)
     figures, predictions = evaluation.evaluate_model(directory, examples, task)
     if predict:
@@ -127,7 +139,7 @@ def _job(arguments: argparse.Namespace) -> FinetuneJob:
 
     if not arguments.pretrained:
         raise ValueError("--pretrained is needed to train: a PaddleNLP name or a folder; --do-eval alone needs none.")
-    task, examples, names = _examples(arguments, arguments.task)
+    task, examples, names = read_parts(arguments, arguments.task)
     settings = from_flags(arguments, FinetuneSettings)
     start = starting_point(arguments.pretrained, arguments.vocab, from_scratch=arguments.from_scratch)
     return FinetuneJob(
@@ -138,7 +150,7 @@ def _job(arguments: argparse.Namespace) -> FinetuneJob:
     )  # fmt: skip
 
 
-def _examples(
+def read_parts(
     arguments: argparse.Namespace, task: str | None
 ) -> tuple[TaskName, Mapping[str, Sequence[Any]], Mapping[str, str]]:
     """Task, parts and names of the labels, of the named set or the files; ValueError for neither and for both.
@@ -173,7 +185,8 @@ def _examples(
     return kind, {part: reader(path) for part, path in files.items()}, {}
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def export(arguments: argparse.Namespace) -> None:
+    """Writes a bundle of OUTPUT/model as the next version of its name."""
     from model_build.cli import describe
     from model_build.export import export_checkpoint, next_version
 

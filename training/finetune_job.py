@@ -26,7 +26,14 @@ from training.datasets.examples import (
     scheme_of,
     tag_names,
 )
-from training.evaluation import evaluate, scheme_name, summary, write_predictions
+from training.evaluation import (
+    evaluate,
+    evaluate_model,
+    scheme_name,
+    summary,
+    unlabelled_overlap,
+    write_predictions,
+)
 from training.finetune import Finetuned, FinetuneRun, finetune
 from training.finetune_report import RunCurves, write_report
 from training.flags import write_flags
@@ -37,9 +44,11 @@ from training.overlap import texts_of
 from training.records import Records
 from training.settings import FinetuneRunSettings, FinetuneSettings
 from training.tasks.classification import Classification, balanced_weights
+from training.tasks.distilled import Distilled
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Task, TaskName
 from training.tasks.token_classification import TokenClassification
+from training.teachers import Distillation, Student, Teacher, finetuned_teacher, parameters_of, teaching_of
 from training.tokens import Encoder
 
 log = logging.getLogger(__name__)
@@ -74,6 +83,8 @@ class FinetuneJob:
     how: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
     flags: Mapping[str, Any] = field(default_factory=dict)
     """the command's, for settings.yaml; none writes none"""
+    distillation: Distillation | None = None
+    """what is learnt beside the examples' labels; None: nothing"""
 
     def __post_init__(self) -> None:
         """Raises ValueError for examples and settings that do not fit together."""
@@ -93,6 +104,13 @@ class FinetuneJob:
                 raise ValueError(f"{flag} {' '.join(shown)} names {twice} twice; every run needs its own.")
         for seed in self.seeds:
             dataclasses.replace(self.settings, seed=seed)
+        if self.distillation and self.distillation.unlabelled and self.task != "classify":
+            raise ValueError(f"--unlabelled is for classification; {self.task} learns from labelled examples alone.")
+        if self.distillation:
+            weights = self.distillation.settings
+            if not weights.hard_weight and not weights.logits_weight:
+                raise ValueError("with --hard-weight 0 and --logits-weight 0 the head would learn nothing; raise one.")
+            _check_unlabelled(self.examples["train"][0], self.distillation.unlabelled)
         metrics = TASKS[self.task].metrics
         if self.settings.metric and self.settings.metric not in metrics:
             raise ValueError(f"--metric {self.settings.metric} is none of {self.task}'s: {', '.join(metrics)}.")
@@ -125,12 +143,13 @@ def run_job(job: FinetuneJob) -> Checkpoint:
     """
     job = _resuming(job)
     task = task_of(job)
+    lesson = _lesson(job, task)
     with interruption() as stop:
-        chosen, grid = _best_of_grid(job, task, stop)
+        chosen, grid = _best_of_grid(job, lesson, stop)
         outcomes: list[Outcome] = []
         best, model = None, None
         for seed in job.seeds:
-            outcome, trained = _evaluated(job, task, dataclasses.replace(chosen, seed=seed), stop)
+            outcome, trained = _evaluated(job, lesson, dataclasses.replace(chosen, seed=seed), stop)
             outcomes.append(outcome)
             if best is None or outcome.score > best.score:
                 best, model = outcome, trained  # the others' models are let go
@@ -138,6 +157,8 @@ def run_job(job: FinetuneJob) -> Checkpoint:
     assert best is not None  # a job has a seed
     assert model is not None
     results = {**_results(job, task, outcomes), "metric": job.metric, "best_seed": best.settings.seed, "grid": grid}
+    if job.distillation:
+        results["distillation"] = _taught(job, lesson, model)
     checkpoint = _checkpoint(job, task, best, results)
     sentences = [text[:PARITY_LENGTH] for row in job.examples["dev"] for text in texts_of(row)][:PARITY_SENTENCES]
     save_checkpoint(job.output / "model", checkpoint, model, job.start.vocab, sentences)
@@ -175,6 +196,13 @@ def check_examples(examples: Parts) -> None:
         raise ValueError(f"{where}: every tag of dev is O, so it cannot choose the weights; give some entities.")
 
 
+def _check_unlabelled(first: Example, unlabelled: Sequence[Example]) -> None:
+    for each in unlabelled:
+        if (each.text_pair is None) != (first.text_pair is None):
+            kinds = ("single texts", "a pair") if first.text_pair is None else ("pairs", "a single text")
+            raise ValueError(f"{each.where or 'unlabelled'}: {kinds[1]} without a label, but train has {kinds[0]}.")
+
+
 def _resuming(job: FinetuneJob) -> FinetuneJob:
     """The job, whose runs may go on from what it wrote itself. Raises ValueError where --no-resume finds runs."""
     runs = job.output / "runs"
@@ -198,7 +226,34 @@ def task_of(job: FinetuneJob) -> Task:
     return Classification(encoder, labels, length, weights)
 
 
-def _best_of_grid(job: FinetuneJob, task: Task, stop: threading.Event) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class _Lesson:
+    """What a run learns."""
+
+    task: Task
+    teachers: Sequence[Teacher] = ()
+    distillation: Mapping[str, Any] = field(default_factory=dict)
+    """of the run's identity"""
+    unlabelled: Mapping[str, int] = field(default_factory=dict)
+    """how many texts without labels there are, and what of the evaluation stands among them"""
+
+
+def _lesson(job: FinetuneJob, task: Task) -> _Lesson:
+    """The task, or where there are teachers, the task with what they say. Raises ValueError where they do not fit."""
+    if not job.distillation:
+        return _Lesson(task)
+    settings, config = job.distillation.settings, job.start.config
+    student = Student(config, job.start.vocab, job.settings.max_seq_length)
+    teachers = [finetuned_teacher(each, task, student, settings) for each in job.distillation.teachers]
+    taught = Distilled(task, teachers, settings, job.distillation.unlabelled, config.pad_token_id)
+    unlabelled = job.distillation.unlabelled
+    counts = {"texts": len(unlabelled), **unlabelled_overlap(job.examples, unlabelled)}
+    return _Lesson(taught, teachers, teaching_of(teachers, settings), counts)
+
+
+def _best_of_grid(
+    job: FinetuneJob, lesson: _Lesson, stop: threading.Event
+) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
     """The settings with the learning rate and batch size that do best on dev with the first seed, as CLUE chooses.
 
     And what was tried, with its score; nothing where there was no choice.
@@ -211,7 +266,7 @@ def _best_of_grid(job: FinetuneJob, task: Task, stop: threading.Event) -> tuple[
     ]
     if len(grid) == 1:
         return grid[0], []
-    scores = [(_trained(job, task, each, stop).figures[job.metric], each) for each in grid]
+    scores = [(_trained(job, lesson, each, stop).figures[job.metric], each) for each in grid]
     for score, each in scores:
         log.info("learning rate %g, batch size %d: dev %s %.4f", each.learning_rate, each.batch_size, job.metric, score)
     tried = [
@@ -220,11 +275,14 @@ def _best_of_grid(job: FinetuneJob, task: Task, stop: threading.Event) -> tuple[
     return max(scores, key=lambda pair: pair[0])[1], tried
 
 
-def _trained(job: FinetuneJob, task: Task, settings: FinetuneSettings, stop: threading.Event) -> Finetuned:
+def _trained(job: FinetuneJob, lesson: _Lesson, settings: FinetuneSettings, stop: threading.Event) -> Finetuned:
     """One run, in a folder of its own below runs/; one that is over is read from its checkpoint."""
     if not stop.is_set():
         folder = _folder(job, settings)
-        run = FinetuneRun(task, job.start.config, job.examples, job.start.weights, settings, folder, job.how)
+        run = FinetuneRun(
+            lesson.task, job.start.config, job.examples, job.start.weights, settings, folder, job.how,
+            lesson.distillation,
+        )  # fmt: skip
         done = finetune(run)
     if stop.is_set():
         raise InterruptedRun("stopped between two runs, and what is done is saved; the same command goes on.")
@@ -242,11 +300,11 @@ def _curves(job: FinetuneJob, outcome: Outcome) -> RunCurves:
 
 
 def _evaluated(
-    job: FinetuneJob, task: Task, settings: FinetuneSettings, stop: threading.Event
+    job: FinetuneJob, lesson: _Lesson, settings: FinetuneSettings, stop: threading.Event
 ) -> tuple[Outcome, nn.Layer]:
     """What became of a run, and its model."""
-    done = _trained(job, task, settings, stop)
-    figures, predictions = evaluate(task, done.model, job.examples)
+    done = _trained(job, lesson, settings, stop)
+    figures, predictions = evaluate(lesson.task, done.model, job.examples)
     outcome = Outcome(settings, done.step, done.figures[job.metric], done.evaluations, figures, predictions)
     return outcome, done.model
 
@@ -279,9 +337,30 @@ def _checkpoint(job: FinetuneJob, task: Task, best: Outcome, results: Mapping[st
         "step": best.step,
         "pretrained": job.start.described,
         "seeds": {"seeds": list(job.seeds), "figures": results["figures"]},
+        **({"distillation": results["distillation"]} if "distillation" in results else {}),
     }
     # What is served is what was evaluated.
     return Checkpoint(job.start.config, job.task, best.settings.max_seq_length, labels, evaluation, provenance)
+
+
+def _taught(job: FinetuneJob, lesson: _Lesson, model: nn.Layer) -> dict[str, Any]:
+    """Who taught, how, and how good the teachers themselves are on the evaluation examples, read at their lengths."""
+    assert job.distillation
+    return {
+        "settings": dataclasses.asdict(job.distillation.settings),
+        "unlabelled": dict(lesson.unlabelled),
+        "parameters": parameters_of(model),
+        "teachers": [
+            {
+                **each.described(),
+                "figures": {
+                    part: summary(figures)
+                    for part, figures in evaluate_model(each.directory, job.examples, job.task)[0].items()
+                },
+            }
+            for each in lesson.teachers
+        ],
+    }
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -54,6 +54,7 @@ def write_report(
         section("Summary", _summary(results, labels, examples), hidden=True),
         f'<div class="charts">{"".join(_charts(results["metric"], curves))}</div>',
         section("Figures", _figures(results, examples)),
+        section("Teachers and student", _taught(results)),
         section("Runs", _runs(results)),
         section("Learning rates and batch sizes tried", _grid(results)),
         class_sections(where, best["figures"][part], list(labels.values())),
@@ -74,6 +75,8 @@ def _summary(results: Mapping[str, Any], labels: Mapping[str, str], examples: Ma
         ("start", start["start"], "its shape, random weights" if start.get("from_scratch") else "pretrained weights"),
         ("examples to learn from", f"{len(examples['train']):,}", kinds.get(results["task"], "")),
     ]
+    for teacher in results.get("distillation", {}).get("teachers", ()):
+        cells.append(("teacher", teacher["name"], f"{page.short(teacher['parameters'])} parameters"))
     metric = results["metric"]
     for part, spreads in results["figures"].items():
         cells.append(
@@ -111,6 +114,28 @@ def _figures(results: Mapping[str, Any], examples: Mapping[str, Sequence[Any]]) 
         cells = [f"{count:,}" for count in here] + [_mean(spreads[metric]) for metric in metrics]
         rows.append((_part(part), [(cell, False) for cell in cells]))
     return page.grouped_table("part", columns, rows) + _overlap_note(results)
+
+
+def _taught(results: Mapping[str, Any]) -> str:
+    """Sizes and figures of the teachers beside those of the student; nothing where nobody taught."""
+    if not (distillation := results.get("distillation")):
+        return ""
+    student = next(run for run in results["runs"] if run["seed"] == results["best_seed"])
+    models = [*((each["name"], each) for each in distillation["teachers"]), ("student", distillation | student)]
+    keys = [(part, metric) for part, spreads in results["figures"].items() for metric in spreads]
+    keys = [(part, metric) for part, metric in keys if all(part in model["figures"] for _, model in models)]
+    columns = [("", "parameters"), *((_part(part), _metric(metric)) for part, metric in keys)]
+    rows = [
+        (
+            name,
+            [
+                (page.short(model["parameters"]), False),
+                *((percent(model["figures"][part][metric]), False) for part, metric in keys),
+            ],
+        )
+        for name, model in models
+    ]
+    return page.grouped_table("model", columns, rows)
 
 
 def _mean(spread: Mapping[str, Any]) -> str:
@@ -177,7 +202,11 @@ def _charts(metric: str, curves: Sequence[RunCurves]) -> list[str]:
 def _settings(results: Mapping[str, Any]) -> str:
     table = page.settings_table(dict(page.flat(results["settings"])))
     start = page.settings_table(dict(page.flat(results["pretrained"])))
-    return f"{table}<details><summary>the model it started from</summary>{start}</details>"
+    folded = f"<details><summary>the model it started from</summary>{start}</details>"
+    if distillation := results.get("distillation"):
+        taught = page.settings_table(dict(page.flat(distillation["settings"])))
+        folded += f"<details><summary>how it learnt from teachers</summary>{taught}</details>"
+    return table + folded
 
 
 STYLE = """\

@@ -37,25 +37,78 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Any], title: str) 
     A bool gives `--flag` and `--no-flag`, a Literal the choice among its values.
     """
     group = parser.add_argument_group(title)
+    for field in _fields(settings):
+        _add_flag(group, field, field.default, f"{field.description} (default: {_told(field.default)})")
+
+
+def add_flags_of_ways(parser: argparse.ArgumentParser, ways: Mapping[str, Sequence[type[Any]]]) -> None:
+    """The flags of a command that works in one of several ways, each with settings of its own; see `from_ways`.
+
+    A flag that several ways have is one flag, and its help tells what it means and defaults to in each.
+    """
+    found: dict[str, dict[str, _Field]] = {}
+    for way, classes in ways.items():
+        for field in (field for settings in classes for field in _fields(settings)):
+            found.setdefault(field.name, {})[way] = field
+    groups: dict[str, Any] = {}
+    for having in found.values():
+        title = ", and ".join(having)
+        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        texts = [f"{field.description} (default: {_told(field.default)})" for field in having.values()]
+        if len(set(texts)) > 1:
+            texts = [f"{way}: {text}" for way, text in zip(having, texts, strict=True)]
+        _add_flag(group, next(iter(having.values())), None, "; ".join(dict.fromkeys(texts)))
+
+
+def from_ways(arguments: argparse.Namespace, ways: Mapping[str, Sequence[type[Any]]], way: str) -> list[Any]:
+    """The settings of a way; `arguments` gets what took effect. Raises ValueError for a flag that the way has not."""
+    own = {field.name for settings in ways[way] for field in _fields(settings)}
+    for other, classes in ways.items():
+        for field in (field for settings in classes for field in _fields(settings)):
+            if field.name not in own and getattr(arguments, field.name) is not None:
+                raise ValueError(f"--{field.name.replace('_', '-')} is for {other}, not for {way}; leave it out.")
+    made = [from_flags(arguments, settings) for settings in ways[way]]
+    for settings in made:
+        vars(arguments).update(dataclasses.asdict(settings))
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    name: str
+    kind: Any
+    description: str
+    default: Any
+
+
+def _fields(settings: type[Any]) -> list[_Field]:
     hints = get_type_hints(settings, include_extras=True)
-    for field in dataclasses.fields(settings):
-        kind, description = hints[field.name].__origin__, hints[field.name].__metadata__[0]
-        flag = f"--{field.name.replace('_', '-')}"
-        if kind is bool:
-            made = group.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
-            # Set afterwards: some versions of argparse add a default of their own to the text they are given.
-            made.help = f"{description} (default: {'yes' if field.default else 'no'})"
-            continue
-        shape = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind}
-        if "type" in shape:
-            shape["metavar"] = kind.__name__.upper()
-        group.add_argument(flag, default=field.default, help=f"{description} (default: {field.default})", **shape)
+    return [
+        _Field(field.name, hints[field.name].__origin__, hints[field.name].__metadata__[0], field.default)
+        for field in dataclasses.fields(settings)
+    ]
+
+
+def _told(default: Any) -> str:
+    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)
+
+
+def _add_flag(group: Any, field: _Field, default: Any, text: str) -> None:
+    flag = f"--{field.name.replace('_', '-')}"
+    if field.kind is bool:
+        made = group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default)
+        made.help = text  # set afterwards: some versions of argparse add a default of their own to the text they get
+        return
+    shape = {"choices": get_args(field.kind)} if get_origin(field.kind) is Literal else {"type": field.kind}
+    if "type" in shape:
+        shape["metavar"] = field.kind.__name__.upper()
+    group.add_argument(flag, default=default, help=text, **shape)
 
 
 def from_flags(arguments: argparse.Namespace, settings: type[Settings]) -> Settings:
-    """The settings that the parsed flags describe."""
-    names = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
-    return settings(**{name: getattr(arguments, name) for name in names})
+    """The settings that the parsed flags describe; what was not given is as the class has it."""
+    given = {field.name: getattr(arguments, field.name) for field in _fields(settings)}
+    return settings(**{name: value for name, value in given.items() if value is not None})
 
 
 def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:

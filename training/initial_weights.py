@@ -86,6 +86,11 @@ def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None
             max_position_embeddings=shape.max_position_embeddings,
             initializer_range=shape.initializer_range,
         )
+    return with_task_id(config, settings)
+
+
+def with_task_id(config: ErnieConfig, settings: PretrainSettings) -> ErnieConfig:
+    """The shape with the run's row of its task-type table. Raises ValueError where there is none."""
     if not 0 <= settings.task_id < config.task_type_vocab_size:
         raise ValueError(
             f"--task-id {settings.task_id} is no row of the task-type table; it has {config.task_type_vocab_size}."

@@ -32,11 +32,12 @@ from training.blend import parse_blend
 from training.checkpoints import Checkpoints
 from training.corpus.output import naming
 from training.datasets.pretraining import PretrainingData, open_data
+from training.distilled_pretraining import DistilledPretraining
 from training.fillings import Filling, fillings
 from training.initial_weights import identity_of, initial_model
 from training.interruption import InterruptedRun, interruption
 from training.micro_batches import micro_batches
-from training.objectives import Targets, accumulate_gradients, evaluate, logits
+from training.objectives import Objective, Pretraining, Targets, accumulate_gradients, evaluate, logits
 from training.optimization import (
     adamw,
     dropout_seed,
@@ -50,6 +51,7 @@ from training.parallel import Group
 from training.precision import LossScale
 from training.run_log import RunLog, Step
 from training.settings import PretrainRunSettings, PretrainSettings
+from training.teachers import Distillation, Student, Teacher, parameters_of, pretrained_teacher, teaching_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class PretrainJob:
     """a PaddleNLP name, a folder or file of weights; None: random weights"""
     provenance: dict[str, Any] = field(default_factory=dict)
     """what else the checkpoint is to say of its origin, such as the overlap with evaluation texts"""
+    distillation: Distillation | None = None
+    """what is learnt beside the corpora; None: nothing"""
 
 
 def pretrain(job: PretrainJob) -> Checkpoint:
@@ -85,8 +89,9 @@ def pretrain(job: PretrainJob) -> Checkpoint:
         job.corpora, job.vocab, job.config, settings,
         evaluation_samples=how.evaluation_samples, threads=how.threads, cache=job.output / "samples", group=group,
     )  # fmt: skip
-    with _checkpoints(job, data, group) as checkpoints, interruption() as stop:
-        run = Run(job, data, group, checkpoints)
+    teachers = _teachers(job)
+    with _checkpoints(job, data, group, teachers) as checkpoints, interruption() as stop:
+        run = Run(job, data, group, checkpoints, teachers)
         run.resume()
         with run.log or contextlib.nullcontext():
             for batch in data.train.iterate(run.samples, settings.steps * settings.batch_size, threads=how.threads):
@@ -105,8 +110,19 @@ def pretrain(job: PretrainJob) -> Checkpoint:
 class Run:
     """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
 
-    def __init__(self, job: PretrainJob, data: PretrainingData, group: Group, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        job: PretrainJob,
+        data: PretrainingData,
+        group: Group,
+        checkpoints: Checkpoints,
+        teachers: Sequence[Teacher] = (),
+    ) -> None:
         self.job, self.data, self.group, self.checkpoints = job, data, group, checkpoints
+        self.teachers = teachers
+        self.objective: Objective = Pretraining()
+        if job.distillation:
+            self.objective = DistilledPretraining(teachers, job.distillation.settings)
         self.step = 0
         self.samples = 0
         """of all processes: where the next batch begins"""
@@ -168,7 +184,7 @@ class Run:
         self.model.train()
         targets = Targets.of(batch, self.group)
         with precision.autocast(settings.precision):
-            sums = accumulate_gradients(self.model, pieces, targets, self.scale.value)
+            sums = accumulate_gradients(self.model, pieces, targets, self.scale.value, self.objective)
         self.group.sum_gradients(self.parameters)
         norm = gradient_norm(self.parameters) / self.scale.value
         rate = self._learning_rate()
@@ -181,17 +197,28 @@ class Run:
         self.step += 1
         self.samples = batch.next_position
         positions = sum(piece.input_ids.size for piece in pieces)
-        masked_lm, order, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
+        *summed, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
         self.tokens += int(tokens)
         self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
         if self.log:
             figures = Step(
-                masked_lm / targets.tokens,
-                order / max(1.0, targets.pairs) if settings.sentence_order else None,
-                rate, norm, int(tokens), int(positions), settings.batch_size,
+                summed[0] / targets.tokens,
+                summed[1] / max(1.0, targets.pairs) if settings.sentence_order else None,
+                rate, norm, int(tokens), int(positions), settings.batch_size, **self._learnt(summed, targets),
             )  # fmt: skip
             self.log.add(figures, tokens=self.tokens, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
         return bool(stops)
+
+    def _learnt(self, sums: Sequence[float], targets: Targets) -> dict[str, float]:
+        """Of a distillation, what was minimised, and of that what is learnt from the teachers."""
+        if not self.job.distillation:
+            return {}
+        settings = self.job.distillation.settings
+        means = {"logits": sums[2] / targets.tokens, "relations": sums[3] / targets.positions}
+        minimised = float(np.dot(sums, self.objective.factors(targets)))
+        return {"minimised": minimised} | {
+            name: mean for name, mean in means.items() if getattr(settings, f"{name}_weight")
+        }
 
     def _learning_rate(self) -> float:
         settings = self.job.settings
@@ -262,6 +289,7 @@ class Run:
                 "tokens": self.tokens,
                 "corpus_names": [Path(prefix).name for _, prefix in parse_blend(self.job.corpora)],
                 **self.data.description,
+                **_taught(self.job, self.teachers, self.model),
                 **self.job.provenance,
             },
         )
@@ -284,7 +312,28 @@ def _machine(group: Group) -> dict[str, int]:
     return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
 
 
-def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group) -> Checkpoints:
+def _teachers(job: PretrainJob) -> list[Teacher]:
+    """Raises ValueError for one that does not fit."""
+    if not job.distillation:
+        return []
+    student = Student(job.config, job.vocab, job.settings.max_seq_length)
+    return [pretrained_teacher(each, student, job.distillation.settings) for each in job.distillation.teachers]
+
+
+def _taught(job: PretrainJob, teachers: Sequence[Teacher], model: ErnieForPretraining) -> dict[str, Any]:
+    """Who taught, and how, for the checkpoint; nothing without a teacher."""
+    if not job.distillation:
+        return {}
+    return {
+        "distillation": {
+            "settings": dataclasses.asdict(job.distillation.settings),
+            "parameters": parameters_of(model),
+            "teachers": [each.described() for each in teachers],
+        }
+    }
+
+
+def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group, teachers: Sequence[Teacher]) -> Checkpoints:
     """The run's checkpoints. The leading process is first: it makes the folder."""
     settings = dataclasses.asdict(job.settings)
     # More steps are the same run if the learning rate goes the same way.
@@ -297,6 +346,7 @@ def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group) -> Check
         "start": identity_of(job.start),
         **data.description,
         "versions": {"paddle": paddle.__version__, "native": native.version()},
+        **({"distillation": teaching_of(teachers, job.distillation.settings)} if job.distillation else {}),
     }
     if not group.leads:
         group.wait()
@@ -320,4 +370,12 @@ def _effective(job: PretrainJob) -> dict[str, Any]:
         "decay_steps": job.settings.last_decay_step,
         **dataclasses.asdict(job.how),
         **{name: value for name, value in job.config.to_dict().items() if "dropout" not in name},
+        **_teaching(job),
     }
+
+
+def _teaching(job: PretrainJob) -> dict[str, Any]:
+    if not job.distillation:
+        return {}
+    teachers = " ".join(map(str, job.distillation.teachers))
+    return {"teachers": teachers, **dataclasses.asdict(job.distillation.settings)}

@@ -35,6 +35,8 @@ CURVES = (
     Curve("Loss", "loss", ("loss",)),
     Curve("Masked-LM loss", "mlm", ("mlm_loss",)),
     Curve("Sentence-order loss", "sop", ("sop_loss",)),
+    Curve("Loss on the teacher's probabilities", "logits"),
+    Curve("Loss on the teacher's relations", "relations"),
     Curve("Validation: right at the first guess", points=("top1", "sop_accuracy")),
     Curve("Learning rate", "learning_rate", from_zero=True, smooth=False),
     Curve("Gradient norm", "gradient_norm", logarithmic=True),
@@ -128,8 +130,9 @@ def _charts(records: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[
     for number, curve in enumerate(CURVES):
         scalar = curve.scalar if curve.scalar in recorded else ""
         points = [name for name in names if name.rpartition("/")[2] in curve.points]
-        # Without sentence order the masked-LM loss is the loss.
-        if (scalar or points) and not (scalar == "loss" and "mlm" in recorded and "sop" not in recorded):
+        # Without sentence order and a teacher the masked-LM loss is the loss.
+        alone = "mlm" in recorded and not recorded & {"sop", "logits", "relations"}
+        if (scalar or points) and not (scalar == "loss" and alone):
             lines = [Line("training", *column(records, scalar), smooth=curve.smooth)] if scalar else []
             for name in points:
                 legend = f"{'validation: ' if scalar else ''}{words(_group(name) or name)}"

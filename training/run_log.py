@@ -40,11 +40,17 @@ class Step:
     positions: int
     """with padding"""
     samples: int
+    minimised: float | None = None
+    """where it is not the sum of both losses: in a distillation"""
+    logits: float | None = None
+    """mean loss in nats on the teacher's probabilities; None where it is not learnt from them"""
+    relations: float | None = None
+    """mean loss in nats on the teacher's relations; likewise"""
 
     @property
     def loss(self) -> float:
         """What was minimised."""
-        return self.masked_lm + (self.sentence_order or 0.0)
+        return self.masked_lm + (self.sentence_order or 0.0) if self.minimised is None else self.minimised
 
 
 @dataclass
@@ -86,6 +92,7 @@ class RunLog:
                 f"{name} {record[key]:{shape}}"
                 for name, key, shape in (
                     ("loss", "loss", ".3f"), ("mlm", "mlm", ".3f"), ("sop", "sop", ".3f"),
+                    ("logits", "logits", ".3f"), ("relations", "relations", ".3f"),
                     ("lr", "learning_rate", ".2e"),
                     ("tokens/s", "tokens_per_second", ",.0f"), ("samples/s", "samples_per_second", ",.1f"),
                     ("padding", "padding", ".1%"), ("skipped", "skipped_steps", "d"),
@@ -111,8 +118,9 @@ class RunLog:
             "samples_per_second": samples / seconds,
             "padding": 1 - tokens / positions,
         }
-        if steps[-1].sentence_order is not None:
-            record["sop"] = _mean([each.sentence_order or 0.0 for each in steps])
+        for name, key in (("sop", "sentence_order"), ("logits", "logits"), ("relations", "relations")):
+            if getattr(steps[-1], key) is not None:
+                record[name] = _mean([getattr(each, key) or 0.0 for each in steps])
         return record
 
     def pause(self) -> float:

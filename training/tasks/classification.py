@@ -15,7 +15,7 @@ from model_build.config import ErnieConfig
 from model_build.heads import ErnieForSequenceClassification
 from training.datasets.examples import Example
 from training.metrics import classification_scores
-from training.tasks.task import Batch, Row, TaskName
+from training.tasks.task import Batch, Predicted, Row, TaskName
 from training.tokens import Encoder
 
 
@@ -24,6 +24,7 @@ class LabelledRow(Row):
     """A text or pair, cut to the longest that is read."""
 
     label: int
+    """its index; -1 where it is none of the task's, or not known"""
 
 
 class Classification:
@@ -56,12 +57,32 @@ class Classification:
         return ErnieForSequenceClassification(config, len(self.labels))
 
     def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
-        labels = paddle.to_tensor([row.label for row in batch.rows])
-        return F.cross_entropy(_logits(model, batch), labels, weight=self._weights)
+        return self.loss_of(self.scores(model, batch), batch)
+
+    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor]:
+        """Logits [B, labels]."""
+        return (model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids)),)
+
+    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+        """Of a batch in which some rows have no label, the loss of the others times their share of the batch."""
+        (logits,) = scores
+        labels = np.array([row.label for row in batch.rows])
+        known = np.flatnonzero(labels >= 0)
+        if len(known) == len(labels):
+            return F.cross_entropy(logits, paddle.to_tensor(labels), weight=self._weights)
+        if not len(known):
+            return paddle.zeros([])
+        chosen = paddle.gather(logits, paddle.to_tensor(known))
+        loss = F.cross_entropy(chosen, paddle.to_tensor(labels[known]), weight=self._weights)
+        return loss * (len(known) / len(labels))
+
+    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+        """One for every row."""
+        return Predicted(scores[0], [1] * len(batch.rows))
 
     def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
         """Probabilities [labels] of every row."""
-        return list(F.softmax(_logits(model, batch)).numpy())
+        return list(F.softmax(self.scores(model, batch)[0]).numpy())
 
     def predictions(
         self, examples: Sequence[Example], rows: Sequence[LabelledRow], outputs: Sequence[np.ndarray]
@@ -77,10 +98,6 @@ class Classification:
     def figures(self, examples: Sequence[Example], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         gold, predicted = [each.label for each in examples], [each["label"] for each in predictions]
         return classification_scores(gold, predicted, self.labels)
-
-
-def _logits(model: nn.Layer, batch: Batch) -> Tensor:
-    return model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
 
 
 def balanced_weights(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ from model_build.config import ErnieConfig
 from model_build.heads import ErnieForQuestionAnswering
 from training.datasets.examples import Question
 from training.metrics import answer_scores
-from training.tasks.task import Batch, Row, TaskName
+from training.tasks.task import PUSHED_OUT, Batch, Predicted, Row, TaskName
 from training.tokens import Encoder
 
 log = logging.getLogger(__name__)
@@ -111,13 +111,30 @@ class QuestionAnswering:
         return ErnieForQuestionAnswering(config)
 
     def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+        return self.loss_of(self.scores(model, batch), batch)
+
+    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Start and end logits [B, S]."""
+        starts, ends = model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
+        return starts, ends
+
+    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
         spans = paddle.to_tensor([row.span for row in batch.rows])
-        starts, ends = _logits(model, batch)
+        starts, ends = scores
         return (F.cross_entropy(starts, spans[:, 0]) + F.cross_entropy(ends, spans[:, 1])) / 2
+
+    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+        """Two for every row, over its positions: where the answer starts, and where it ends. Padding gets no share."""
+        starts, ends = scores
+        lengths = np.array([len(row.input_ids) for row in batch.rows])
+        padding = np.arange(starts.shape[1]) >= lengths[:, None]
+        both = paddle.stack([starts, ends], axis=1).astype("float32")  # as it is without autocast
+        pushed = both + paddle.to_tensor(np.where(padding, PUSHED_OUT, 0.0).astype(np.float32)).unsqueeze(1)
+        return Predicted(pushed.reshape([-1, starts.shape[1]]), [2] * len(batch.rows))
 
     def outputs(self, model: nn.Layer, batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
         """Start and end logits float32 [tokens of the window] of every row."""
-        starts, ends = (each.numpy() for each in _logits(model, batch))
+        starts, ends = (each.numpy() for each in self.scores(model, batch))
         windows = [slice(row.second, len(row.input_ids) - 1) for row in batch.rows]
         return [(starts[index, window], ends[index, window]) for index, window in enumerate(windows)]
 
@@ -152,11 +169,6 @@ class QuestionAnswering:
     def figures(self, examples: Sequence[Question], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """As CMRC 2018 counts them."""
         return answer_scores(examples, {each["id"]: each["answer"] for each in predictions})
-
-
-def _logits(model: nn.Layer, batch: Batch) -> tuple[Tensor, Tensor]:
-    starts, ends = model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
-    return starts, ends
 
 
 def _margins(start: int, stop: int, length: int) -> np.ndarray:

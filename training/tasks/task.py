@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from paddle import Tensor, nn
@@ -13,6 +13,8 @@ from model_build.config import ErnieConfig
 from training.tokens import pad_batch
 
 TaskName = Literal["classify", "token-classification", "question-answering"]
+PUSHED_OUT = -1e4
+"""Added to logits of what cannot be: its probability is 0, and the loss stays finite."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class Batch:
         for index, row in enumerate(rows):
             types[index, row.second : len(row.input_ids)] = 1
         return cls(rows, input_ids, types)
+
+
+class Predicted(NamedTuple):
+    """One distribution for everything that is predicted in a batch, that of each row after the other."""
+
+    logits: Tensor
+    """float32 [N, C]"""
+    counts: Sequence[int]
+    """how many of the N belong to each row"""
 
 
 def batches(rows: Sequence[Row], size: int, rng: np.random.Generator | None) -> list[Sequence[Row]]:
@@ -84,7 +95,19 @@ class Task(Protocol):
         ...
 
     def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
-        """Mean loss in nats over what is to be predicted in the batch."""
+        """Mean loss in nats over what is to be predicted in the batch: `loss_of` the model's `scores`."""
+        ...
+
+    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor, ...]:
+        """What the head says of the batch, float32 with the rows on the first axis."""
+        ...
+
+    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+        """The loss of scores that `scores` gave; rows whose label is not known add nothing to it."""
+        ...
+
+    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+        """The same scores as one distribution for everything that is predicted."""
         ...
 
     def outputs(self, model: nn.Layer, batch: Batch) -> list[Any]:

@@ -16,7 +16,7 @@ from model_build.heads import ErnieForTokenClassification
 from training.datasets.examples import TaggedSentence
 from training.datasets.tag_schemes import Scheme
 from training.metrics import entity_scores
-from training.tasks.task import Batch, Row, TaskName
+from training.tasks.task import Batch, Predicted, Row, TaskName
 from training.tokens import Encoder
 
 IGNORED = -100
@@ -83,15 +83,29 @@ class TokenClassification:
         return ErnieForTokenClassification(config, len(self.labels))
 
     def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+        return self.loss_of(self.scores(model, batch), batch)
+
+    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor]:
+        """Logits [B, S, labels]."""
+        return (model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids)),)
+
+    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
         targets = np.full(batch.input_ids.shape, IGNORED, dtype=np.int64)
         for index, row in enumerate(batch.rows):
             targets[index, row.heads] = row.tags
-        logits = _logits(model, batch).reshape([-1, len(self.labels)])
+        logits = scores[0].reshape([-1, len(self.labels)])
         return F.cross_entropy(logits, paddle.to_tensor(targets.reshape(-1)), ignore_index=IGNORED)
+
+    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+        """One for every token, at its first piece."""
+        width = batch.input_ids.shape[1]
+        heads = [index * width + head for index, row in enumerate(batch.rows) for head in row.heads]
+        logits = paddle.gather(scores[0].reshape([-1, len(self.labels)]), paddle.to_tensor(heads))
+        return Predicted(logits, [len(row.heads) for row in batch.rows])
 
     def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
         """The likeliest tag's index int64 [tokens] of every row."""
-        best = _logits(model, batch).argmax(axis=-1).numpy()
+        best = self.scores(model, batch)[0].argmax(axis=-1).numpy()
         return [best[index, row.heads] for index, row in enumerate(batch.rows)]
 
     def predictions(
@@ -110,7 +124,3 @@ class TokenClassification:
     def figures(self, examples: Sequence[TaggedSentence], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Of whole entities, as CoNLL counts them."""
         return entity_scores([each.tags for each in examples], [each["tags"] for each in predictions], self.scheme)
-
-
-def _logits(model: nn.Layer, batch: Batch) -> Tensor:
-    return model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))

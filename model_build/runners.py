@@ -1,0 +1,64 @@
+"""What runs a bundle's graphs where they are made and judged: one function a library, arrays in, arrays out."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+"""Inputs of a graph by name"""
+Runner = Callable[[Arrays], list[np.ndarray]]
+"""Gives the outputs in the order of the manifest."""
+
+
+def paddle_runner(model: Path, params: Path) -> Runner:
+    """Runs a saved Paddle graph with Paddle Inference."""
+    from paddle import inference
+
+    config = inference.Config(str(model), str(params))
+    config.disable_glog_info()
+    config.disable_gpu()
+    predictor = inference.create_predictor(config)
+
+    def run(inputs: Arrays) -> list[np.ndarray]:
+        for name in predictor.get_input_names():
+            predictor.get_input_handle(name).copy_from_cpu(inputs[name])
+        predictor.run()
+        return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+
+    return run
+
+
+def onnx_runner(model: Path | bytes, output_names: Sequence[str]) -> Runner:
+    """Runs an ONNX graph, a file or its bytes, with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    content = model if isinstance(model, bytes) else str(model)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(list(output_names), inputs)
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO is installed and computes in bf16 on this processor."""
+    if not importlib.util.find_spec("openvino"):
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def bf16_runner(model: Path, output_names: Sequence[str]) -> Runner:
+    """Runs an ONNX graph with OpenVINO, its matrix products in bf16; where `has_bf16` says so."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    request = compiled.create_infer_request()
+
+    def run(inputs: Arrays) -> list[np.ndarray]:
+        found = request.infer(inputs)
+        return [np.array(found[name]) for name in output_names]
+
+    return run
