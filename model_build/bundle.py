@@ -177,6 +177,20 @@ def _paddlenlp_export(directory: Path) -> Bundle:
     return Bundle(directory, manifest)
 
 
+def new_bundle_path(models: Path, name: str, version: str) -> Path:
+    """`<models>/<name>/<version>`, where a bundle is to be written.
+
+    Raises BundleError for a name or version that is no plain name of a folder, and where the folder exists.
+    """
+    for flag, value in (("--name", name), ("--model-version", version)):
+        if not value or value.startswith(".") or "/" in value:
+            raise BundleError(f"{flag} {value!r} must be one name, without / and not beginning with a dot.")
+    target = models / name / version
+    if target.exists():
+        raise BundleError(f"{target} exists; bundles are immutable, so give another --model-version or remove it.")
+    return target
+
+
 def open_bundle(directory: Path) -> Bundle:
     """Reads a bundle, or a directory exported by PaddleNLP; raises BundleError in one sentence."""
     try:

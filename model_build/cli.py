@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,15 +16,22 @@ from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, or 2 with one sentence on standard error."""
+    """Entry point; returns the exit status: 0; 2 with one sentence on standard error; 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     arguments = parser().parse_args(argv)
+    # SIGTERM ends the command as Ctrl-C does, so that what is half written is removed.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Paddle is imported only by the commands that need it, after the errors it would hide behind are caught.
     try:
         arguments.run(arguments)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"ernie-build: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ernie-build: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

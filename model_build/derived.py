@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from model_build.bundle import Bundle, BundleError, GraphFile, open_bundle, sha256_of
+from model_build.bundle import Bundle, GraphFile, new_bundle_path, open_bundle, sha256_of
 
 Figures = Mapping[str, Mapping[str, Any]]
-"""By part of the evaluation set, such as "test", figures by name, such as "accuracy"; both are shares"""
+"""By part of the evaluation set, such as "test", figures by name, such as "accuracy"."""
 
 
 class WorseThanOriginal(RuntimeError):
@@ -28,8 +28,7 @@ def write_derived(
     was the original, so no figures are taken over. The folder is `<name>/<version>` of the new bundle.
     Raises BundleError where `target` exists.
     """
-    if target.exists():
-        raise BundleError(f"{target} exists; bundles are immutable, so give another --model-version or remove it.")
+    target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -62,20 +61,11 @@ def described(bundle: Bundle) -> dict[str, Any]:
     return {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": graphs}
 
 
-def admit(
-    made: Bundle,
-    target: Path,
-    figures: tuple[Figures, Figures],
-    metrics: Mapping[str, str],
-    max_drop: float,
-) -> Bundle:
-    """Moves a bundle that was written aside to `target`, with its figures beside the original's.
+def check_drop(before: Figures, after: Figures, metrics: Mapping[str, str], max_drop: float) -> None:
+    """Raises WorseThanOriginal where a bundle lost more than `max_drop` points in any part.
 
-    `figures` are those of the original and those of the new bundle; `metrics` name the one that decides in each part,
-    and `max_drop` is in points, hundredths of it. Raises WorseThanOriginal for a larger drop in any part, and
-    BundleError where `target` exists.
+    `metrics` name the figure that decides in each part, a share of which more is better; a point is a hundredth.
     """
-    before, after = figures
     for part, metric in metrics.items():
         drop = 100 * (before[part][metric] - after[part][metric])
         if not drop <= max_drop:
@@ -83,15 +73,27 @@ def admit(
                 f"{metric} on {part} falls by {drop:.2f} points, from {100 * before[part][metric]:.2f} % to "
                 f"{100 * after[part][metric]:.2f} %, more than --max-drop {max_drop:g}; nothing was written."
             )
+
+
+def side_by_side(before: Figures, after: Figures) -> dict[str, Any]:
+    """The `evaluation` of a bundle that was made of another: its own figures by part, and the original's."""
+    return {**after, "original": {part: dict(found) for part, found in before.items()}}
+
+
+def publish(made: Bundle, target: Path, evaluation: Mapping[str, Any], provenance: Mapping[str, Any]) -> Bundle:
+    """Moves a bundle that was written aside to `target`, with figures, and with more of its provenance.
+
+    Raises BundleError where `target` exists.
+    """
+    target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
     manifest = made.manifest.model_copy(
         update={
             "name": target.parent.name,
             "version": target.name,
-            "evaluation": {**after, "original": {part: dict(found) for part, found in before.items()}},
+            "evaluation": dict(evaluation),
+            "provenance": {**made.manifest.provenance, **provenance},
         }
     )
-    if target.exists():
-        raise BundleError(f"{target} exists; bundles are immutable, so give another --model-version or remove it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     (made.directory / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     os.rename(made.directory, target)

@@ -18,11 +18,11 @@ from paddle.static import InputSpec
 
 from model_build.bundle import (
     Bundle,
-    BundleError,
     GraphFile,
     Manifest,
     TensorSpec,
     TokenizerSettings,
+    new_bundle_path,
     open_bundle,
     read_vocabulary,
     sha256_of,
@@ -214,9 +214,7 @@ def write_bundle(
     is written under a temporary name and renamed, so it is complete or absent. Raises ExportError when a graph
     differs from eager mode by more than 1e-4, and BundleError when that version is there already.
     """
-    target = models / manifest.name / manifest.version
-    if target.exists():
-        raise BundleError(f"{target} exists; bundles are immutable, so give another --model-version or remove it.")
+    target = new_bundle_path(models, manifest.name, manifest.version)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
     try:
@@ -285,9 +283,9 @@ def name_of(directory: Path) -> str:
 
 
 def next_version(directory: Path) -> str:
-    """The number after the highest version below `directory`; bundles are never written over."""
-    taken = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
-    return str(max(taken, default=0) + 1)
+    """The number after the highest version below `directory`, also after 1.5 and 2-beta; bundles stay as they are."""
+    firsts = [path.name.replace("-", ".").partition(".")[0] for path in directory.glob("*")]
+    return str(max((int(first) for first in firsts if first.isdecimal()), default=0) + 1)
 
 
 def _graph_of(checkpoint: Checkpoint, model: nn.Layer, num_tokens: int, top_candidates: int) -> Graph:

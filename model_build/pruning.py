@@ -1,7 +1,8 @@
 """Smaller tables: a checkpoint without the tokens that a domain does not use, and without positions it does not need.
 
 A token that is left out is read as the pieces it is made of where these are there, and as [UNK] where they are not. The
-weights that stay are the same, so a text whose tokens all stay gets the same scores to the last bit.
+weights that stay are the same, so a text whose tokens all stay gets the same logits to the last bit; the probabilities
+of a masked LM grow, since they are spread over fewer tokens.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from model_build.bundle import read_vocabulary
 from model_build.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from model_build.weights import read_pdparams
 
+SHORTEST = 8
+"""Positions; fewer hold no text beside [CLS] and [SEP]."""
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 BY_TOKEN = ("embeddings.word_embeddings.weight", "predictions.decoder.weight", "predictions.decoder.bias",
             "predictions.decoder_bias")  # fmt: skip
@@ -60,11 +63,13 @@ def prune(directory: Path, output: Path, keep: Sequence[int], max_length: int = 
     checkpoint = read_checkpoint(directory)
     config, tokens = checkpoint.config, read_vocabulary(directory / "vocab.txt")
     positions = max_length or config.max_position_embeddings
-    if positions > config.max_position_embeddings:
+    if not SHORTEST <= positions <= config.max_position_embeddings:
         raise PruningError(
-            f"--max-length {positions} is more than the {config.max_position_embeddings} positions of {directory}."
+            f"--max-length {positions} must lie between {SHORTEST} and the {config.max_position_embeddings} positions "
+            f"of {directory}."
         )
-    kept = np.asarray(keep, dtype=np.int64)
+    # What pads rows stays whatever its token is called.
+    kept = np.union1d(np.asarray(keep, dtype=np.int64), [config.pad_token_id])
     pruned = dataclasses.replace(
         config,
         vocab_size=len(kept),
@@ -85,7 +90,7 @@ def prune(directory: Path, output: Path, keep: Sequence[int], max_length: int = 
     lines = sentences.read_text(encoding="utf-8").splitlines() if sentences.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
         vocab = Path(folder) / "vocab.txt"
-        vocab.write_text("".join(tokens[index] + "\n" for index in keep), encoding="utf-8")
+        vocab.write_text("".join(tokens[index] + "\n" for index in kept), encoding="utf-8")
         write_checkpoint(output, about, _pruned(read_pdparams(directory), kept, positions), vocab, lines)
     return about
 

@@ -1,10 +1,10 @@
 """Post-training quantisation: a bundle's ONNX graph with int8 matrix products, or with weights stored in 16 bits.
 
 int8 is static: the ranges of activations are seen on real text. Weights have a scale for every output channel,
-activations one for the tensor, and the graph says so in pairs of QuantizeLinear and DequantizeLinear, which ONNX
-Runtime, FastDeploy, OpenVINO and TensorRT all turn into integer kernels of their own. What a matrix product gives stays
-in float: behind ERNIE's feed-forward layers few values are large and many small, and 8 bits for both cost a point of
-accuracy. Products of two activations (attention) stay in float too; they are small.
+activations one for the tensor, and the graph says so in pairs of QuantizeLinear and DequantizeLinear, which runtimes
+turn into integer kernels of their own. What a matrix product gives stays in float: behind ERNIE's feed-forward layers
+few values are large and many small, and 8 bits for both cost a point of accuracy. Products of two activations
+(attention) stay in float too; they are small.
 Method: Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference"
 (arXiv:1712.05877), as `onnxruntime.quantization` carries it out.
 """
@@ -16,22 +16,20 @@ import dataclasses
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model_build.bundle import Bundle, GraphFile
+from model_build.bundle import Bundle, BundleError, GraphFile
 from model_build.derived import write_derived
 from model_build.runners import Arrays, onnx_runner
+from model_build.settings import QuantizeSettings
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["int8", "fp16", "bf16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SMALLEST_TABLE = 64
 """Rows; embedding tables with fewer are not worth a scale a row."""
 LARGEST_FP16 = 65504.0
@@ -41,29 +39,14 @@ class QuantizationError(RuntimeError):
     """A graph that cannot be quantised as asked; the message is one sentence."""
 
 
-@dataclass(frozen=True)
-class QuantizeSettings:
-    """What a quantised graph follows from, beside the graph and the calibration text."""
-
-    precision: Annotated[
-        Precision, "int8 computes in 8 bits; fp16 and bf16 halve the file, and how it is computed is the runtime's"
-    ] = "int8"
-    tables: Annotated[bool, "embedding tables in int8 too, with a scale for every row"] = True
-    keep_float: Annotated[int, "so many matrix products, those that lose most in int8, stay as they are"] = 0
-
-    def __post_init__(self) -> None:
-        if self.keep_float < 0:
-            raise ValueError(f"--keep-float must be 0 or more, not {self.keep_float}.")
-
-
 def quantize(bundle: Bundle, target: Path, settings: QuantizeSettings, batches: Sequence[Arrays]) -> Bundle:
     """Writes the bundle's ONNX graph, quantised, as a bundle of its own; it has no Paddle graph.
 
     `batches` are inputs of the graph, made of real text, that show how large activations get; 16-bit weights need none.
-    Raises BundleError where the bundle has no ONNX graph or `target` exists, and QuantizationError.
+    Raises BundleError where `target` exists, and QuantizationError where the bundle has no ONNX graph or is quantised.
     """
-    path, _ = bundle.graph("onnx")
-    model = onnx.load(str(path))
+    check_plain(bundle)
+    model = onnx.load(str(bundle.graph("onnx")[0]))
     if settings.precision == "int8":
         if not batches:
             raise QuantizationError("int8 needs text to calibrate on; give some.")
@@ -77,6 +60,20 @@ def quantize(bundle: Bundle, target: Path, settings: QuantizeSettings, batches: 
 
     described = {**dataclasses.asdict(settings), "calibration_rows": sum(map(_rows, batches))}
     return write_derived(bundle, target, write, {"quantization": described})
+
+
+def check_plain(bundle: Bundle) -> None:
+    """Raises QuantizationError for a bundle that cannot be quantised: it has no ONNX graph, or is quantised."""
+    if "quantization" in bundle.manifest.provenance:
+        source = bundle.manifest.provenance["made_from"]
+        raise QuantizationError(
+            f"{bundle.directory} is in {bundle.manifest.provenance['quantization']['precision']} already; give the "
+            f"bundle that it was made from, {source['name']} {source['version']}."
+        )
+    try:
+        bundle.graph("onnx")
+    except BundleError as error:
+        raise QuantizationError(f"{error} Export its checkpoint with `ernie-build export`.") from None
 
 
 def _rows(inputs: Arrays) -> int:
@@ -126,12 +123,14 @@ def int8_graph(model: onnx.ModelProto, batches: Sequence[Arrays], settings: Quan
     fold_transposes(plain.graph)
     weights = {tensor.name for tensor in plain.graph.initializer if len(tensor.dims) == 2}
     products = [node.name for node in plain.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    if not products:
+        raise QuantizationError("the graph has no matrix products with weights.")
     if settings.keep_float >= len(products):
         raise QuantizationError(
             f"the graph has {len(products)} matrix products with weights, so --keep-float {settings.keep_float} leaves "
             "nothing to quantise."
         )
-    quantizer = _Quantizer(plain, batches)
+    quantizer = _Quantizer(plain, batches, settings.activations)
     chosen = products
     if settings.keep_float:
         losses = quantizer.losses(products)
@@ -147,7 +146,7 @@ def int8_graph(model: onnx.ModelProto, batches: Sequence[Arrays], settings: Quan
 class _Quantizer:
     """A graph and the ranges of its activations on the calibration text."""
 
-    def __init__(self, model: onnx.ModelProto, batches: Sequence[Arrays]) -> None:
+    def __init__(self, model: onnx.ModelProto, batches: Sequence[Arrays], activations: str) -> None:
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
         from onnxruntime.quantization.calibrate import create_calibrator
 
@@ -158,7 +157,7 @@ class _Quantizer:
             def get_next(self) -> Arrays | None:
                 return next(self.left, None)
 
-        self.model, self.batches = model, batches
+        self.model, self.batches, self.symmetric = model, batches, activations == "int8"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             onnx.save(model, str(path))
@@ -178,14 +177,19 @@ class _Quantizer:
         made = QDQQuantizer(
             copy.deepcopy(self.model),
             per_channel=True,
-            reduce_range=False,
+            # 7 bits for weights: processors without VNNI add two products in 16 bits, which 8 bits would overflow, so
+            # that a bundle would be right where it was judged and wrong elsewhere.
+            reduce_range=True,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=QuantType.QInt8 if self.symmetric else QuantType.QUInt8,
             tensors_range=self.ranges,
             nodes_to_quantize=list(products),
             nodes_to_exclude=[],
             op_types_to_quantize=["MatMul"],
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+                "ActivationSymmetric": self.symmetric,
+            },
         )
         made.quantize_model()
         made.model.topological_sort()
@@ -259,6 +263,8 @@ def with_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = made.graph
     graph.initializer.extend(_constants(graph))
     nodes = [node for node in graph.node if node.op_type != "Constant"]
+    for number, node in enumerate(nodes):
+        node.name = node.name or f"{node.op_type}.unnamed.{number}"  # products are chosen by name
     del graph.node[:]
     graph.node.extend(nodes)
     return made

@@ -164,9 +164,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ernie-serve bench-runtimes",
         description="Measures every installed runtime on a bundle and says which to choose.",
-        epilog="Example: ernie-serve bench-runtimes models/sentiment/2 --cpu-threads 1",
+        epilog="Example: ernie-serve bench-runtimes models/sentiment/3 --cpu-threads 1",
     )
-    parser.add_argument("bundle", type=Path, help="bundle directory, such as models/sentiment/2")
+    parser.add_argument("bundle", type=Path, help="bundle directory, such as models/sentiment/3")
     parser.add_argument("--cpu-threads", type=int, default=0, help="threads of a forward pass; 0: every core but one")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each runtime (default: 3)")
     parser.add_argument("--seconds", type=float, default=0.5, help="time for each shape (default: 0.5)")

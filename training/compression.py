@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from model_build.bundle import Bundle, BundleError, read_vocabulary
+from model_build.bundle import Bundle, new_bundle_path, read_vocabulary
 from model_build.checkpoint import load_model, read_checkpoint, save_checkpoint
-from model_build.derived import Figures, admit
+from model_build.derived import Figures, check_drop, publish, side_by_side
 from model_build.export import export_checkpoint
 from model_build.pruning import kept_tokens, prune
-from model_build.quantization import QuantizeSettings, quantize
+from model_build.quantization import check_plain, quantize
 from model_build.runners import Runner, bf16_runner, has_bf16, onnx_runner
+from model_build.settings import QuantizeSettings
 from training.datasets.examples import Example
 from training.judges import Judge, Parts, judge_of
 from training.progress import Progress
@@ -44,8 +45,7 @@ class Compression:
     def __post_init__(self) -> None:
         if not self.max_drop >= 0:
             raise ValueError(f"--max-drop must be 0 or more, not {self.max_drop}.")
-        if self.target.exists():
-            raise BundleError(f"{self.target} exists; bundles are immutable, so give another --model-version.")
+        new_bundle_path(self.target.parent.parent, self.target.parent.name, self.target.name)
 
 
 def quantized(job: Compression, bundle: Bundle, settings: QuantizeSettings, calibration_rows: int = 256) -> Bundle:
@@ -54,6 +54,7 @@ def quantized(job: Compression, bundle: Bundle, settings: QuantizeSettings, cali
     Raises WorseThanOriginal where it loses too much, BundleError, QuantizationError, and ValueError for examples that
     do not fit.
     """
+    check_plain(bundle)
     judge = judge_of(bundle, job.parts)
     batches = judge.calibration(bundle, calibration_rows) if settings.precision == "int8" else []
     if settings.precision == "int8" and not batches:
@@ -61,8 +62,11 @@ def quantized(job: Compression, bundle: Bundle, settings: QuantizeSettings, cali
     with _aside(job.target) as folder:
         made = quantize(bundle, folder / "made" / "1", settings, batches)
         computed_in = "bf16" if settings.precision == "bf16" and has_bf16() else "fp32"
-        log.info("judged in %s", "OpenVINO, which computes in bf16" if computed_in == "bf16" else "ONNX Runtime")
-        return admit(made, job.target, _compared(judge, bundle, made, computed_in), judge.metrics, job.max_drop)
+        judged_in = "OpenVINO, in bf16" if computed_in == "bf16" else "ONNX Runtime"
+        log.info("judged in %s", judged_in)
+        before, after = _compared(judge, bundle, made, computed_in)
+        check_drop(before, after, judge.metrics, job.max_drop)
+        return publish(made, job.target, side_by_side(before, after), {"judged_in": judged_in})
 
 
 def pruned(
@@ -91,11 +95,12 @@ def pruned(
         (folder / "checkpoint").mkdir()
         prune(checkpoint, folder / "checkpoint", keep, max_length)
         made = export_checkpoint(folder / "checkpoint", folder, name="made")
-        figures = _compared(judge, original, made, "fp32")
-        admitted = admit(made, job.target, figures, judge.metrics, job.max_drop)
-        if output:
-            _keep_checkpoint(folder / "checkpoint", output, admitted.manifest.evaluation)
-    return admitted
+        before, after = _compared(judge, original, made, "fp32")
+        check_drop(before, after, judge.metrics, job.max_drop)
+        evaluation = side_by_side(before, after)
+        if output:  # first, for an output that cannot be written must leave no bundle
+            _keep_checkpoint(folder / "checkpoint", output, evaluation)
+        return publish(made, job.target, evaluation, {"judged_in": "ONNX Runtime"})
 
 
 def _keep_checkpoint(folder: Path, output: Path, evaluation: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.finetune_cli import add_example_flags, read_parts
+from model_build.settings import QuantizeSettings
+from training.finetune_cli import add_set_flags, read_parts
 from training.flags import Commands, add_command, add_flags, from_flags
 
 if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
@@ -25,21 +26,19 @@ JUDGED = (
 
 def add_quantize_command(commands: Commands) -> None:
     """Adds the command."""
-    from model_build.quantization import QuantizeSettings
-
     parser = add_command(
         commands, "quantize", _quantize,
         f"make a bundle smaller and faster in int8, or smaller in 16 bits; {JUDGED}",
         "ernie-build quantize models/hotels/1 --dataset chnsenticorp --download",
     )  # fmt: skip
     parser.add_argument("bundle", type=Path, help="a bundle with an ONNX graph, MODELS/NAME/VERSION")
-    _add_result_flags(parser, "the bundle's")
+    _add_result_flags(parser, "the bundle's", None)
     parser.add_argument(
         "--calibration-rows", type=int, default=256, metavar="INT",
         help="rows of --train that show how large activations get, for int8 (default: 256)",
     )  # fmt: skip
     add_flags(parser, QuantizeSettings, "what becomes of the graph")
-    add_example_flags(parser)
+    _add_judging_flags(parser, "examples that show how large activations get, for int8")
 
 
 def add_prune_vocab_command(commands: Commands) -> None:
@@ -50,7 +49,7 @@ def add_prune_vocab_command(commands: Commands) -> None:
         "ernie-build prune-vocab output/hotels/model --text reviews.txt --dataset chnsenticorp --download",
     )  # fmt: skip
     parser.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
-    _add_result_flags(parser, "the folder's; of a folder `model`, that above it")
+    _add_result_flags(parser, "the folder's; of a folder `model`, that above it", Path("models"))
     parser.add_argument(
         "--text", type=Path, nargs="+", required=True, metavar="FILE",
         help="text of the domain, a text on every line, or tables of which the text counts",
@@ -65,12 +64,13 @@ def add_prune_vocab_command(commands: Commands) -> None:
         "--max-length", type=int, default=0, metavar="INT", help="positions that stay; 0 keeps all (default: 0)"
     )
     parser.add_argument("--output", type=Path, help="folder for the pruned checkpoint (default: none, the bundle only)")
-    add_example_flags(parser)
+    _add_judging_flags(parser, "examples that are known to have been learnt; counted, not judged by")
 
 
-def _add_result_flags(parser: argparse.ArgumentParser, named: str) -> None:
+def _add_result_flags(parser: argparse.ArgumentParser, named: str, models: Path | None) -> None:
     result = parser.add_argument_group("the new bundle")
-    result.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
+    told = models or "that of the bundle, two folders above it"
+    result.add_argument("--models", type=Path, default=models, help=f"model repository (default: {told})")
     result.add_argument("--name", help=f"name of the model (default: {named})")
     result.add_argument("--model-version", help="version directory (default: the next one)")
     result.add_argument(
@@ -79,15 +79,27 @@ def _add_result_flags(parser: argparse.ArgumentParser, named: str) -> None:
     )  # fmt: skip
 
 
+def _add_judging_flags(parser: argparse.ArgumentParser, train: str) -> None:
+    data = parser.add_argument_group(
+        "examples", "of a set known by name, or files as finetuning takes them; docs/finetuning-data.md"
+    )
+    add_set_flags(data)
+    data.add_argument("--train", type=Path, metavar="FILE", help=train)
+    data.add_argument("--dev", type=Path, metavar="FILE", help="examples to judge by")
+    data.add_argument("--test", type=Path, metavar="FILE", help="likewise")
+
+
 def _quantize(arguments: argparse.Namespace) -> None:
     from model_build.bundle import open_bundle
     from model_build.cli import describe
-    from model_build.quantization import QuantizeSettings
+    from model_build.quantization import check_plain
     from training.compression import quantized
 
     if arguments.calibration_rows < 1:
         raise ValueError(f"--calibration-rows must be at least 1, not {arguments.calibration_rows}.")
     bundle = open_bundle(arguments.bundle)
+    check_plain(bundle)
+    arguments.models = arguments.models or arguments.bundle.resolve().parent.parent
     job = _job(arguments, bundle.manifest.task, arguments.name or bundle.manifest.name)
     made = quantized(job, bundle, from_flags(arguments, QuantizeSettings), arguments.calibration_rows)
     print(f"wrote {made.directory}")
@@ -115,11 +127,13 @@ def _prune_vocab(arguments: argparse.Namespace) -> None:
 
 
 def _job(arguments: argparse.Namespace, task: Task, name: str) -> Compression:
+    from model_build.bundle import new_bundle_path
     from model_build.export import next_version
     from training.compression import Compression
 
     version = arguments.model_version or next_version(arguments.models / name)
-    return Compression(_parts(arguments, task), arguments.models / name / version, arguments.max_drop)
+    target = new_bundle_path(arguments.models, name, version)
+    return Compression(_parts(arguments, task), target, arguments.max_drop)
 
 
 def _parts(arguments: argparse.Namespace, task: Task) -> Mapping[str, Sequence[Any]]:

@@ -54,14 +54,19 @@ def add_example_flags(parser: argparse.ArgumentParser) -> None:
     """What `read_parts` reads."""
     data = parser.add_argument_group("examples", "of a set known by name, or of files; docs/finetuning-data.md")
     data.add_argument("--task", choices=TASKS, help="what is learnt (default: the data set's, or classify)")
+    add_set_flags(data)
+    data.add_argument("--train", type=Path, metavar="FILE", help="examples to learn from")
+    data.add_argument("--dev", type=Path, metavar="FILE", help="examples that choose the weights")
+    data.add_argument("--test", type=Path, metavar="FILE", help="examples for evaluation alone")
+
+
+def add_set_flags(data: Any) -> None:
+    """A data set by name; to a group of flags."""
     data.add_argument("--dataset", metavar="NAME", help="a set known by name; a wrong one gives the list")
     data.add_argument("--data", type=Path, default=Path("data"), help="folder of the named sets (default: data)")
     data.add_argument(
         "--download", action=argparse.BooleanOptionalAction, default=False, help="let PaddleNLP download a named set"
     )
-    data.add_argument("--train", type=Path, metavar="FILE", help="examples to learn from")
-    data.add_argument("--dev", type=Path, metavar="FILE", help="examples that choose the weights")
-    data.add_argument("--test", type=Path, metavar="FILE", help="examples for evaluation alone")
 
 
 def add_output_flags(done: Any) -> None:

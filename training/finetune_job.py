@@ -21,6 +21,7 @@ from training.datasets.examples import (
     Example,
     Question,
     TaggedSentence,
+    check_kinds,
     check_labels,
     label_names,
     scheme_of,
@@ -188,9 +189,7 @@ def check_examples(examples: Parts) -> None:
         return
     for part, rows in examples.items():
         check_labels(examples["train"], rows if part != "train" else [])
-        if isinstance(first, Example) and rows and (rows[0].text_pair is None) != (first.text_pair is None):
-            kinds = ("pairs", "single texts") if first.text_pair is None else ("single texts", "pairs")
-            raise ValueError(f"{rows[0].where or part}: {part} has {kinds[0]}, but train has {kinds[1]}.")
+    check_kinds(examples)
     if isinstance(first, TaggedSentence) and all(tag == "O" for row in examples["dev"] for tag in row.tags):
         where = examples["dev"][0].where or "dev"
         raise ValueError(f"{where}: every tag of dev is O, so it cannot choose the weights; give some entities.")

@@ -15,7 +15,7 @@ from model_build.checkpoint import Checkpoint
 from model_build.config import ErnieConfig
 from model_build.derived import Figures
 from model_build.runners import Arrays, Runner
-from training.datasets.examples import Example, check_known
+from training.datasets.examples import Example, check_kinds, check_known
 from training.evaluation import evaluate, summary, task_of_model
 from training.tasks.task import Batch, Row, Task
 from training.tokens import Encoder, pad_batch
@@ -51,6 +51,7 @@ class LabelledJudge:
         judged = [part for part in parts if part != "train"]
         if not judged:
             raise ValueError("there is nothing to judge the bundle by; give examples with --dev or --test.")
+        check_kinds(parts)
         task = _task(bundle)
         if task.labels:
             for part in judged:
@@ -73,7 +74,10 @@ class LabelledJudge:
 
 
 class MaskedTextJudge:
-    """Masks one token of every text and counts how often a masked LM finds it. The same texts give the same masks."""
+    """Masks one token of every text and counts how often a masked LM finds it. The same texts give the same masks.
+
+    Of two models with different vocabularies the smaller has it easier: fewer tokens share the probability.
+    """
 
     def __init__(self, parts: Parts) -> None:
         """`parts` hold texts, as `Example`. Raises ValueError where there is nothing to evaluate on."""
@@ -155,17 +159,23 @@ def _starts(rows: Sequence[Any], size: int) -> range:
 def _masked_batches(bundle: Bundle, texts: Sequence[Example], size: int) -> list[Arrays]:
     """Inputs of a fill-mask graph: one mask in every text that has a token, whose id and the one before are targets.
 
-    Which token it is follows from the text alone.
+    Masked is the token at a character that follows from the text alone, or the last one where the text is cut before.
     """
     encoder, length = Encoder(bundle.vocab_path), bundle.manifest.max_length
-    rows = [(each.text, encoder.encode(each.text, max_length=length).ids) for each in texts]
-    ordered = sorted((row for row in rows if len(row[1]) > 2), key=lambda row: len(row[1]))
+    rows = []
+    for each in texts:
+        encoding = encoder.encode(each.text, max_length=length)
+        starts = [start for start, _ in encoding.offsets[1:-1]]
+        if starts:
+            character = zlib.crc32(each.text.encode()) % len(each.text)
+            rows.append((encoding.ids, max(1, sum(start <= character for start in starts))))
+    ordered = sorted(rows, key=lambda row: len(row[0]))
     batches = []
     for start in _starts(ordered, size):
         chosen = ordered[start : start + size]
-        ids = pad_batch([row for _, row in chosen], encoder.pad)
+        ids = pad_batch([row for row, _ in chosen], encoder.pad)
         every = np.arange(len(chosen))
-        columns = np.array([1 + zlib.crc32(text.encode()) % (len(row) - 2) for text, row in chosen])
+        columns = np.array([column for _, column in chosen])
         targets = np.stack([ids[every, columns], ids[every, columns - 1]], axis=1)
         ids[every, columns] = encoder.mask
         positions = every * ids.shape[1] + columns

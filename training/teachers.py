@@ -85,10 +85,10 @@ def finetuned_teacher(directory: Path, task: Task, student: Student, settings: D
         raise ValueError(f"--teacher {directory} is for {about.task}, not for {task.name}.")
     _check(directory, about.config, student, settings)
     state = read_pdparams(directory)
-    weights = digest_of(state)
     if task.labels:
         order = _order(directory, task.labels, about.provenance.get("labels", about.labels))
         state = {name: value[..., order] if name.startswith("classifier.") else value for name, value in state.items()}
+    weights = digest_of(state)  # with the head in order: labels that are renamed make another teacher
     model = model_of(about, directory)
     load_state(model, state)
     return Teacher(directory, _silent(model), weights, about.evaluation)

@@ -10,17 +10,21 @@ import numpy as np
 from model_build.bundle import read_vocabulary
 from native import Encoding, ErnieTokenizer
 
+SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
+
 
 class Encoder:
     """Encodes text against a vocabulary file; knows the ids of the special tokens."""
 
     def __init__(self, vocab_path: Path) -> None:
+        """Raises ValueError (BundleError) for a file that is no vocabulary, or one without a special token."""
         self.tokens = read_vocabulary(vocab_path)
         self._tokenizer = ErnieTokenizer(self.tokens)
         ids = {token: index for index, token in enumerate(self.tokens)}
-        self.pad, self.cls, self.sep, self.mask = (ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
-        self.unknown = ids["[UNK]"]
-        self.specials = sorted(ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"))
+        if missing := [name for name in SPECIAL if name not in ids]:
+            raise ValueError(f"{vocab_path} has no {' and no '.join(missing)}; give a vocabulary of ERNIE or BERT.")
+        self.pad, self.cls, self.sep, self.mask, self.unknown = (ids[name] for name in SPECIAL)
+        self.specials = sorted(ids[name] for name in SPECIAL)
 
     def pieces(self, text: str) -> list[int]:
         """Ids of `text` without special tokens."""

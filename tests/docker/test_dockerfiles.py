@@ -48,7 +48,7 @@ def test_the_context_has_no_environment_no_history_and_nothing_that_was_built(tm
     with tarfile.open(archive) as tar:
         names = [name.removeprefix("./") for name in tar.getnames()]
     assert "native/src/module.cpp" in names
-    assert "models/sentiment/2/graph/model.onnx" in names
+    assert "models/sentiment/3/graph/model.onnx" in names
     assert {name.split("/")[0] for name in names} <= {"", *(source.split("/")[0] for source in ALLOWED)}
     assert not [name for name in names if name.endswith((".so", ".pyc")) or "/." in f"/{name}"]
 

@@ -25,7 +25,7 @@ from service.runtime.fastdeploy import FastDeployRuntime
 
 made = {"fastdeploy": fastdeploy.__file__}
 for bundle in find_bundles(Path(sys.argv[1])):
-    for backend in ("ort", "paddle"):
+    for backend in ("ort", "paddle") if "paddle" in bundle.manifest.graphs else ("ort",):
         runtime = FastDeployRuntime(bundle, RuntimeOptions(backend=backend, cpu_threads=1))
         tensors = Tensors(bundle)
         arrays = runtime.run(tensors.inputs(tensors.example(2, 16)))
@@ -120,7 +120,7 @@ def test_fastdeploy_computes_the_same_without_it(slimmed: Path) -> None:
     whole, slim = outputs(""), outputs(str(slimmed))
     assert Path(slim.pop("fastdeploy")).is_relative_to(slimmed)
     assert not Path(whole.pop("fastdeploy")).is_relative_to(slimmed)
-    assert set(whole) == {f"{model} {backend}" for model in ("sentiment", "masked-lm") for backend in ("ort", "paddle")}
+    assert set(whole) == {"sentiment ort", "masked-lm ort", "masked-lm paddle"}
     for run, arrays in whole.items():
         for expected, made in zip(arrays, slim[run], strict=True):
             np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6, err_msg=run)

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from model_build.bundle import Bundle, BundleError, find_bundles, open_bundle, verify_bundle
 from model_build.quantization import (
     QuantizationError,
-    QuantizeSettings,
     difference,
     half_graph,
     int8_graph,
@@ -21,6 +20,7 @@ from model_build.quantization import (
     with_initializers,
 )
 from model_build.runners import Runner, bf16_runner, has_bf16, onnx_runner
+from model_build.settings import QuantizeSettings
 from tests.model_build.small_models import batches, small_bundle
 
 
@@ -77,6 +77,20 @@ def test_no_float_copy_of_a_quantised_matrix_is_left(bundle: Bundle, tmp_path: P
     kinds = {tensor.data_type for tensor in graph.initializer if tensor.name in large and 32 in tensor.dims}
     # The position table has 64 rows, and the words' table has 400.
     assert kinds == {TensorProto.INT8}
+
+
+def test_weights_keep_to_seven_bits_and_signed_activations_to_a_zero_in_the_middle(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """Without VNNI, 255 × 127 twice is more than 16 bits hold; and TensorRT knows no other zero point."""
+    graph = onnx.load(str(quantized(bundle, tmp_path, activations="int8", tables=False).graph("onnx")[0])).graph
+    tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    weights = [values for values in tensors.values() if values.dtype == np.int8 and values.ndim == 2]
+    assert len(weights) == 14
+    assert max(np.abs(values.astype(int)).max() for values in weights) == 64
+    zeros = [tensors[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert len(zeros) >= 8
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
 
 
 def test_tables_may_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
@@ -179,7 +193,7 @@ def test_a_bundle_without_an_onnx_graph_cannot_be_quantised(bundle: Bundle, tmp_
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["graphs"]["paddle"] = manifest["graphs"].pop("onnx")
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(BundleError, match="has no onnx graph"):
+    with pytest.raises(QuantizationError, match=r"has no onnx graph, only paddle\. Export its checkpoint"):
         quantized(open_bundle(path.parent), tmp_path)
 
 
@@ -191,3 +205,9 @@ def test_openvino_computes_in_bf16(bundle: Bundle) -> None:
     exact, rounded = ([out for each in inputs for out in run(each)]
                       for run in (onnx_runner(path, names), bf16_runner(path, names)))  # fmt: skip
     assert 1e-5 < difference(exact, rounded) < 0.1
+
+
+def test_what_is_quantised_is_not_quantised_again(bundle: Bundle, tmp_path: Path) -> None:
+    made = quantized(bundle, tmp_path, precision="fp16")
+    with pytest.raises(QuantizationError, match=r"is in fp16 already; give the bundle that it was made from, m 1\."):
+        quantize(made, tmp_path / "m" / "3", QuantizeSettings(), batches(bundle.manifest.task))

@@ -123,7 +123,7 @@ def test_everything_can_be_done_from_the_keyboard(english: Page) -> None:
 def test_an_error_is_shown_as_its_sentence_and_goes_away(page: Page) -> None:
     page.get_by_label("文本", exact=True).fill("好" * 4000)
     page.get_by_role("button", name="分类", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("inputs[0] has 4002 tokens, more than 16 windows of 256 hold")
+    expect(page.get_by_role("alert")).to_contain_text("inputs[0] has 4002 tokens, more than 16 windows of 192 hold")
     expect(page.get_by_role("alert")).to_contain_text("422 · invalid_input")
     expect(page.locator("#result")).to_be_hidden()
     page.locator("#examples button").first.click()

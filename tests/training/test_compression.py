@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import pytest
 from model_build.bundle import Bundle, BundleError, find_bundles, open_bundle, verify_bundle
 from model_build.cli import main
 from model_build.derived import WorseThanOriginal
-from model_build.quantization import QuantizeSettings
 from model_build.runners import onnx_runner
+from model_build.settings import QuantizeSettings
 from tests.model_build.small_models import CHARACTERS, LABELS, small_bundle, small_checkpoint
 from training.compression import Compression, pruned, quantized, token_counts
 from training.datasets.examples import Example, TaggedSentence
@@ -88,7 +90,7 @@ def test_a_bundle_that_loses_too_much_is_refused_and_nothing_is_left(classifier:
         match=r"accuracy on dev falls by \d+\.\d\d points, from 100\.00 % to \d\d\.\d\d %, more than --max-drop 0;",
     ):
         quantized(job, classifier, QuantizeSettings())
-    assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "models").iterdir())
 
 
 def test_a_masked_lm_is_judged_by_the_tokens_it_finds(masked_lm: Bundle, tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_pruning_away_what_the_texts_need_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorseThanOriginal, match="accuracy on test falls by"):
         pruned(job, source, [Example("", "今天")], output=tmp_path / "pruned")
     assert not (tmp_path / "pruned").exists()
-    assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "models").iterdir())
 
 
 def test_tokens_are_counted_in_both_texts_of_a_pair(tmp_path: Path) -> None:
@@ -184,6 +186,9 @@ def test_the_commands_quantise_and_prune(classifier: Bundle, tmp_path: Path, cap
         (["--train", "test.tsv", "--test", "test.tsv", "--keep-float", "-1"], "--keep-float must be 0 or more"),
         (["--train", "test.tsv", "--test", "test.tsv", "--calibration-rows", "0"], "--calibration-rows must be at"),
         (["--train", "test.tsv", "--test", "test.tsv", "--model-version", "3"], "bundles are immutable"),
+        (["--train", "test.tsv", "--test", "test.tsv", "--model-version", "a/b"], "--model-version 'a/b' must be one"),
+        (["--train", "test.tsv", "--test", "test.tsv", "--name", ".hidden"], "--name '.hidden' must be one name"),
+        (["--train", "test.tsv", "--test", "pairs.tsv"], "pairs.tsv: line 2: test has pairs, but train has single te"),
         ([], "give the examples either as --dataset NAME or as --train, --dev and --test files."),
     ],
 )
@@ -194,12 +199,79 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
     monkeypatch.chdir(tmp_path)
     write(Path("test.tsv"), examples(classifier, 1, 9))
     write(Path("other.tsv"), [Example("坏", "今天")])
+    Path("pairs.tsv").write_text("label\ttext_a\ttext_b\n好\t今天\t天气\n", encoding="utf-8")
     (tmp_path / "models" / "m" / "3").mkdir(parents=True)
-    assert main(["quantize", str(classifier.directory), *flags]) == 2
+    assert main(["quantize", str(classifier.directory), "--models", "models", *flags]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert sentence in error
     assert error.startswith("ernie-build: ")
     assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+
+
+def test_a_bundle_stays_in_its_own_repository_and_its_version_is_the_newest(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Where 1.5 is there, 1 would never be served."""
+    bundle = small_bundle(tmp_path, "classify", vocab_size=400)
+    bundle.directory.rename(bundle.directory.with_name("1.5"))
+    bundle = open_bundle(bundle.directory.with_name("1.5"))
+    test = write(tmp_path / "test.tsv", examples(bundle, 2, 20))
+    assert main(["quantize", str(bundle.directory), "--precision", "bf16", "--test", str(test)]) == 0
+    assert capsys.readouterr().out.startswith(f"wrote {bundle.directory.with_name('2')}\n")
+    (newest,) = find_bundles(tmp_path / "models")
+    assert newest.directory.name == "2"
+
+
+def test_an_output_that_cannot_be_written_leaves_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = small_checkpoint(tmp_path, "classify", vocab_size=400)
+    original = small_bundle(tmp_path / "original", "classify", vocab_size=400)
+    test = write(tmp_path / "test.tsv", examples(original, 5, 20))
+    (tmp_path / "file").write_text("")
+    command = ["prune-vocab", str(source), "--text", str(test), "--test", str(test), "--max-drop", "100"]
+    command += ["--models", str(tmp_path / "models"), "--output", str(tmp_path / "file" / "below")]
+    assert main(command) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+    assert not list((tmp_path / "models").iterdir())
+
+
+def test_a_command_that_is_ended_leaves_nothing(classifier: Bundle, tmp_path: Path) -> None:
+    """SIGTERM while the new bundle is being judged, when it lies aside already."""
+    test = write(tmp_path / "test.tsv", examples(classifier, 1, 20))
+    script = """
+import os, signal, sys
+from model_build.cli import main
+from training import judges
+
+def evaluate(*_):
+    assert list(__import__("pathlib").Path(sys.argv[-1]).glob(".compression-*/made/1/bundle.json"))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+judges.evaluate = evaluate
+sys.exit(main(sys.argv[1:]))
+"""
+    command = ["quantize", str(classifier.directory), "--precision", "fp16", "--test", str(test)]
+    models = tmp_path / "models"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, "--models", str(models)], capture_output=True, text=True
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "ernie-build: interrupted; nothing was written."
+    assert not list(models.iterdir())
+
+
+def test_bundles_are_looked_into_where_no_library_of_training_is(classifier: Bundle) -> None:
+    """As `pip install ernie-zh[serve]` leaves it: the commands of training are listed, and need more when they run."""
+    script = """
+import sys
+for name in ("onnx", "onnxruntime", "paddle", "paddlenlp", "sklearn", "tqdm"):
+    sys.modules[name] = None
+from model_build.cli import main
+sys.exit(main(["inspect", sys.argv[1]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(classifier.directory)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("m version 1: classify")
 
 
 def test_a_masked_lm_takes_no_labelled_set(masked_lm: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

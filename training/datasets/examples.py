@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from training.datasets.tag_schemes import Scheme, detect_scheme
 
@@ -85,6 +85,16 @@ def check_labels(
             f"{''.join(f', {name},' for name in known)} but a classifier needs two or more."
         )
     check_known(known, evaluation, "train")
+
+
+def check_kinds(parts: Mapping[str, Sequence[Any]]) -> None:
+    """Raises ValueError where one part of a classification set has pairs and another single texts."""
+    found = [(part, rows[0]) for part, rows in parts.items() if rows and isinstance(rows[0], Example)]
+    for part, row in found:
+        other, first = found[0]
+        if (row.text_pair is None) != (first.text_pair is None):
+            kinds = ("pairs", "single texts") if first.text_pair is None else ("single texts", "pairs")
+            raise ValueError(f"{row.where or part}: {part} has {kinds[0]}, but {other} has {kinds[1]}.")
 
 
 def check_known(known: Collection[str], rows: Sequence[Example] | Sequence[TaggedSentence], whose: str) -> None:

@@ -16,6 +16,8 @@ def read_unlabelled(path: Path) -> list[Example]:
 
     Raises ValueError naming file and line for what is missing or broken.
     """
+    if path.suffix == ".json":
+        raise ValueError(f"{path}: neither a table ({', '.join(TABLES)}) nor text, one a line; convert it first.")
     if path.suffix in TABLES:
         return read_examples(path, labelled=False)
     lines = enumerate(read_lines(path), start=1)

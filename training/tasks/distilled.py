@@ -16,6 +16,7 @@ from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
 from training.distillation import States, averaged_log_probabilities, relation_losses, soft_losses, watched
+from training.progress import Progress
 from training.settings import DistillSettings
 from training.tasks.task import PUSHED_OUT, Batch, Predicted, Row, Task, batches
 from training.teachers import Teacher
@@ -117,13 +118,14 @@ class Distilled:
         """
         if not self._said:
             log.info("the teacher reads the %d rows that are learnt, once", len(self._learnt[1]))
-            # In an order of their own: what a row is filled up to changes the last bits, and a run that is resumed must
-            # find the same.
-            for rows in batches(self._learnt[1], TEACHER_BATCH, None):
-                asked = Batch.of(rows, self._pad)
-                predicted, _ = self._ask(asked)
-                parts = np.split(predicted.logits.numpy(), np.cumsum(predicted.counts)[:-1])
-                self._said |= {id(row): part for row, part in zip(rows, parts, strict=True)}
+            with Progress("teacher", len(self._learnt[1]), unit="row") as progress:
+                # In an order of their own: what a row is filled up to changes the last bits, and a run that is resumed
+                # must find the same.
+                for rows in batches(self._learnt[1], TEACHER_BATCH, None):
+                    predicted, _ = self._ask(Batch.of(rows, self._pad))
+                    parts = np.split(predicted.logits.numpy(), np.cumsum(predicted.counts)[:-1])
+                    self._said |= {id(row): part for row, part in zip(rows, parts, strict=True)}
+                    progress.add(len(rows))
         parts = [self._said[id(row)] for row in batch.rows]
         # Where the classes are positions, those of padding were pushed out, and there may be more or fewer of them now.
         width = len(self.labels) or batch.input_ids.shape[1]

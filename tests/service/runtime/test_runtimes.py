@@ -79,13 +79,17 @@ def test_answers_are_those_of_fastdeploy(answered: tuple[Bundle, Batches], name:
     needs(name)
     bundle, known = answered
     runtime = load_runtime(bundle, RuntimeOptions(runtime=name, cpu_threads=1))
-    assert max(differ(runtime.run(arrays), expected) for arrays, expected in known) <= 1e-5
+    # In int8 a value that lies between two steps may go to either, and the next layer sees that.
+    most = 0.2 if "quantization" in bundle.manifest.provenance else 1e-5
+    assert max(differ(runtime.run(arrays), expected) for arrays, expected in known) <= most
 
 
 def test_both_graphs_of_a_bundle_give_the_same_answers_in_fastdeploy(
     answered: tuple[Bundle, Batches], tmp_path: Path
 ) -> None:
     bundle, by_onnx = answered
+    if "paddle" not in bundle.manifest.graphs:
+        pytest.skip("the bundle has one graph")
     by_paddle = answered_by_fastdeploy(bundle, [arrays for arrays, _ in by_onnx], tmp_path, "paddle")
     assert max(differ(paddle, onnx) for (_, paddle), (_, onnx) in zip(by_paddle, by_onnx, strict=True)) <= 1e-4
 
