@@ -25,8 +25,10 @@ help:
 serve: $(VENV)/.ready
 	$(VENV)/bin/ernie-serve
 
+# The service's tests run the inference libraries, the others Paddle; in one process the two bring each other down.
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest tests/service
+	$(PY) -m pytest --ignore=tests/service
 	@if ./setup.sh --next --find >/dev/null || [ -n "$$CI" ]; then $(MAKE) --no-print-directory test-next; \
 	    else echo "make test: NOT TESTED on a later Python, for the reason above."; fi
 
