@@ -114,6 +114,7 @@ class Fleet:
             backend=settings.backend,
             device=settings.device,
             device_id=settings.device_id,
+            streams=settings.streams,
             cpu_threads=settings.cpu_threads,
             precision=settings.precision,
             max_batch=settings.max_batch_items,

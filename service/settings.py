@@ -32,10 +32,14 @@ class Settings(BaseSettings):
     backend: Backend = Field("auto", description="of FastDeploy: auto, paddle, ort, trt or paddle_trt")
     device: Device = Field("cpu", description="cpu or gpu; a GPU that is not there stops the start")
     device_id: int = Field(0, ge=0, description="number of the GPU")
+    streams: int = Field(
+        0, ge=0, description="forward passes beside each other on the CPU (not in fastdeploy); 0: one a core, 8 at most"
+    )
     cpu_threads: int = Field(
         0,
         ge=0,
-        description="threads of a forward pass on the CPU; 0: every core but one, within the container's CPU limit",
+        description="threads of a forward pass on the CPU; 0: the cores of the container's limit, shared by the "
+        "streams; in fastdeploy every core but one",
     )
     tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer for comparison with it")
     precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU), or fp16 (on the GPU)")

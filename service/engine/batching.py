@@ -11,7 +11,8 @@ The rules, in the order they apply:
 6. rows times the longest row stay within `max_batch_tokens`, and rows within `max_batch_items`; a batch of nothing
    urgent stays within `background_batch_tokens`, because an interactive request may come while it runs;
 7. a batch is made whenever one is asked for: the device never idles for the sake of a fuller one,
-   unless `max_wait` is set.
+   unless `max_wait` is set;
+8. where several streams are idle, a batch takes no more than its share of what waits, for they run beside each other.
 """
 
 from __future__ import annotations
@@ -120,17 +121,20 @@ class Batcher:
             return float("-inf")
         return min(arrivals) + self.options.max_wait
 
-    def next_batch(self, now: float) -> list[Ticket]:
-        """The items of the next batch, shortest first; empty when none is due."""
+    def next_batch(self, now: float, streams: int = 1) -> list[Ticket]:
+        """The items of the next batch, shortest first; empty when none is due. `streams` could take one now."""
         due = self.due()
         if due is None or due > now:
             return []
+        most = self.options.max_batch_tokens
+        if streams > 1:
+            most = min(most, -(-self.queue_tokens // streams))
         urgent = takewhile(lambda ticket: ticket.urgent_from <= now, self._by_urgency())
         if window := list(islice(urgent, self.options.window)):
-            batch = self._gather(window, self.options.max_batch_tokens)
+            batch = self._gather(window, most)
         else:
             window = list(islice(self._by_urgency(), self.options.window))
-            batch = self._gather(window, min(self.options.max_batch_tokens, self.options.background_batch_tokens))
+            batch = self._gather(window, min(most, self.options.background_batch_tokens))
         for ticket in batch:
             self._take(ticket)
         return batch

@@ -1,7 +1,8 @@
-"""The engine's loop: read what has arrived, run the best batch, answer, repeat. One thread, no locks.
+"""The engine's loop: read what has arrived, start the best batch on an idle stream, answer what is over, repeat.
 
-While a forward pass runs nothing is read; requests and cancellations wait in the sockets' buffers and are taken in
-before the next batch is chosen. A batch that fails is run again in halves, down to the input that makes it fail.
+The loop is one thread without locks; passes run on threads of their own where the runtime has several streams. All that
+has arrived is taken in before the next batch is chosen. A batch that fails is run again in halves, down to the input
+that makes it fail.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,8 @@ from service.engine.messages import (
     ToEngine,
     frame,
 )
-from service.engine.tensors import InvalidItem, OutputError, Tensors
+from service.engine.streams import FAILURES, Pass, Streams
+from service.engine.tensors import InvalidItem, Tensors
 from service.runtime.base import Runtime
 
 READ_BYTES = 1 << 20
@@ -66,7 +69,15 @@ class _Pending:
     inference_seconds: float = 0.0
 
 
-Key = tuple[_Connection, int]
+@dataclass(eq=False)
+class _Proof:
+    """A probe that is answered when the passes that ran when it came, or one for its sake, are over."""
+
+    connection: _Connection
+    awaited: set[Pass]
+
+
+Batch = list[tuple[Ticket, _Pending]]
 
 
 class Engine:
@@ -79,7 +90,11 @@ class Engine:
         self._tensors = tensors
         self._batcher = batcher
         self._clock = clock
-        self._pending: dict[Key, _Pending] = {}
+        self._pending: dict[tuple[_Connection, int], _Pending] = {}
+        self._streams = Streams(self._forward, runtime.streams)
+        self._again: deque[Batch] = deque()
+        """Halves of batches that failed; they go first."""
+        self._proofs: list[_Proof] = []
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
         self._stopping = False
@@ -97,7 +112,8 @@ class Engine:
         usual = min(128, longest)
         rows = max(1, min(options.max_batch_items, options.max_batch_tokens // usual))
         for count, length in ((1, min(8, longest)), (1, longest), (rows, usual)):
-            outputs = self._forward(self._tensors.example(count, length))
+            for stream in range(self._runtime.streams):
+                outputs = self._forward(self._tensors.example(count, length), stream)
         self._tensors.check_labels(outputs[0])
         self._ready = Ready(len(outputs[0].scores), self._runtime.backend, self._clock() - started)
         return self._ready
@@ -115,19 +131,25 @@ class Engine:
             listener.listen()
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept(listener))
+            self._selector.register(self._streams, selectors.EVENT_READ, lambda _: self._finish())
             while not (self._stopping and self._idle()):
                 self._read(self._timeout())
-                self._step()
+                self._start()
+        self._streams.close()
         self._runtime.close()
 
     def _stop(self) -> None:
         self._stopping = True
 
     def _idle(self) -> bool:
-        return not self._pending and not any(connection.unsent for connection in self._connections)
+        return not (self._pending or self._streams.running or any(each.unsent for each in self._connections))
 
     def _timeout(self) -> float | None:
-        """How long to wait for input: not at all while a batch is due."""
+        """How long to wait for input: not at all while a batch is due and a stream is idle."""
+        if not self._streams.idle:
+            return None
+        if self._again:
+            return 0.0
         due = self._batcher.due()
         return None if due is None else max(0.0, due - self._clock())
 
@@ -190,66 +212,91 @@ class Engine:
         self._batcher.add(key, lengths, now, message.deadline, message.priority)
 
     def _prove(self, connection: _Connection, probe: Probe) -> None:
-        """Answers a probe. A forward pass that fails here ends the process, to be started afresh."""
+        """Answers a probe: when what runs now is over, so that a stream that hangs is noticed, or at once."""
         connection.watches = True
-        if self._clock() - self._last_run > probe.proof_seconds:
-            self._forward(self._tensors.example(1, 1))
-        self._send(connection, Alive(self._batcher.queue_items, self._batcher.queue_tokens))
+        proof = _Proof(connection, set(self._streams.running))
+        if not proof.awaited and self._clock() - self._last_run > probe.proof_seconds:
+            proof.awaited.add(self._streams.start(self._tensors.example(1, 1), None, self._clock()))
+        self._proofs.append(proof)
+        self._answer_probes()
 
-    def _step(self) -> None:
-        """Runs one batch, if one is due."""
+    def _answer_probes(self) -> None:
+        for proof in [each for each in self._proofs if not each.awaited]:
+            self._proofs.remove(proof)
+            self._send(proof.connection, Alive(self._batcher.queue_items, self._batcher.queue_tokens))
+
+    def _start(self) -> None:
+        """Starts a batch on every idle stream, as far as there are batches that are due."""
         now = self._clock()
-        for key in self._batcher.expire(now):
-            self._fail(key, "deadline_exceeded", "the deadline passed while the request was waiting.")
-        batch = self._batcher.next_batch(now)
-        if batch:
+        while self._streams.idle and self._again:
+            self._run(self._again.popleft(), now)
+        if self._streams.idle and self._batcher.queue_items:
+            for key in self._batcher.expire(now):
+                self._fail(key, "deadline_exceeded", "the deadline passed while the request was waiting.")
+        while self._streams.idle and (tickets := self._batcher.next_batch(now, self._streams.idle)):
+            batch = [(ticket, self._pending[ticket.request]) for ticket in tickets]  # type: ignore[index]
+            self._say_started(batch, now)
             self._run(batch, now)
 
-    def _run(self, batch: list[Ticket], started: float) -> None:
-        keys = list(dict.fromkeys(ticket.request for ticket in batch))
-        for key in keys:
-            request = self._pending[key]  # type: ignore[index]
-            request.started = started if request.started is None else request.started
-        for connection in list(self._connections):
-            if ids := [key[1] for key in keys if key[0] is connection]:  # type: ignore[index]
-                self._send(connection, Started(ids))
-        self._run_or_bisect(batch)
+    def _say_started(self, batch: Batch, now: float) -> None:
+        ids: dict[_Connection, list[int]] = {}
+        for request in dict.fromkeys(request for _, request in batch):
+            request.started = now if request.started is None else request.started
+            ids.setdefault(request.connection, []).append(request.message.id)
+        for connection, numbers in ids.items():
+            self._send(connection, Started(numbers))
 
-    def _run_or_bisect(self, batch: list[Ticket]) -> None:
-        """Runs a batch; where it fails, its halves, and the request of an item that fails alone gets no results."""
-        batch = [ticket for ticket in batch if ticket.request in self._pending]
-        if not batch:
+    def _run(self, batch: Batch, now: float) -> None:
+        """Starts a pass of what is still waited for."""
+        if batch := [(ticket, request) for ticket, request in batch if self._is_pending(request)]:
+            items = [request.message.items[ticket.index] for ticket, request in batch]
+            self._streams.start(items, batch, now)
+
+    def _forward(self, items: Sequence[Item], stream: int) -> list[Output]:
+        """On the stream's own thread."""
+        return self._tensors.outputs(self._runtime.run(self._tensors.inputs(items), stream), items)
+
+    def _finish(self) -> None:
+        """Takes what passes have given; one for the sake of a probe that fails ends the process, to start afresh."""
+        for ended in self._streams.over():
+            for proof in self._proofs:
+                proof.awaited.discard(ended)
+            try:
+                outputs = ended.result.result()
+            except FAILURES as error:
+                if ended.of is None:
+                    raise
+                self._bisect(ended.of, error)
+            else:
+                now = self._last_run = self._clock()
+                if ended.of is not None:
+                    self._deliver(ended.of, outputs, now - ended.began)
+        self._answer_probes()
+
+    def _bisect(self, batch: Batch, error: Exception) -> None:
+        """Runs a batch that failed in halves; an item that fails alone leaves its request without results."""
+        if len(batch) > 1:
+            half = len(batch) // 2
+            self._again += [batch[:half], batch[half:]]
             return
-        items = [self._pending[ticket.request].message.items[ticket.index] for ticket in batch]  # type: ignore[index]
-        began = self._clock()
-        try:
-            outputs = self._forward(items)
-        except (OutputError, RuntimeError, ValueError) as error:
-            if len(batch) > 1:
-                half = len(batch) // 2
-                self._run_or_bisect(batch[:half])
-                self._run_or_bisect(batch[half:])
-                return
-            self._batcher.cancel(batch[0].request)
-            self._fail(batch[0].request, "engine_failed", f"the forward pass failed: {error}")
-            return
-        self._deliver(batch, outputs, self._clock() - began)
+        [(ticket, request)] = batch
+        if self._is_pending(request):
+            self._batcher.cancel(ticket.request)
+            self._fail(ticket.request, "engine_failed", f"the forward pass failed: {error}")
 
-    def _forward(self, items: list[Item]) -> list[Output]:
-        outputs = self._tensors.outputs(self._runtime.run(self._tensors.inputs(items)), items)
-        self._last_run = self._clock()
-        return outputs
+    def _is_pending(self, request: _Pending) -> bool:
+        return self._pending.get((request.connection, request.message.id)) is request
 
-    def _deliver(self, batch: list[Ticket], outputs: list[Output], seconds: float) -> None:
-        for key in {ticket.request for ticket in batch}:
-            self._pending[key].inference_seconds += seconds  # type: ignore[index]
-        for ticket, output in zip(batch, outputs, strict=True):
-            # An answer that cannot be sent ends its connection, and every request of it is forgotten.
-            if request := self._pending.get(ticket.request):  # type: ignore[call-overload]
+    def _deliver(self, batch: Batch, outputs: list[Output], seconds: float) -> None:
+        for request in dict.fromkeys(request for _, request in batch):
+            request.inference_seconds += seconds
+        for (ticket, request), output in zip(batch, outputs, strict=True):
+            # Nobody may wait for it any more: the client has left, or its connection could not be written to.
+            if self._is_pending(request):
                 request.outputs[ticket.index] = output
                 if None not in request.outputs:
                     self._answer(ticket.request, request)
-        self._report(batch, seconds)
+        self._report([ticket for ticket, _ in batch], seconds)
 
     def _report(self, batch: list[Ticket], seconds: float) -> None:
         lengths = [ticket.length for ticket in batch]
@@ -299,6 +346,7 @@ class Engine:
     def _disconnect(self, connection: _Connection) -> None:
         """Nobody waits for the requests of a closed connection."""
         self._connections.discard(connection)
+        self._proofs = [proof for proof in self._proofs if proof.connection is not connection]
         self._selector.unregister(connection.socket)
         connection.socket.close()
         connection.unsent.clear()

@@ -210,11 +210,12 @@ class Supervisor:
                 if read.done():
                     if not (data := read.result()):
                         return
-                    heard = loop.time()
                     for message in frames.feed(data):
                         if isinstance(message, BatchDone):
                             self.on_batch(message)
                         elif isinstance(message, Alive):
+                            # A batch that is done tells nothing of a stream beside it that hangs.
+                            heard = loop.time()
                             self.on_alive(message)
                     read = asyncio.ensure_future(reader.read(READ_BYTES))
             process.kill()

@@ -25,14 +25,16 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `backend` is FastDeploy's: `auto` is ONNX Runtime on the CPU and TensorRT on the GPU where the bundle has an ONNX
     graph, Paddle Inference where it has none. `precision` is that of the arithmetic; weights stay as they are in the
-    bundle, and inputs and outputs too. `cpu_threads` 0 means every core but one. `max_batch` and `max_length` bound
-    the shapes that TensorRT builds for; `cache_directory` keeps its engines.
+    bundle, and inputs and outputs too. `streams` forward passes run beside each other on the CPU, of `cpu_threads`
+    threads each; 0 leaves them to `streams_and_threads`. `max_batch` and `max_length` bound the shapes that TensorRT
+    builds for; `cache_directory` keeps its engines.
     """
 
     runtime: RuntimeName = "auto"
     backend: Backend = "auto"
     device: Device = "cpu"
     device_id: int = 0
+    streams: int = 0
     cpu_threads: int = 0
     precision: Precision = "fp32"
     max_batch: int = 64
@@ -41,26 +43,47 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(Protocol):
-    """A loaded graph. One caller at a time."""
+    """A loaded graph. One caller at a time for each stream."""
 
     backend: str
     """The backend in use, never `auto`."""
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    streams: int
+    """How many forward passes may run beside each other, each from a thread of its own."""
+
+    def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         """Runs C-contiguous int64 arrays, named as the manifest names the inputs; outputs named likewise.
 
-        Raises ValueError for arrays that are not the graph's, and RuntimeError for a forward pass that fails.
+        `stream` counts from 0. Raises ValueError for arrays that are not the graph's, and RuntimeError for a forward
+        pass that fails.
         """
 
     def close(self) -> None:
         """Frees the graph."""
 
 
-def threads(options: RuntimeOptions) -> int:
-    """Threads of a forward pass on the CPU.
+MAX_STREAMS = 8
 
-    One core is left to the API process where nothing else is asked for: threads of one pass wait for each other, so all
-    of them stand still when one is put off its core.
+
+def streams_and_threads(options: RuntimeOptions) -> tuple[int, int]:
+    """Forward passes beside each other on the CPU, and the threads of each, where nothing else is asked for.
+
+    A pass of one thread for every core, and of more threads where there are more than MAX_STREAMS cores. Threads of one
+    pass wait for each other after every product, so all of them stand still when one is put off its core, as the API
+    process does; passes do not wait for each other.
+    """
+    if options.device == "gpu":
+        return 1, max(1, options.cpu_threads)
+    if options.streams:
+        return options.streams, options.cpu_threads or max(1, cores() // options.streams)
+    streams = max(1, min(MAX_STREAMS, cores() // max(1, options.cpu_threads)))
+    return streams, options.cpu_threads or cores() // streams
+
+
+def threads_of_one(options: RuntimeOptions) -> int:
+    """Threads of a forward pass on the CPU where there is one at a time.
+
+    One core is left to the API process where nothing else is asked for.
     """
     return options.cpu_threads or max(1, cores() - 1)
 

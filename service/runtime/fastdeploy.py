@@ -14,7 +14,7 @@ import fastdeploy as fd
 import numpy as np
 
 from model_build.bundle import Bundle, BundleError
-from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads_of_one
 
 # oneDNN keeps compiled kernels per input shape; without a bound, varying lengths grow it for ever.
 MKLDNN_CACHED_SHAPES = 64
@@ -61,7 +61,7 @@ def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any
         option.use_gpu(options.device_id)
     else:
         option.use_cpu()
-        option.set_cpu_thread_num(threads(options))
+        option.set_cpu_thread_num(threads_of_one(options))
     if backend == "ort":
         option.use_ort_backend()
         option.ort_option.enable_fp16 = options.precision == "fp16"
@@ -111,6 +111,8 @@ def shape_ranges(bundle: Bundle, options: RuntimeOptions) -> dict[str, tuple[lis
 class FastDeployRuntime:
     """A bundle's graph in FastDeploy."""
 
+    streams = 1  # it holds the GIL, so a second pass could not begin
+
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         """Raises RuntimeUnavailable in one sentence."""
         self.backend = chosen_backend(bundle, options)
@@ -126,8 +128,8 @@ class FastDeployRuntime:
         self._graph_name = graph_names(bundle, named, self._runtime.num_outputs())
         self._bundle = bundle
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One forward pass. Raises ValueError for inputs that would crash FastDeploy."""
+    def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
+        """One forward pass. Raises ValueError for inputs that would crash FastDeploy; `stream` is 0."""
         check_inputs(self._bundle, inputs)
         fed = {self._graph_name[name]: np.ascontiguousarray(array) for name, array in inputs.items()}
         return dict(zip(self._outputs, self._runtime.infer(fed), strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from model_build.bundle import Bundle, BundleError
-from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, streams_and_threads
 
 
 class OnnxRuntime:
@@ -22,7 +22,7 @@ class OnnxRuntime:
                 f"{error} ONNX Runtime needs it; export the model again, or use FastDeploy."
             ) from None
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads(options)
+        self.streams, settings.intra_op_num_threads = streams_and_threads(options)
         settings.inter_op_num_threads = 1
         # Threads that spin for more work take the core that the API process would answer on.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -37,7 +37,7 @@ class OnnxRuntime:
         self._outputs = [spec.name for spec in bundle.manifest.outputs]
         self._bundle = bundle
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         """One forward pass. Raises ValueError for inputs that the graph does not take, RuntimeError where it fails."""
         check_inputs(self._bundle, inputs)
         try:

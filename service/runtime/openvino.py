@@ -6,7 +6,7 @@ import numpy as np
 import openvino
 
 from model_build.bundle import Bundle
-from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads
+from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, streams_and_threads
 
 # Kernels compiled for a shape are kept; without a bound, varying lengths would grow them for ever.
 CACHED_SHAPES = 512
@@ -31,26 +31,27 @@ class OpenVinoRuntime:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].rstrip(".")
             raise RuntimeUnavailable(f"OpenVINO cannot read {model}: {reason}.") from error
+        self.streams, threads = streams_and_threads(options)
         compiled = core.compile_model(
             graph,
             "CPU",
             {
-                "INFERENCE_NUM_THREADS": threads(options),
-                "NUM_STREAMS": 1,
+                "INFERENCE_NUM_THREADS": self.streams * threads,
+                "NUM_STREAMS": self.streams,
                 "INFERENCE_PRECISION_HINT": PRECISION[options.precision],
                 "CPU_RUNTIME_CACHE_CAPACITY": CACHED_SHAPES,
             },
         )
         self.backend = f"openvino {options.precision}"
-        self._request = compiled.create_infer_request()
+        self._requests = [compiled.create_infer_request() for _ in range(self.streams)]
         self._graph_name = graph_names(bundle, [each.get_any_name() for each in compiled.inputs], len(compiled.outputs))
         self._outputs = [spec.name for spec in bundle.manifest.outputs]
         self._bundle = bundle
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         """One forward pass. Raises ValueError for inputs that the graph does not take."""
         check_inputs(self._bundle, inputs)
-        found = self._request.infer(
+        found = self._requests[stream].infer(
             {self._graph_name[name]: array for name, array in inputs.items()}, share_inputs=True
         )
         # The request owns its outputs and will write the next ones over them.
@@ -58,4 +59,4 @@ class OpenVinoRuntime:
 
     def close(self) -> None:
         """Frees the graph."""
-        del self._request
+        self._requests.clear()

@@ -220,3 +220,12 @@ def test_every_item_is_in_exactly_one_batch_unless_its_request_left(
         (request, index) for request, sizes in added.items() if request not in left for index in range(len(sizes))
     }
     assert expected <= set(served)
+
+
+def test_of_several_idle_streams_each_gets_its_share_of_what_waits() -> None:
+    batcher = Batcher()
+    batcher.add("a", [10] * 9, now=0.0)
+    assert [len(batcher.next_batch(0.0, idle)) for idle in (3, 2, 1)] == [3, 3, 3]
+    batcher.add("b", [500, 3], now=0.0)
+    assert lengths(batcher.next_batch(0.0, 4)) == [500]
+    assert lengths(batcher.next_batch(0.0, 3)) == [3]

@@ -24,6 +24,7 @@ from service.engine.client import EngineLink
 from service.engine.messages import (
     Alive,
     Answer,
+    BatchDone,
     Cancel,
     FrameReader,
     Infer,
@@ -41,7 +42,7 @@ from tests.service.stand_in import LABELS, application, client_of, write_bundle
 
 Message = TypeVar("Message")
 TEXT = Item([1, 9, 2], [0] * 3)
-FIRST, DROPPED, LAST = 5, 6, 7  # tokens by which the graph's runs are told apart
+FIRST, DROPPED, LAST, FREE = 5, 6, 7, 8  # tokens by which the graph's runs are told apart; FREE is not held up
 
 
 class HeldGraph:
@@ -49,19 +50,26 @@ class HeldGraph:
 
     backend = "held"
 
-    def __init__(self) -> None:
+    def __init__(self, streams: int = 1) -> None:
+        self.streams = streams
         self.seen: list[int] = []
+        self.on: set[int] = set()
         self.runs = 0
         self.begun = threading.Event()
         self.go = threading.Event()
         self.go.set()
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         self.runs += 1
         ids = inputs["input_ids"]
-        self.seen += ids[:, 1].tolist() if ids.shape[1] > 1 else []
+        seen = ids[:, 1].tolist() if ids.shape[1] > 1 else []
+        self.seen += seen
+        assert stream not in self.on, "two passes on one stream"
+        self.on.add(stream)
         self.begun.set()
-        assert self.go.wait(60)
+        if seen != [FREE]:
+            assert self.go.wait(60)
+        self.on.discard(stream)
         return {"logits": np.zeros((len(ids), len(LABELS)), dtype=np.float32)}
 
     def close(self) -> None:
@@ -75,9 +83,14 @@ class Client:
         self._connection = connection
         self._frames = FrameReader(ToApi)
         self._heard: deque[object] = deque()
+        self._all: list[object] = []
 
     def say(self, *messages: msgspec.Struct) -> None:
         self._connection.sendall(b"".join(map(frame, messages)))
+
+    def has_heard(self, kind: type[Message]) -> bool:
+        """Whether a message of a kind has come, asked for or not."""
+        return any(isinstance(message, kind) for message in self._all)
 
     def hears(self, kind: type[Message]) -> Message:
         """The next message of a kind."""
@@ -87,7 +100,9 @@ class Client:
                     return message
             data = self._connection.recv(1 << 20)
             assert data, "the engine closed the connection"
-            self._heard.extend(self._frames.feed(data))
+            messages = list(self._frames.feed(data))
+            self._heard.extend(messages)
+            self._all += messages
 
 
 @dataclass
@@ -99,7 +114,7 @@ class Running:
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """While the block runs a forward pass does, of a request of its own, and nothing is read."""
+        """While the block runs a forward pass does, of a request of its own; with one stream nothing is read."""
         self.graph.begun.clear()
         self.graph.go.clear()
         with self.connected() as other:
@@ -119,15 +134,15 @@ class Running:
             yield Client(opened)
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Running]:
-    graph = HeldGraph()
-    tensors = Tensors(open_bundle(write_bundle(tmp_path, "classify", "reviews")))
+@contextlib.contextmanager
+def running(directory: Path, streams: int) -> Iterator[Running]:
+    graph = HeldGraph(streams)
+    tensors = Tensors(open_bundle(write_bundle(directory, "classify", "reviews")))
     made = Engine(graph, tensors, Batcher())
     made.warm_up()
     graph.seen.clear()
     reading, writing = os.pipe()
-    path = tmp_path / "engine"
+    path = directory / "engine"
     thread = threading.Thread(target=made.serve, args=(path, reading))
     thread.start()
     while not path.exists():
@@ -140,6 +155,18 @@ def engine(tmp_path: Path) -> Iterator[Running]:
         thread.join(60)
         os.close(reading)
         os.close(writing)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path, streams=1) as made:
+        yield made
+
+
+@pytest.fixture
+def two_streams(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path, streams=2) as made:
+        yield made
 
 
 def text(number: int, token: int, count: int = 1) -> Infer:
@@ -213,6 +240,55 @@ def test_an_answer_to_a_probe_says_what_waits_and_in_the_end_that_nothing_does(e
         assert client.hears(Alive) == Alive(3, 9)
         client.say(Cancel(1), Cancel(2), Probe(3600.0))
         assert client.hears(Alive) == Alive(0, 0)
+
+
+def test_passes_run_beside_each_other_and_are_answered_as_they_end(two_streams: Running) -> None:
+    with two_streams.connected() as client:
+        with two_streams.busy():
+            client.say(text(1, FREE))
+            assert client.hears(Answer).id == 1  # while the other is held up
+            assert two_streams.graph.on, "the first pass has ended"
+        assert two_streams.graph.seen == [FIRST, FREE]
+
+
+def test_a_request_of_several_texts_is_shared_by_idle_streams(two_streams: Running) -> None:
+    before = two_streams.graph.runs
+    with two_streams.connected() as client:
+        client.say(text(1, LAST, count=10))
+        assert len(client.hears(Answer).outputs) == 10
+    assert two_streams.graph.runs - before == 2
+
+
+def test_what_is_cancelled_while_all_streams_are_busy_is_not_run(two_streams: Running) -> None:
+    with two_streams.connected() as client, two_streams.connected() as asking:
+        with two_streams.busy():
+            client.say(text(1, LAST, count=2), text(2, DROPPED), Cancel(2), Probe(3600.0))
+            asking.say(text(3, DROPPED), Cancel(3))
+        assert client.hears(Answer).id == 1
+    assert DROPPED not in two_streams.graph.seen
+
+
+def test_a_request_that_is_cancelled_while_it_runs_is_not_answered(two_streams: Running) -> None:
+    with two_streams.connected() as client, two_streams.connected() as other:
+        two_streams.graph.go.clear()
+        client.say(text(1, LAST), Cancel(1), text(1, FREE, count=2))  # the second one of this number waits
+        other.say(text(1, LAST))
+        two_streams.graph.go.set()
+        assert len(client.hears(Answer).outputs) == 2
+        client.say(text(2, FREE))
+        assert client.hears(Answer).id == 2
+
+
+def test_a_stream_that_hangs_leaves_a_probe_unanswered_while_another_goes_on(two_streams: Running) -> None:
+    with two_streams.connected() as client, two_streams.connected() as supervisor:
+        with two_streams.busy():
+            supervisor.say(Probe(3600.0))
+            for number in range(3):
+                client.say(text(number, FREE))
+                assert client.hears(Answer).id == number
+                assert isinstance(supervisor.hears(BatchDone), BatchDone)
+            assert not supervisor.has_heard(Alive)
+        supervisor.hears(Alive)
 
 
 async def test_deadline_and_priority_of_a_request_over_http_come_to_the_engine(tmp_path: Path) -> None:

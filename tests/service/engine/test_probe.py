@@ -22,15 +22,15 @@ class Counted:
 
     def __init__(self, directory: Path) -> None:
         self._runtime = load_runtime(open_bundle(directory), RuntimeOptions(cpu_threads=1))
-        self.backend = self._runtime.backend
+        self.backend, self.streams = self._runtime.backend, self._runtime.streams
         self.passes = 0
         self.broken = False
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         if self.broken:
             raise RuntimeError("the graph has gone")
         self.passes += 1
-        return self._runtime.run(inputs)
+        return self._runtime.run(inputs, stream)
 
     def close(self) -> None:
         self._runtime.close()

@@ -135,8 +135,9 @@ def poisoned(tiny_models: Path, tmp_path: Path) -> Path:
     return directory
 
 
-async def test_an_input_that_makes_a_batch_fail_fails_alone(poisoned: Path) -> None:
-    supervisor = Supervisor(open_bundle(poisoned))
+@pytest.mark.parametrize("options", [RuntimeOptions(), RuntimeOptions(runtime="onnxruntime", streams=2)])
+async def test_an_input_that_makes_a_batch_fail_fails_alone(poisoned: Path, options: RuntimeOptions) -> None:
+    supervisor = Supervisor(open_bundle(poisoned), options)
     async with engine_of(supervisor) as engine:
         assert supervisor.pid
         os.kill(supervisor.pid, signal.SIGSTOP)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.runtime import base, cores
-from service.runtime.base import RuntimeOptions, threads
+from service.runtime.base import RuntimeOptions, streams_and_threads, threads_of_one
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +61,35 @@ def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert cores.cores(tmp_path / "none", tmp_path / "none") == 16
 
 
-def test_a_forward_pass_leaves_one_of_them_to_the_api_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_one_pass_runs_at_a_time_it_leaves_one_core_to_the_api_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "cores", lambda: 4)
-    assert threads(RuntimeOptions()) == 3
-    assert threads(RuntimeOptions(cpu_threads=9)) == 9
+    assert threads_of_one(RuntimeOptions()) == 3
+    assert threads_of_one(RuntimeOptions(cpu_threads=9)) == 9
     monkeypatch.setattr(base, "cores", lambda: 1)
-    assert threads(RuntimeOptions()) == 1
+    assert threads_of_one(RuntimeOptions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "streams", "threads", "layout"),
+    [
+        (1, 0, 0, (1, 1)),
+        (2, 0, 0, (2, 1)),
+        (8, 0, 0, (8, 1)),
+        (48, 0, 0, (8, 6)),
+        (4, 0, 2, (2, 2)),
+        (2, 0, 4, (1, 4)),
+        (4, 1, 0, (1, 4)),
+        (4, 3, 0, (3, 1)),
+        (4, 2, 5, (2, 5)),
+    ],
+)
+def test_passes_beside_each_other_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, count: int, streams: int, threads: int, layout: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(base, "cores", lambda: count)
+    assert streams_and_threads(RuntimeOptions(streams=streams, cpu_threads=threads)) == layout
+
+
+def test_on_a_gpu_one_pass_runs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "cores", lambda: 16)
+    assert streams_and_threads(RuntimeOptions(device="gpu"))[0] == 1
