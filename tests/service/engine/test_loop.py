@@ -269,11 +269,12 @@ def test_what_is_cancelled_while_all_streams_are_busy_is_not_run(two_streams: Ru
 
 
 def test_a_request_that_is_cancelled_while_it_runs_is_not_answered(two_streams: Running) -> None:
-    with two_streams.connected() as client, two_streams.connected() as other:
-        two_streams.graph.go.clear()
-        client.say(text(1, LAST), Cancel(1), text(1, FREE, count=2))  # the second one of this number waits
-        other.say(text(1, LAST))
-        two_streams.graph.go.set()
+    with two_streams.connected() as client:
+        with two_streams.busy():
+            two_streams.graph.begun.clear()
+            client.say(text(1, LAST))
+            assert two_streams.graph.begun.wait(60)
+            client.say(Cancel(1), text(1, LAST, count=2))  # the second one of this number waits
         assert len(client.hears(Answer).outputs) == 2
         client.say(text(2, FREE))
         assert client.hears(Answer).id == 2
