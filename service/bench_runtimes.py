@@ -1,7 +1,8 @@
 """`ernie-serve bench-runtimes`: which runtime is fastest for a bundle on this machine.
 
-Each runtime runs in a process of its own, as in the service, and they take turns, so that a change of the machine meets
-all of them. The first one, FastDeploy where it is installed, is what the others' answers and times are compared with.
+Each runtime runs in a process of its own, with as many forward passes beside each other as in the service, and they
+take turns, so that a change of the machine meets all of them. The first one, FastDeploy where it is installed, is what
+the others' answers and times are compared with.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,7 @@ import numpy as np
 from model_build.bundle import Bundle, BundleError, open_bundle
 from service.engine.messages import Item
 from service.engine.tensors import Tensors
-from service.runtime.base import Precision, RuntimeName, RuntimeOptions, RuntimeUnavailable
+from service.runtime.base import Precision, Runtime, RuntimeName, RuntimeOptions, RuntimeUnavailable
 from service.runtime.load import installed, load_runtime
 
 SHAPES = ((1, 16), (1, 128), (8, 32), (8, 128), (32, 64))
@@ -37,6 +39,7 @@ class Candidate:
     precision: Precision
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
+    streams: int = 1
     refusal: str | None = None
 
     @property
@@ -44,14 +47,14 @@ class Candidate:
         return f"{self.runtime} {self.precision}"
 
     def median(self, shape: str) -> float:
-        """Milliseconds of a forward pass."""
+        """Milliseconds of a forward pass, with one on every stream."""
         return statistics.median(self.milliseconds[shape])
 
     @property
     def texts_per_second(self) -> float:
         """Over all shapes, each for the same number of texts."""
         seconds = sum(self.median(_shape(*each)) / 1000 / each[0] for each in SHAPES)
-        return len(SHAPES) / seconds
+        return self.streams * len(SHAPES) / seconds
 
 
 def _shape(rows: int, length: int) -> str:
@@ -87,16 +90,24 @@ def measure(directory: Path, options: RuntimeOptions, seconds: float) -> None:
             for row in (each.scores, *(mask.top_scores for mask in each.masks))
             for score in row
         ]
-        taken = times[_shape(rows, length)] = []
-        over = time.perf_counter() + seconds
-        while (begun := time.perf_counter()) < over or len(taken) < 5:
-            runtime.run(arrays)
-            taken.append((time.perf_counter() - begun) * 1000)
+        with ThreadPoolExecutor(runtime.streams) as threads:
+            taken = threads.map(lambda stream: _passes(runtime, arrays, stream, seconds), range(runtime.streams))
+        times[_shape(rows, length)] = [each for passes in taken for each in passes]
     medians = {shape: statistics.median(taken) for shape, taken in times.items()}
-    print(json.dumps({"milliseconds": medians, "scores": scores}))
+    print(json.dumps({"milliseconds": medians, "scores": scores, "streams": runtime.streams}))
 
 
-def run(bundle: Bundle, threads: int, rounds: int, seconds: float) -> list[Candidate]:
+def _passes(runtime: Runtime, arrays: dict[str, np.ndarray], stream: int, seconds: float) -> list[float]:
+    """Milliseconds of each of the passes that one stream makes in `seconds`; five at least."""
+    taken: list[float] = []
+    over = time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < over or len(taken) < 5:
+        runtime.run(arrays, stream)
+        taken.append((time.perf_counter() - begun) * 1000)
+    return taken
+
+
+def run(bundle: Bundle, streams: int, threads: int, rounds: int, seconds: float) -> list[Candidate]:
     """Measures every runtime that is installed, in turn, `rounds` times."""
     here = installed()
     candidates = [Candidate(name, "fp32") for name in here]
@@ -105,12 +116,14 @@ def run(bundle: Bundle, threads: int, rounds: int, seconds: float) -> list[Candi
     for _ in range(rounds):
         for each in candidates:
             if each.refusal is None:
-                _measure_once(each, bundle, threads, seconds)
+                _measure_once(each, bundle, streams, threads, seconds)
     return candidates
 
 
-def _measure_once(candidate: Candidate, bundle: Bundle, threads: int, seconds: float) -> None:
-    options = RuntimeOptions(runtime=candidate.runtime, precision=candidate.precision, cpu_threads=threads)
+def _measure_once(candidate: Candidate, bundle: Bundle, streams: int, threads: int, seconds: float) -> None:
+    options = RuntimeOptions(
+        runtime=candidate.runtime, precision=candidate.precision, streams=streams, cpu_threads=threads
+    )
     command = [sys.executable, "-m", "service.bench_runtimes", str(bundle.directory)]
     command += [msgspec.json.encode(options).decode(), str(seconds)]
     ended = subprocess.run(command, capture_output=True, text=True)
@@ -122,7 +135,7 @@ def _measure_once(candidate: Candidate, bundle: Bundle, threads: int, seconds: f
     candidate.refusal = told.get("refusal")
     for shape, taken in told.get("milliseconds", {}).items():
         candidate.milliseconds.setdefault(shape, []).append(taken)
-    candidate.scores = told.get("scores", [])
+    candidate.scores, candidate.streams = told.get("scores", []), told.get("streams", 1)
 
 
 def report(bundle: Bundle, candidates: list[Candidate]) -> str:
@@ -130,13 +143,15 @@ def report(bundle: Bundle, candidates: list[Candidate]) -> str:
     able = [each for each in candidates if each.refusal is None]
     lines = [f"{bundle.manifest.name}: milliseconds of a forward pass, by texts × tokens (median of the rounds)"]
     lines.append(
-        f"{'':18}" + "".join(f"{_shape(*shape):>9}" for shape in SHAPES) + f"{'texts/s':>10}{'ratio':>7}  difference"
+        f"{'':18}{'streams':>7}"
+        + "".join(f"{_shape(*shape):>9}" for shape in SHAPES)
+        + f"{'texts/s':>10}{'ratio':>7}  difference"
     )
     for each in able:
         difference = float(np.abs(np.array(each.scores) - np.array(able[0].scores)).max())
         cells = "".join(f"{each.median(_shape(*shape)):9.2f}" for shape in SHAPES)
         ratio = each.texts_per_second / able[0].texts_per_second
-        lines.append(f"{each.name:18}{cells}{each.texts_per_second:10.0f}{ratio:7.2f}  {difference:.1e}")
+        lines.append(f"{each.name:18}{each.streams:7}{cells}{each.texts_per_second:10.0f}{ratio:7.2f}  {difference:.1e}")
     lines += [f"{each.name:18}{each.refusal}" for each in candidates if each.refusal]
     return "\n".join([*lines, *_recommended(able)])
 
@@ -167,7 +182,8 @@ def main(argv: list[str]) -> int:
         epilog="Example: ernie-serve bench-runtimes models/sentiment/3 --cpu-threads 1",
     )
     parser.add_argument("bundle", type=Path, help="bundle directory, such as models/sentiment/3")
-    parser.add_argument("--cpu-threads", type=int, default=0, help="threads of a forward pass; 0: every core but one")
+    parser.add_argument("--streams", type=int, default=0, help="forward passes beside each other; 0: as the service")
+    parser.add_argument("--cpu-threads", type=int, default=0, help="threads of a forward pass; 0: as the service")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each runtime (default: 3)")
     parser.add_argument("--seconds", type=float, default=0.5, help="time for each shape (default: 0.5)")
     arguments = parser.parse_args(argv)
@@ -176,7 +192,7 @@ def main(argv: list[str]) -> int:
     except BundleError as error:
         print(f"ernie-serve: {error}", file=sys.stderr)
         return 1
-    print(report(bundle, run(bundle, arguments.cpu_threads, arguments.rounds, arguments.seconds)))
+    print(report(bundle, run(bundle, arguments.streams, arguments.cpu_threads, arguments.rounds, arguments.seconds)))
     return 0
 
 
