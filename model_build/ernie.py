@@ -82,12 +82,15 @@ class ErnieAttention(nn.Layer):
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
         """hidden [B, S, H], attention_bias [B, 1, 1 or S, S] (0 or -1e4) -> [B, S, H]."""
+        return self.out_proj(self.context(hidden, attention_bias))
+
+    def context(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
+        """The values that each token attends to, heads side by side [B, S, H]; `forward` without its projection."""
         if by_hand(self, hidden):  # what follows below, in fewer passes over memory
             projections = self.q_proj, self.k_proj, self.v_proj
             weight = paddle.concat([each.weight for each in projections], axis=1)
             bias = paddle.concat([each.bias for each in projections])
-            context = attention(linear(hidden, weight, bias), attention_bias, self.num_heads, self.dropout_prob)
-            return self.out_proj(context)
+            return attention(linear(hidden, weight, bias), attention_bias, self.num_heads, self.dropout_prob)
         query, key, value = (
             self._heads(self.q_proj(hidden)),
             self._heads(self.k_proj(hidden)),
@@ -96,7 +99,7 @@ class ErnieAttention(nn.Layer):
         scores = paddle.matmul(query * self.head_dim**-0.5, key, transpose_y=True) + attention_bias
         weights = F.dropout(F.softmax(scores), self.dropout_prob, training=self.training)
         context = paddle.transpose(paddle.matmul(weights, value), [0, 2, 1, 3])
-        return self.out_proj(paddle.reshape(context, [0, 0, self.num_heads * self.head_dim]))
+        return paddle.reshape(context, [0, 0, self.num_heads * self.head_dim])
 
 
 class ErnieLayer(nn.Layer):
@@ -114,7 +117,11 @@ class ErnieLayer(nn.Layer):
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
         """[B, S, H] -> [B, S, H]."""
-        hidden = self.norm1(hidden + self.dropout(self.self_attn(hidden, attention_bias)))
+        return self.after_attention(hidden, self.self_attn(hidden, attention_bias))
+
+    def after_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """What is done for each token by itself: its hidden state [..., H] and its attention's output -> [..., H]."""
+        hidden = self.norm1(hidden + self.dropout(attended))
         return self.norm2(hidden + self.dropout(self.linear2(self.activation(self.linear1(hidden)))))
 
 
@@ -149,6 +156,10 @@ class ErniePooler(nn.Layer):
             first = hidden[:, 0]
         else:
             first = paddle.gather(paddle.reshape(hidden, [-1, hidden.shape[-1]]), cls_positions)
+        return self.pooled(first)
+
+    def pooled(self, first: Tensor) -> Tensor:
+        """Of the first token alone: [..., H] -> [..., H]."""
         return paddle.tanh(self.dense(first))
 
 
@@ -174,14 +185,18 @@ class ErnieModel(nn.Layer):
 
         segment_ids [B, S] int64 number the texts of packed rows, 0 for padding: tokens attend to their own text only.
         """
+        bias = self.attention_bias(input_ids, segment_ids)
+        return self.encoder(self.embeddings(input_ids, token_type_ids, position_ids, task_type_ids), bias)
+
+    def attention_bias(self, input_ids: Tensor, segment_ids: Tensor | None = None) -> Tensor:
+        """-1e4 where a token is not attended to, 0 elsewhere: [B, 1, 1, S], or [B, 1, S, S] of packed rows."""
         dtype = self.pooler.dense.weight.dtype
         if segment_ids is None:
             hidden_from = paddle.unsqueeze((input_ids == self.config.pad_token_id).astype(dtype), axis=[1, 2])
         else:
             apart = paddle.unsqueeze(segment_ids, axis=2) != paddle.unsqueeze(segment_ids, axis=1)
             hidden_from = paddle.unsqueeze(apart.astype(dtype), axis=1)
-        embedded = self.embeddings(input_ids, token_type_ids, position_ids, task_type_ids)
-        return self.encoder(embedded, hidden_from * -1e4)
+        return hidden_from * -1e4
 
     def forward(
         self,

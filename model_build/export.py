@@ -29,6 +29,7 @@ from model_build.bundle import (
 )
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification, ErnieForTokenClassification
+from model_build.last_layer import first_states, states_at
 from model_build.runners import Arrays, Runner, onnx_runner, paddle_runner
 
 MAX_PARITY_ERROR = 1e-4
@@ -56,7 +57,11 @@ def _scores(name: str, *shape: int) -> TensorSpec:
 
 
 class Graph(nn.Layer):
-    """What is exported: a model with the inputs and outputs that its bundle tells of."""
+    """What is exported: a model with the inputs and outputs that its bundle tells of.
+
+    `forward` is what the runtimes will execute; `plain` is the same from the model as it was trained, by which the
+    exported graphs are judged.
+    """
 
     input_specs: Sequence[TensorSpec] = (_ids("input_ids", 2), _ids("token_type_ids", 2))
     output_specs: Sequence[TensorSpec]
@@ -65,17 +70,38 @@ class Graph(nn.Layer):
         super().__init__()
         self.model = model
 
+    def plain(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs that `forward` must give."""
+        return self.forward(*inputs)
+
 
 class LogitsGraph(Graph):
-    """The exported classifier of texts or of tokens: token ids in, logits out."""
+    """The exported classifier of texts: token ids in, logits out; of the last layer the first token alone."""
 
-    def __init__(self, model: ErnieForSequenceClassification | ErnieForTokenClassification, num_labels: int) -> None:
+    def __init__(self, model: ErnieForSequenceClassification, num_labels: int) -> None:
         super().__init__(model)
-        tokens = [-1] if isinstance(model, ErnieForTokenClassification) else []
-        self.output_specs = (_scores("logits", -1, *tokens, num_labels),)
+        self.output_specs = (_scores("logits", -1, num_labels),)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """[B, S] int64 each -> logits float32 [B, num_labels], or [B, S, num_labels] for tokens."""
+        """[B, S] int64 each -> logits float32 [B, num_labels]."""
+        ernie = self.model.ernie
+        logits = self.model.classifier(ernie.pooler.pooled(first_states(ernie, input_ids, token_type_ids)))
+        return paddle.squeeze(logits, axis=1)
+
+    def plain(self, *inputs: Tensor) -> Tensor:
+        """The model's own answer."""
+        return self.model(*inputs)
+
+
+class TokenLogitsGraph(Graph):
+    """The exported tagger: token ids in, logits of every token out."""
+
+    def __init__(self, model: ErnieForTokenClassification, num_labels: int) -> None:
+        super().__init__(model)
+        self.output_specs = (_scores("logits", -1, -1, num_labels),)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        """[B, S] int64 each -> logits float32 [B, S, num_labels]."""
         return self.model(input_ids, token_type_ids)
 
 
@@ -109,7 +135,15 @@ class FillMaskGraph(Graph):
         self, input_ids: Tensor, token_type_ids: Tensor, mask_positions: Tensor, target_ids: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """ids [B, S], mask_positions [N] (row * S + column), target_ids [N, T] -> [N, K] twice and [N, T]."""
-        logits = self.model(input_ids, token_type_ids, mask_positions)
+        states = states_at(self.model.ernie, input_ids, token_type_ids, mask_positions)
+        return self._candidates(paddle.squeeze(self.model.cls.predictions(states), axis=0), target_ids)
+
+    def plain(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same candidates, of the model's own logits."""
+        *ids_and_positions, target_ids = inputs
+        return self._candidates(self.model(*ids_and_positions), target_ids)
+
+    def _candidates(self, logits: Tensor, target_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # Rows of the table beyond the vocabulary are spare; no answer may name one.
         scores = F.softmax(logits[:, : self.num_tokens])
         top_scores, top_ids = paddle.topk(scores, self.top_candidates, axis=-1)
@@ -188,11 +222,11 @@ def quiet() -> Any:
 
 
 def parity(graph: Graph, run: Runner, batches: Sequence[Arrays]) -> float:
-    """Largest absolute difference of the floating-point outputs between eager mode and `run`, over `batches`."""
+    """Largest absolute difference of the floating-point outputs between the model in eager mode and `run`."""
     worst = 0.0
     for inputs in batches:
         with paddle.no_grad():
-            eager = graph(*(paddle.to_tensor(inputs[each.name]) for each in graph.input_specs))
+            eager = graph.plain(*(paddle.to_tensor(inputs[each.name]) for each in graph.input_specs))
         eager = eager if isinstance(eager, list | tuple) else (eager,)
         for want, got in zip(eager, run(inputs), strict=True):
             # Ids of equally likely candidates may change places; their scores are compared instead.
@@ -293,7 +327,8 @@ def _graph_of(checkpoint: Checkpoint, model: nn.Layer, num_tokens: int, top_cand
         return FillMaskGraph(model, num_tokens, top_candidates)
     if checkpoint.task == "question-answering":
         return AnswerGraph(model)
-    return LogitsGraph(model, len(checkpoint.labels))
+    labels = len(checkpoint.labels)
+    return LogitsGraph(model, labels) if checkpoint.task == "classify" else TokenLogitsGraph(model, labels)
 
 
 def character_ids(text: str, ids: Mapping[str, int], max_length: int) -> list[int]:
