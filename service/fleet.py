@@ -121,8 +121,11 @@ class Fleet:
             max_length=bundle.manifest.max_length,
             cache_directory=str(settings.tensorrt_cache) if settings.tensorrt_cache else None,
         )
+        # On the CPU more tokens at a time are computed no faster, and all of them are answered later.
+        max_batch_tokens = settings.max_batch_tokens or (512 if settings.device == "cpu" else 8192)
         batching = BatchingOptions(
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=max_batch_tokens,
+            background_batch_tokens=max(512, max_batch_tokens // 4),
             max_batch_items=settings.max_batch_items,
             max_wait=settings.max_wait_ms / 1000,
         )

@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU), or fp16 (on the GPU)")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps built TensorRT engines")
 
-    max_batch_tokens: int = Field(8192, ge=1, description="padded tokens of one forward pass at most")
+    max_batch_tokens: int = Field(
+        0, ge=0, description="padded tokens of one forward pass at most; 0: 512 on the CPU, 8192 on a GPU"
+    )
     max_batch_items: int = Field(64, ge=1, description="texts in one forward pass at most")
     max_wait_ms: float = Field(0.0, ge=0, description="how long an idle engine waits for a fuller batch")
 

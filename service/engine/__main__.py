@@ -17,6 +17,7 @@ from model_build.bundle import BundleError, open_bundle
 from service.engine.batching import Batcher, BatchingOptions
 from service.engine.exit_status import START_FAILED
 from service.engine.process import Engine
+from service.engine.shapes import AnyShape, FewShapes
 from service.engine.tensors import OutputError, Tensors
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable
 from service.runtime.load import load_runtime
@@ -42,7 +43,9 @@ def main() -> int:
         bundle = open_bundle(arguments.bundle)
         options = msgspec.json.decode(arguments.runtime, type=RuntimeOptions)
         batching = msgspec.json.decode(arguments.batching, type=BatchingOptions)
-        engine = Engine(load_runtime(bundle, options), Tensors(bundle), Batcher(batching))
+        runtime = load_runtime(bundle, options)
+        shapes = FewShapes() if runtime.compiles_shapes else AnyShape()
+        engine = Engine(runtime, Tensors(bundle, shapes), Batcher(batching, shapes))
         engine.warm_up()
     except (BundleError, RuntimeUnavailable, OutputError, msgspec.DecodeError) as error:
         print(error, file=sys.stderr)

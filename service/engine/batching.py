@@ -12,7 +12,8 @@ The rules, in the order they apply:
    urgent stays within `background_batch_tokens`, because an interactive request may come while it runs;
 7. a batch is made whenever one is asked for: the device never idles for the sake of a fuller one,
    unless `max_wait` is set;
-8. where several streams are idle, a batch takes no more than its share of what waits, for they run beside each other.
+8. where the runtime wants few shapes, a batch is as large as the largest of them that what was gathered fills;
+9. where several streams are idle, a batch takes no more than its share of what waits, for they run beside each other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from operator import attrgetter
 from typing import Literal
+
+from service.engine.shapes import AnyShape, Shapes
 
 Priority = Literal["interactive", "batch"]
 
@@ -65,8 +68,9 @@ class _Request:
 class Batcher:
     """The queue of one engine."""
 
-    def __init__(self, options: BatchingOptions | None = None) -> None:
+    def __init__(self, options: BatchingOptions | None = None, shapes: Shapes | None = None) -> None:
         self.options = options or BatchingOptions()
+        self.shapes = shapes or AnyShape()
         # Tickets by priority, each in order of arrival, which is the order in which they become urgent.
         self._queues: dict[Priority, dict[tuple[Hashable, int], Ticket]] = {"batch": {}, "interactive": {}}
         self._requests: dict[Hashable, _Request] = {}
@@ -156,10 +160,11 @@ class Batcher:
         by_length = sorted(range(len(window)), key=lambda place: (window[place].length, place))
         anchor = bisect_left(by_length, (window[0].length, 0), key=lambda place: (window[place].length, place))
         low = high = anchor
-        longest = window[0].length
+        padded = self.shapes.length
+        longest = padded(window[0].length)
         while True:
             shorter = window[by_length[low - 1]].length if low else None
-            longer = window[by_length[high + 1]].length if high + 1 < len(by_length) else None
+            longer = padded(window[by_length[high + 1]].length) if high + 1 < len(by_length) else None
             rows = high - low + 1
             # Ties go to the longer side: it shortens what is left for later batches.
             choices = [
@@ -170,7 +175,9 @@ class Batcher:
                 and (rows + 1) * max(longest, length) <= max_tokens
             ]
             if not choices or min(choices)[0] > self.options.overhead_tokens:
-                return [window[place] for place in by_length[low : high + 1]]
+                rows = self.shapes.rows(high - low + 1)
+                low = max(low, anchor - rows + 1)
+                return [window[place] for place in by_length[low : low + rows]]
             if min(choices)[1] == 0:
                 high += 1
                 longest = max(longest, longer or 0)

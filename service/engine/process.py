@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ class Engine:
         self._last_run = clock()
 
     def warm_up(self) -> Ready:
-        """Runs the shapes that serving will meet: short, longest, and a full batch.
+        """Runs the shapes that serving will meet: short, longest, a full batch; and all, where they are few.
 
         Raises BundleError where the graph has another number of classes than the bundle has labels, and OutputError.
         """
@@ -111,9 +112,14 @@ class Engine:
         options = self._batcher.options
         usual = min(128, longest)
         rows = max(1, min(options.max_batch_items, options.max_batch_tokens // usual))
-        for count, length in ((1, min(8, longest)), (1, longest), (rows, usual)):
-            for stream in range(self._runtime.streams):
-                outputs = self._forward(self._tensors.example(count, length), stream)
+        few = self._tensors.shapes.all(options.max_batch_tokens, options.max_batch_items, longest)
+        shapes = [(1, min(8, longest)), (1, longest), (rows, usual), *few]
+
+        def run(stream: int) -> list[Output]:
+            return [self._forward(self._tensors.example(*shape), stream)[0] for shape in shapes]
+
+        with ThreadPoolExecutor(self._runtime.streams) as threads:
+            outputs, *_ = threads.map(run, range(self._runtime.streams))
         self._tensors.check_labels(outputs[0])
         self._ready = Ready(len(outputs[0].scores), self._runtime.backend, self._clock() - started)
         return self._ready
@@ -301,7 +307,8 @@ class Engine:
     def _report(self, batch: list[Ticket], seconds: float) -> None:
         lengths = [ticket.length for ticket in batch]
         waiting = self._batcher.queue_items, self._batcher.queue_tokens
-        done = BatchDone(len(batch), sum(lengths), len(batch) * max(lengths), seconds, *waiting)
+        padded = len(batch) * self._tensors.columns(max(lengths))
+        done = BatchDone(len(batch), sum(lengths), padded, seconds, *waiting)
         for connection in [each for each in self._connections if each.watches]:
             self._send(connection, done)
 

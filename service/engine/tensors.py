@@ -8,6 +8,7 @@ import numpy as np
 
 from model_build.bundle import Bundle, BundleError, read_vocabulary
 from service.engine.messages import Item, MaskOutput, Output
+from service.engine.shapes import AnyShape, Shapes
 
 
 class InvalidItem(ValueError):
@@ -21,9 +22,10 @@ class OutputError(RuntimeError):
 class Tensors:
     """Translation between messages and arrays for one bundle."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, shapes: Shapes | None = None) -> None:
         """Raises BundleError where the vocabulary lacks a special token."""
         manifest = bundle.manifest
+        self.shapes = shapes or AnyShape()
         vocabulary = read_vocabulary(bundle.vocab_path)
         if missing := [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocabulary]:
             raise BundleError(f"{bundle.vocab_path}: the vocabulary has no {' and no '.join(missing)}.")
@@ -56,17 +58,22 @@ class Tensors:
             raise InvalidItem("an item of a fill-mask model names no mask position.")
 
     def inputs(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
-        """int64 arrays: input_ids and token_type_ids [B, S]; for fill-mask mask_positions [N], target_ids [N, T]."""
-        shape = len(items), max(len(item.input_ids) for item in items)
+        """int64 arrays: input_ids and token_type_ids [B, S]; for fill-mask mask_positions [N], target_ids [N, T].
+
+        S and N are those of `shapes`: rows are padded, and positions beyond the items' are the first token of all.
+        """
+        shape = len(items), self.columns(max(len(item.input_ids) for item in items))
         input_ids = np.full(shape, self.pad_id, dtype=np.int64)
         token_type_ids = np.zeros(shape, dtype=np.int64)
         for row, item in enumerate(items):
             input_ids[row, : len(item.input_ids)] = item.input_ids
-            token_type_ids[row, : len(item.token_type_ids)] = item.token_type_ids
+            if any(item.token_type_ids):  # of most texts all are 0, which stands there already
+                token_type_ids[row, : len(item.token_type_ids)] = item.token_type_ids
         arrays = {"input_ids": input_ids, "token_type_ids": token_type_ids}
         if self.fill_mask:
             positions = [row * shape[1] + column for row, item in enumerate(items) for column in item.mask_positions]
             width = max(1, *(len(item.target_ids) for item in items)) if items else 1
+            positions += [0] * (self.shapes.masks(len(positions)) - len(positions))
             targets = np.zeros((len(positions), width), dtype=np.int64)
             start = 0
             for item in items:
@@ -76,11 +83,15 @@ class Tensors:
             arrays |= {"mask_positions": np.array(positions, dtype=np.int64), "target_ids": targets}
         return arrays
 
+    def columns(self, tokens: int) -> int:
+        """Of a batch whose longest row has so many tokens."""
+        return max(tokens, min(self.shapes.length(tokens), self.max_length))
+
     def outputs(self, arrays: dict[str, np.ndarray], items: Sequence[Item]) -> list[Output]:
         """One Output an item; raises OutputError where a score is not finite or a row is missing."""
         scores = arrays["top_scores"] if self.fill_mask else arrays["logits"]
         rows = sum(len(item.mask_positions) for item in items) if self.fill_mask else len(items)
-        if scores.ndim != 2 or len(scores) != rows:
+        if scores.ndim != 2 or len(scores) != (self.shapes.masks(rows) if self.fill_mask else rows):
             raise OutputError(f"the graph gave outputs of shape {list(scores.shape)} for {rows} rows.")
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             raise OutputError("the graph gave scores that are not finite numbers.")

@@ -51,6 +51,9 @@ class Runtime(Protocol):
     streams: int
     """How many forward passes may run beside each other, each from a thread of its own."""
 
+    compiles_shapes: bool
+    """Whether kernels are made for every shape of the inputs, so that few shapes are wanted."""
+
     def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         """Runs C-contiguous int64 arrays, named as the manifest names the inputs; outputs named likewise.
 

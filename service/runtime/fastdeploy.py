@@ -112,6 +112,7 @@ class FastDeployRuntime:
     """A bundle's graph in FastDeploy."""
 
     streams = 1  # it holds the GIL, so a second pass could not begin
+    compiles_shapes = False
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         """Raises RuntimeUnavailable in one sentence."""

@@ -12,6 +12,8 @@ from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_input
 class OnnxRuntime:
     """A bundle's ONNX graph."""
 
+    compiles_shapes = False
+
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         """Raises RuntimeUnavailable in one sentence."""
         providers = _providers(options)

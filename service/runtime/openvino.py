@@ -8,13 +8,16 @@ import openvino
 from model_build.bundle import Bundle
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, streams_and_threads
 
-# Kernels compiled for a shape are kept; without a bound, varying lengths would grow them for ever.
-CACHED_SHAPES = 512
+# Kernels compiled for a shape are kept. This many hold those of all shapes that the engine uses, in every operator;
+# without a bound, varying lengths would grow them for ever.
+CACHED_KERNELS = 50_000
 PRECISION = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoRuntime:
     """A bundle's ONNX graph, or its Paddle graph where it has no other."""
+
+    compiles_shapes = True
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         """Raises RuntimeUnavailable in one sentence."""
@@ -39,7 +42,7 @@ class OpenVinoRuntime:
                 "INFERENCE_NUM_THREADS": self.streams * threads,
                 "NUM_STREAMS": self.streams,
                 "INFERENCE_PRECISION_HINT": PRECISION[options.precision],
-                "CPU_RUNTIME_CACHE_CAPACITY": CACHED_SHAPES,
+                "CPU_RUNTIME_CACHE_CAPACITY": CACHED_KERNELS,
             },
         )
         self.backend = f"openvino {options.precision}"

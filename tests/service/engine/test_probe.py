@@ -23,6 +23,7 @@ class Counted:
     def __init__(self, directory: Path) -> None:
         self._runtime = load_runtime(open_bundle(directory), RuntimeOptions(cpu_threads=1))
         self.backend, self.streams = self._runtime.backend, self._runtime.streams
+        self.compiles_shapes = self._runtime.compiles_shapes
         self.passes = 0
         self.broken = False
 

@@ -87,7 +87,11 @@ async def test_batched_scores_equal_those_of_onnx_runtime_on_each_text_alone(
 
 
 async def test_what_arrives_during_a_batch_shares_the_next_one(tiny_models: Path) -> None:
-    supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"), batching=BatchingOptions(max_batch_items=16))
+    supervisor = Supervisor(
+        open_bundle(tiny_models / "reviews" / "1"),
+        RuntimeOptions(runtime="onnxruntime", streams=1),  # any runtime of any shape
+        BatchingOptions(max_batch_items=16),
+    )
     batches: list[BatchDone] = []
     supervisor.on_batch = batches.append
     async with engine_of(supervisor) as engine:
