@@ -46,6 +46,20 @@ class Load:
     engine: Supervisor
 
 
+def batching(settings: Settings) -> BatchingOptions:
+    """How texts are put together, where that is left open.
+
+    On the CPU more than some hundred tokens at a time are computed no faster, and all of them are answered later.
+    """
+    tokens = settings.max_batch_tokens or (512 if settings.device == "cpu" else 8192)
+    return BatchingOptions(
+        max_batch_tokens=tokens,
+        background_batch_tokens=max(512, tokens // 4),
+        max_batch_items=settings.max_batch_items,
+        max_wait=settings.max_wait_ms / 1000,
+    )
+
+
 class Fleet:
     """Everything of one `ernie-serve`."""
 
@@ -121,18 +135,10 @@ class Fleet:
             max_length=bundle.manifest.max_length,
             cache_directory=str(settings.tensorrt_cache) if settings.tensorrt_cache else None,
         )
-        # On the CPU more tokens at a time are computed no faster, and all of them are answered later.
-        max_batch_tokens = settings.max_batch_tokens or (512 if settings.device == "cpu" else 8192)
-        batching = BatchingOptions(
-            max_batch_tokens=max_batch_tokens,
-            background_batch_tokens=max(512, max_batch_tokens // 4),
-            max_batch_items=settings.max_batch_items,
-            max_wait=settings.max_wait_ms / 1000,
-        )
         watching = Watching(
             settings.probe_seconds, settings.hang_seconds, settings.start_seconds, settings.max_restarts
         )
-        load = Load(next(self._numbers), bundle, Supervisor(bundle, runtime, batching, watching))
+        load = Load(next(self._numbers), bundle, Supervisor(bundle, runtime, batching(settings), watching))
         load.engine.on_change = lambda running: self._changed(load, running)
         load.engine.on_batch = lambda batch: self._metrics.batch_done(name, batch)
         load.engine.on_alive = lambda alive: self._metrics.queued(name, alive.queue_items, alive.queue_tokens)

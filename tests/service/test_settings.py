@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from service.fleet import batching
 from service.settings import Settings, parser, read_settings
 
 
@@ -56,3 +57,18 @@ def test_a_flag_that_does_not_exist_ends_with_status_2(capsys: pytest.CaptureFix
         read_settings(["--prot", "8000"])
     assert ended.value.code == 2
     assert "--prot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "tokens", "background"),
+    [
+        ([], 512, 512),
+        (["--device", "gpu"], 8192, 2048),
+        (["--max-batch-tokens", "100"], 100, 512),
+        (["--max-batch-tokens", "4000", "--max-batch-items", "9"], 4000, 1000),
+    ],
+)
+def test_batches_are_larger_on_a_gpu_unless_their_size_is_given(flags: list[str], tokens: int, background: int) -> None:
+    options = batching(read_settings(flags))
+    assert (options.max_batch_tokens, options.background_batch_tokens) == (tokens, background)
+    assert options.max_batch_items == (9 if "9" in flags else 64)
