@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +271,18 @@ def write_bundle(
 
 
 def export_checkpoint(
-    directory: Path, models: Path, *, name: str | None = None, version: str = "1", top_candidates: int = 100
+    directory: Path,
+    models: Path,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    top_candidates: int = 100,
+    make_graph: Callable[[Checkpoint, nn.Layer, int, int], Graph] | None = None,
 ) -> Bundle:
     """Writes the bundle of a checkpoint folder; `name` is the folder's, of `reviews/model` reviews, unless given.
 
-    Its graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones.
+    Its graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones. `make_graph` is
+    `graph_of` unless given.
     """
     checkpoint = read_checkpoint(directory)
     model = load_model(directory)
@@ -303,7 +310,7 @@ def export_checkpoint(
         provenance=checkpoint.provenance,
     )
     return write_bundle(
-        _graph_of(checkpoint, model, len(vocabulary), top),
+        (make_graph or graph_of)(checkpoint, model, len(vocabulary), top),
         manifest,
         vocab_path,
         parity_batches(rows, checkpoint.task, mask_id=ids["[MASK]"], pad_id=ids["[PAD]"]),
@@ -322,7 +329,8 @@ def next_version(directory: Path) -> str:
     return str(max((int(first) for first in firsts if first.isdecimal()), default=0) + 1)
 
 
-def _graph_of(checkpoint: Checkpoint, model: nn.Layer, num_tokens: int, top_candidates: int) -> Graph:
+def graph_of(checkpoint: Checkpoint, model: nn.Layer, num_tokens: int, top_candidates: int) -> Graph:
+    """The graph of the checkpoint's task."""
     if checkpoint.task == "fill-mask":
         return FillMaskGraph(model, num_tokens, top_candidates)
     if checkpoint.task == "question-answering":
