@@ -84,11 +84,12 @@ def streams_and_threads(options: RuntimeOptions) -> tuple[int, int]:
 
 
 def threads_of_one(options: RuntimeOptions) -> int:
-    """Threads of a forward pass on the CPU where there is one at a time.
+    """Threads of a forward pass on the CPU where there is one at a time: every core, where nothing else is asked for.
 
-    One core is left to the API process where nothing else is asked for.
+    The API process gets the core that it needs by the engine's niceness. On two cores, leaving it one cost FastDeploy a
+    third of its throughput at 64 connections, and made no answer come sooner.
     """
-    return options.cpu_threads or max(1, cores() - 1)
+    return options.cpu_threads or cores()
 
 
 def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:
