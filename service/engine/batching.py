@@ -38,8 +38,8 @@ class BatchingOptions:
     max_batch_tokens: int = 8192
     max_batch_items: int = 64
     window: int = 512
-    overhead_tokens: int = 64
-    """Fixed cost of a forward pass, in padded tokens that would take as long."""
+    overhead_tokens: int = 16
+    """Fixed cost of a forward pass, in padded tokens that would take as long; measured by `benchmarks.packing`."""
     max_wait: float = 0.0
     ageing: float = 2.0
     """How long batch work gives way to interactive work, in seconds; from then on it is interactive itself."""
