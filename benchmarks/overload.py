@@ -60,13 +60,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))] if ranked else 0.0
 
 
-async def offer(url: str, requests: Sequence[bytes], rate: float, seconds: float, seed: int) -> Offered:
+async def offer(
+    url: str, requests: Sequence[bytes], rate: float, seconds: float, seed: int, settling: float = SETTLING_SECONDS
+) -> Offered:
     """Sends `rate` requests a second for `seconds` after the service has settled; raises OSError for a lost one."""
     rng = random.Random(seed)
     idle: list[HttpConnection] = []
     result = Offered(seconds)
     begun = time.perf_counter()
-    counted = begun + SETTLING_SECONDS
+    counted = begun + settling
     over = counted + seconds
 
     async def one(request: bytes, due: float) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 from service.problems import Problem
 
@@ -28,23 +28,26 @@ class Admission:
         self.requests = 0
         self.tokens = 0
 
-    @contextlib.contextmanager
-    def admit(self, tokens: int = 0) -> Iterator[Place]:
-        """A place for the time of the block, with room for `tokens`; more may be asked of it.
+    def admit(self, tokens: int = 0) -> Place:
+        """A place to be held for the time of a block, with room for `tokens`; more may be asked of it.
 
-        Raises Problem: `overloaded`, or `too_large` for ever.
+        This, or entering it, raises Problem: `overloaded`, or `too_large` for ever.
         """
         if self.full:
             raise self.overloaded()
-        place = Place(self)
-        with place.holding(tokens):
-            self.requests += 1
+        return Place(self, tokens)
+
+    def enter(self) -> None:
+        """A request has its place from now on."""
+        self.requests += 1
+        if self.requests == 1:
             self._rate.working(True)
-            try:
-                yield place
-            finally:
-                self.requests -= 1
-                self._rate.working(bool(self.requests))
+
+    def leave(self) -> None:
+        """It has it no longer."""
+        self.requests -= 1
+        if not self.requests:
+            self._rate.working(False)
 
     def hold(self, tokens: int) -> None:
         """Counts `tokens` as in work. Raises Problem: `overloaded`, or `too_large` for ever."""
@@ -84,21 +87,38 @@ class Admission:
 
 
 class Place:
-    """What one request holds."""
+    """What one request holds, for the time of a block."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, tokens: int) -> None:
         self._admission = admission
+        self._room = Room(admission, tokens)
 
-    @contextlib.contextmanager
-    def holding(self, tokens: int) -> Iterator[None]:
-        """Room for tokens for the time of the block, for all of them or none; raises Problem."""
-        self._admission.hold(tokens)
-        done = False
-        try:
-            yield
-            done = True
-        finally:
-            self._admission.release(tokens, done)
+    def __enter__(self) -> Place:
+        self._room.__enter__()
+        self._admission.enter()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._admission.leave()
+        self._room.__exit__(*raised)
+
+    def holding(self, tokens: int) -> Room:
+        """Room for tokens for the time of a block, for all of them or none; entering it raises Problem."""
+        return Room(self._admission, tokens)
+
+
+class Room:
+    """Tokens in work, for the time of a block. Left by an exception, they tell nothing of the rate."""
+
+    def __init__(self, admission: Admission, tokens: int) -> None:
+        self._admission = admission
+        self._tokens = tokens
+
+    def __enter__(self) -> None:
+        self._admission.hold(self._tokens)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._admission.release(self._tokens, kind is None)
 
 
 class DrainRate:

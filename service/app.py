@@ -15,13 +15,19 @@ from model_build.bundle import Bundle
 from service import admin, classify, fill_mask, front_page, open_inference, problems, status
 from service.access import Access
 from service.body import RequestBody
-from service.direct import Direct
+from service.direct import Direct, Read, Work
 from service.logs import log_unhandled
 from service.metrics import Metrics
 from service.models import Models
+from service.plain import plain_classify, plain_fill_mask
 from service.refusal import Refusal
 from service.settings import Settings
 from service.tracing import Journal, Tracing
+
+DIRECT: dict[str, tuple[Read, Work]] = {
+    "/classify": (plain_classify, classify.classify_body),
+    "/fill-mask": (plain_fill_mask, fill_mask.fill_mask_body),
+}
 
 
 def create_app(
@@ -79,12 +85,11 @@ def create_app(
     app.state.draining = False
     # With spans every request is to have one, and those are made by FastAPI.
     app.state.refusal = None if settings.otel else Refusal(models.refusal, good, journal)
+    app.state.direct = None if settings.otel else Direct(models, DIRECT, good, journal, settings.max_body_bytes)
     problems.install(app)
     optional = [*([front_page] if settings.page else []), *([admin] if settings.admin else [])]
     for room in (classify, fill_mask, open_inference, status, *optional):
         app.include_router(room.router)
-    if not settings.otel:  # whose spans are made by FastAPI
-        app.add_middleware(Direct, endpoints={**classify.ENDPOINT, **fill_mask.ENDPOINT})
     app.add_middleware(
         RequestBody,
         max_bytes=settings.max_body_bytes,

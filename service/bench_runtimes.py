@@ -15,6 +15,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -91,13 +92,13 @@ def measure(directory: Path, options: RuntimeOptions, seconds: float) -> None:
             for score in row
         ]
         with ThreadPoolExecutor(runtime.streams) as threads:
-            taken = threads.map(lambda stream: _passes(runtime, arrays, stream, seconds), range(runtime.streams))
+            taken = threads.map(partial(_passes, runtime, arrays, seconds), range(runtime.streams))
         times[_shape(rows, length)] = [each for passes in taken for each in passes]
     medians = {shape: statistics.median(taken) for shape, taken in times.items()}
     print(json.dumps({"milliseconds": medians, "scores": scores, "streams": runtime.streams}))
 
 
-def _passes(runtime: Runtime, arrays: dict[str, np.ndarray], stream: int, seconds: float) -> list[float]:
+def _passes(runtime: Runtime, arrays: dict[str, np.ndarray], seconds: float, stream: int) -> list[float]:
     """Milliseconds of each of the passes that one stream makes in `seconds`; five at least."""
     taken: list[float] = []
     over = time.perf_counter() + seconds
@@ -151,7 +152,9 @@ def report(bundle: Bundle, candidates: list[Candidate]) -> str:
         difference = float(np.abs(np.array(each.scores) - np.array(able[0].scores)).max())
         cells = "".join(f"{each.median(_shape(*shape)):9.2f}" for shape in SHAPES)
         ratio = each.texts_per_second / able[0].texts_per_second
-        lines.append(f"{each.name:18}{each.streams:7}{cells}{each.texts_per_second:10.0f}{ratio:7.2f}  {difference:.1e}")
+        lines.append(
+            f"{each.name:18}{each.streams:7}{cells}{each.texts_per_second:10.0f}{ratio:7.2f}  {difference:.1e}"
+        )
     lines += [f"{each.name:18}{each.refusal}" for each in candidates if each.refusal]
     return "\n".join([*lines, *_recommended(able)])
 

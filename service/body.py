@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.models import deadline
-from service.problems import Problem, problem_response
+from service.models import Deadline
+from service.problems import Problem, ended, problem_response
 from service.refusal import Reason
 
 # So much of a body lies in the server's buffers anyhow; short ones are read whatever the others do.
@@ -69,8 +69,7 @@ class RequestBody:
         except asyncio.CancelledError:
             if begun:
                 raise
-            ended = Problem("draining", "the service ended before the request was answered; send it again.")
-            await self._answer(ended, scope, receive, send, close)
+            await self._answer(ended(), scope, receive, send, close)
 
     @staticmethod
     async def _answer(
@@ -89,7 +88,7 @@ class RequestBody:
             raise too_large
         body, counted = bytearray(), 0
         try:
-            with deadline(self._seconds):
+            with Deadline(self._seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":

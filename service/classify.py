@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from service.answers import Answer, Classified, Filled, success
 from service.engine.messages import Item, Output
-from service.models import ServedModel, Session, Timings
+from service.models import Models, ServedModel, Session, Timings
 from service.problems import RESPONSES
-from service.schemas import ClassifyRequest
+from service.schemas import Asked, ClassifyRequest
 from service.windows import Windows
 
 router = APIRouter(responses=RESPONSES)
@@ -23,21 +24,27 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
 
     A text of several windows has the mean of their probabilities, each window counted by its tokens.
     """
-    model = request.app.state.models.for_task(body.model, "classify")
-    request.state.model = model.name
-    request.state.timings = timings = Timings()
-    return answer(model.name, model.manifest.version, await classified(model, body, timings))
+    answer = await classify_body(request.app.state.models, body, request.scope["state"])
+    return Response(answer, media_type="application/json")
 
 
-async def classified(model: ServedModel, body: ClassifyRequest, timings: Timings) -> list[Classified]:
+async def classify_body(models: Models, asked: Asked, state: dict[str, Any]) -> bytes:
+    """The answer's body; raises Problem. `state` is the request's, which is told the model and the timings."""
+    model = models.for_task(asked.model, "classify")
+    state["model"] = model.name
+    state["timings"] = timings = Timings()
+    return answer_body(model, await classified(model, asked, timings))
+
+
+async def classified(model: ServedModel, asked: Asked, timings: Timings) -> list[Classified]:
     """`results` of the answer, one for every input; raises Problem."""
 
     async def work(session: Session) -> tuple[list[tuple[Windows, bool]], list[Output]]:
-        encoded = [await session.encode(index, each) for index, each in enumerate(body.inputs)]
+        encoded = [await session.encode(index, each) for index, each in enumerate(asked.inputs)]
         texts = [window for windows, _ in encoded for window in windows.encodings]
         return encoded, await session.infer([Item(text.input_ids, text.token_type_ids) for text in texts])
 
-    encoded, outputs = await model.answered(body, timings, work)
+    encoded, outputs = await model.answered(asked, timings, work)
     labels = model.labels(len(outputs[0].scores))
     remaining = iter(outputs)
     results: list[Classified] = []
@@ -47,7 +54,7 @@ async def classified(model: ServedModel, body: ClassifyRequest, timings: Timings
         ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
         results.append(
             {
-                "labels": [{"label": label, "score": score} for label, score in ranked[: body.top_k]],
+                "labels": [{"label": label, "score": score} for label, score in ranked[: asked.top_k]],
                 "tokens": sum(lengths),
                 "windows": len(lengths),
                 "truncated": truncated,
@@ -67,11 +74,10 @@ def weighted_mean(rows: list[list[float]], weights: list[int]) -> list[float]:
     ]
 
 
-def answer(model: str, version: str, results: Sequence[Classified | Filled]) -> Response:
-    """The envelope of both endpoints' answers."""
+def answer_body(model: ServedModel, results: Sequence[Classified | Filled]) -> bytes:
+    """The envelope of both endpoints' answers, as JSON."""
     tokens = sum(result["tokens"] for result in results)
-    body = {"model": model, "version": version, "results": results, "usage": {"tokens": tokens}}
-    return Response(msgspec.json.encode(body), media_type="application/json")
-
-
-ENDPOINT = {"/classify": (ClassifyRequest, classify)}
+    version = model.manifest.version
+    return msgspec.json.encode(
+        {"model": model.name, "version": version, "results": results, "usage": {"tokens": tokens}}
+    )

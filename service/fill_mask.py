@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from service.answers import Answer, Filled, FilledOneByOne, FilledTogether, success
-from service.classify import answer
+from service.classify import answer_body
 from service.engine.messages import Item, MaskOutput
 from service.joint_fill import Ask, Blank, Filling, Tokens, beam_search, beginnings_of, score_targets
-from service.models import ServedModel, Session, Timings
+from service.models import Models, ServedModel, Session, Timings
+from service.plain import PlainText
 from service.problems import RESPONSES, Problem
-from service.schemas import FillMaskRequest, TextInput
+from service.schemas import AskedMasks, FillMaskRequest, GivenText
 from service.tokenization import MASK, Tokenizer
 from service.windows import Windows
 
@@ -43,13 +45,19 @@ async def fill_mask(body: FillMaskRequest, request: Request) -> Response:
     product of each token's probability given those before it. Where the number of tokens is open (`[MASK]+`, or
     `span`), candidates are ranked by `token_score`, the geometric mean.
     """
-    model = request.app.state.models.for_task(body.model, "fill-mask")
-    request.state.model = model.name
-    request.state.timings = timings = Timings()
-    return answer(model.name, model.manifest.version, await filled(model, body, timings))
+    answer = await fill_mask_body(request.app.state.models, body, request.scope["state"])
+    return Response(answer, media_type="application/json")
 
 
-async def filled(model: ServedModel, body: FillMaskRequest, timings: Timings, padded: bool = False) -> Sequence[Filled]:
+async def fill_mask_body(models: Models, asked: AskedMasks, state: dict[str, Any]) -> bytes:
+    """The answer's body; raises Problem. `state` is the request's, which is told the model and the timings."""
+    model = models.for_task(asked.model, "fill-mask")
+    state["model"] = model.name
+    state["timings"] = timings = Timings()
+    return answer_body(model, await filled(model, asked, timings))
+
+
+async def filled(model: ServedModel, body: AskedMasks, timings: Timings, padded: bool = False) -> Sequence[Filled]:
     """`results` of the answer, one for every input; raises Problem.
 
     `padded` if the caller gives each text as many masks as the text with most of them has.
@@ -84,7 +92,7 @@ def _no_mask(index: int) -> Problem:
     return Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
 
 
-def _check_size(body: FillMaskRequest, padded: bool) -> None:
+def _check_size(body: AskedMasks, padded: bool) -> None:
     """Raises Problem where the answer would be too large."""
     masks = [mask_count(each) for each in body.inputs]
     top_k = min(body.top_k or DEFAULT_TOP_K, len(body.targets or []) or MAX_ANSWER_CHARACTERS)
@@ -110,7 +118,7 @@ def _check_size(body: FillMaskRequest, padded: bool) -> None:
 class Fill:
     """One request's way through the model."""
 
-    def __init__(self, session: Session, body: FillMaskRequest, targets: Sequence[Tokens]) -> None:
+    def __init__(self, session: Session, body: AskedMasks, targets: Sequence[Tokens]) -> None:
         self._session = session
         self._body = body
         self._targets = targets
@@ -231,7 +239,7 @@ class Fill:
             await asyncio.sleep(0)
         return results
 
-    def _variants(self, index: int, given: TextInput) -> list[TextInput]:
+    def _variants(self, index: int, given: GivenText) -> list[GivenText]:
         """The text as it is, or where the number of its masks is open, with one mask, with two, and so on."""
         runs = _runs(given)
         if self._body.span is None and not any(run[2] for _, run in runs):
@@ -247,11 +255,11 @@ class Fill:
         ((name, run),) = runs
         text = getattr(given, name)
         return [
-            given.model_copy(update={name: f"{text[: run.start()]}{MASK * count}{text[run.end() :]}"})
+            _with(given, name, f"{text[: run.start()]}{MASK * count}{text[run.end() :]}")
             for count in range(1, span + 1)
         ]
 
-    async def _encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
+    async def _encode(self, index: int, given: GivenText) -> tuple[Windows, bool]:
         """The windows of an input whose masks are as many as stand there; raises Problem."""
         windows, truncated = await self._session.encode(index, given)
         written = mask_count(given)
@@ -263,7 +271,7 @@ class Fill:
         return windows, truncated
 
     async def _blank(
-        self, index: int, given: TextInput, result: Filled, first: int = 0, count: int | None = None
+        self, index: int, given: GivenText, result: Filled, first: int = 0, count: int | None = None
     ) -> Blank:
         """The window in which the masks from `first` on, `count` of them or all, have most context."""
         windows, truncated = await self._encode(index, given)
@@ -352,17 +360,17 @@ def candidates(tokenizer: Tokenizer, mask: MaskOutput, targets: Sequence[int], t
     return [pair for pair, _ in zip(ordinary, range(top_k), strict=False)]
 
 
-def mask_count(given: TextInput) -> int:
+def mask_count(given: GivenText) -> int:
     """Masks that stand in an input."""
     return given.text.count(MASK) + (given.text_pair or "").count(MASK)
 
 
-def _runs(given: TextInput) -> list[tuple[str, re.Match[str]]]:
+def _runs(given: GivenText) -> list[tuple[str, re.Match[str]]]:
     """Its rows of masks, each with the `+` behind it if there is one, and the field that it is in."""
     return [(name, run) for name in ("text", "text_pair") for run in _RUN.finditer(getattr(given, name) or "")]
 
 
-def holes_of(given: TextInput) -> list[tuple[str, str]]:
+def holes_of(given: GivenText) -> list[tuple[str, str]]:
     """What stands before and after each mask, in the text that it is in."""
     return [hole for text in (given.text, given.text_pair or "") for hole in holes(text)]
 
@@ -373,16 +381,21 @@ def holes(text: str) -> list[tuple[str, str]]:
     return [(MASK.join(parts[:cut]), MASK.join(parts[cut:])) for cut in range(1, len(parts))]
 
 
-def widened(given: TextInput, number: int, count: int) -> TextInput:
+def widened(given: GivenText, number: int, count: int) -> GivenText:
     """The input with mask `number` replaced by `count` masks."""
     in_text = given.text.count(MASK)
     name, place = ("text", number) if number < in_text else ("text_pair", number - in_text)
     parts = getattr(given, name).split(MASK)
     before, after = MASK.join(parts[: place + 1]), MASK.join(parts[place + 1 :])
-    return given.model_copy(update={name: f"{before}{MASK * count}{after}"})
+    return _with(given, name, f"{before}{MASK * count}{after}")
 
 
-def sequence(given: TextInput, tokens: Sequence[str]) -> str:
+def _with(given: GivenText, name: str, text: str) -> GivenText:
+    """The input with another text, or text_pair."""
+    return PlainText(text, given.text_pair) if name == "text" else PlainText(given.text, text)
+
+
+def sequence(given: GivenText, tokens: Sequence[str]) -> str:
     """The text with its masks filled; where both texts of a pair have masks, both, one a line."""
     remaining = list(tokens)
     lines = []
@@ -392,6 +405,3 @@ def sequence(given: TextInput, tokens: Sequence[str]) -> str:
             filling = [remaining.pop(0).removeprefix("##") for _ in parts[1:]]
             lines.append("".join(part + fill for part, fill in zip(parts, [*filling, ""], strict=True)))
     return "\n".join(lines)
-
-
-ENDPOINT = {"/fill-mask": (FillMaskRequest, fill_mask)}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.values import MultiProcessValue
 
 from model_build.bundle import Bundle
 from service.engine.messages import BatchDone
@@ -24,7 +26,30 @@ RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 INFER = "/v2/models/{name}/infer"
 
 
+_COUNTED = frozenset(ENDPOINTS.values())
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def _cheap(shared: type[Any]) -> type[Any]:
+    """prometheus_client's values in a shared file, without what it does at each count: a lock, and a look at the pid.
+
+    A process of the service counts in one thread, and none is forked once there are values.
+    """
+
+    class Value(shared):
+        def inc(self, amount: float) -> None:
+            self._value += amount
+            self._file.write_value(self._key, self._value, 0.0)
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            self._value = value
+            self._file.write_value(self._key, value, timestamp or 0.0)
+
+    return Value
+
+
+if FOLDER in os.environ:
+    values.ValueClass = _cheap(MultiProcessValue())
 
 
 class Metrics:
@@ -65,6 +90,9 @@ class Metrics:
         self.restarts = counter("engine_restarts", "Engine processes started again.")
         self.ready = gauge("ready", "1 while the model's engine is ready.")
         self.model_info = gauge("model_info", "1 for what is served.", ("model", "version", "task"))
+        # Looking a child up by its labels takes longer than counting.
+        self._answered: dict[tuple[str, str, int], Counter] = {}
+        self._durations: dict[str, Histogram] = {}
         for bundle in bundles:
             self.add(bundle)
         for endpoint in (*ENDPOINTS.values(), INFER):
@@ -95,12 +123,25 @@ class Metrics:
         for status in sorted({200, *STATUS.values()}):
             self.requests.labels(endpoint, model, str(status))
 
+    def answered(self, endpoint: str, model: str, status: int) -> Counter:
+        """The counter of answers of a status."""
+        key = endpoint, model, status
+        if (counter := self._answered.get(key)) is None:
+            counter = self._answered[key] = self.requests.labels(endpoint, model, str(status))
+        return counter
+
+    def durations(self, model: str) -> Histogram:
+        """The durations of a model's answers."""
+        if (histogram := self._durations.get(model)) is None:
+            histogram = self._durations[model] = self.duration.labels(model)
+        return histogram
+
     @staticmethod
     def endpoint(path: str) -> str | None:
         """The label of a request's path; None where its requests are not counted."""
-        if path.startswith("/v2/models/") and path.endswith("/infer"):
-            return INFER
-        return path if path in ENDPOINTS.values() else None
+        if path in _COUNTED:
+            return path
+        return INFER if path.startswith("/v2/models/") and path.endswith("/infer") else None
 
     def batch_done(self, model: str, batch: BatchDone) -> None:
         """Counts one forward pass."""

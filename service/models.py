@@ -8,10 +8,10 @@ import ctypes
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from opentelemetry import trace
 
@@ -22,7 +22,7 @@ from service.engine.client import EngineFailed, EngineLink
 from service.engine.messages import FrameError, Item, Output
 from service.metrics import Metrics
 from service.problems import Problem
-from service.schemas import Envelope, TextInput
+from service.schemas import Asked, GivenText
 from service.settings import Settings
 from service.tasks import ENDPOINTS
 from service.tokenization import tokenizer_named
@@ -110,16 +110,17 @@ class ServedModel:
             self._attaching.cancel()
         await self.engine.detach()
 
-    @contextlib.contextmanager
-    def _in_use(self) -> Iterator[None]:
+    def _enter(self) -> None:
         self._users += 1
-        self._unused.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
+        self._in_flight.inc()
+        if self._users == 1:
+            self._unused.clear()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        self._in_flight.dec()
+        if not self._users:
+            self._unused.set()
 
     async def unused(self) -> None:
         """Returns when no request needs the engine any more; what is still to be sent to a client needs it not."""
@@ -130,7 +131,7 @@ class ServedModel:
         """Names of `count` classes; LABEL_0, LABEL_1 … where the bundle has none."""
         return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
 
-    async def answered(self, request: Envelope, timings: Timings, work: Callable[[Session], Awaitable[T]]) -> T:
+    async def answered(self, request: Asked, timings: Timings, work: Callable[[Session], Awaitable[T]]) -> T:
         """What `work` makes of a session with the engine; raises Problem for all that may go wrong on the way."""
         limit = self._settings.max_inputs
         if len(request.inputs) > limit:
@@ -141,16 +142,20 @@ class ServedModel:
             raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
         seconds = (request.timeout_ms or self._settings.request_timeout_ms) / 1000
         # Its place is taken before anything is spent on the request: overload is answered at once.
-        with self.admission.admit() as place, self._in_use(), self._in_flight.track_inprogress():
+        with self.admission.admit() as place:
+            self._enter()
             session = Session(self, self._settings, request, timings, time.monotonic() + seconds, place)
             try:
-                with deadline(seconds):
+                with Deadline(seconds):
                     result = await work(session)
             except asyncio.TimeoutError:
                 raise Problem("deadline_exceeded", "the request's time ran out before it was answered.") from None
             except EngineFailed as error:
                 raise Problem(error.code, str(error), retry_after=self.admission.retry_after()) from error
-        spans(timings)
+            finally:
+                self._leave()
+        if self._settings.otel:
+            spans(timings)
         self._tokenize_seconds.observe(timings.tokenize)
         self._queue_seconds.observe(timings.queue)
         if session.truncated:
@@ -165,7 +170,7 @@ class Session:
         self,
         model: ServedModel,
         settings: Settings,
-        request: Envelope,
+        request: Asked,
         timings: Timings,
         deadline: float,
         place: Place,
@@ -179,16 +184,17 @@ class Session:
         self._deadline = deadline
         self._place = place
 
-    async def encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
+    async def encode(self, index: int, given: GivenText) -> tuple[Windows, bool]:
         """The windows of `inputs[index]`, and whether it was cut instead; raises Problem `invalid_input`."""
+        if index:
+            await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
         begun = time.perf_counter()
         try:
             return await self._encode(f"inputs[{index}]", given)
         finally:
             self._timings.tokenize += time.perf_counter() - begun
-            await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
 
-    async def _encode(self, name: str, given: TextInput) -> tuple[Windows, bool]:
+    async def _encode(self, name: str, given: GivenText) -> tuple[Windows, bool]:
         limit, model = self.model.manifest.max_length, self.model.name
         encoding = await self.model.tokenizer.encode(given.text, given.text_pair, limit)
         if not encoding.truncated:
@@ -239,25 +245,26 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-@contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[None]:
+class Deadline:
     """Raises asyncio.TimeoutError out of the block after so many seconds; no task of its own, as wait_for has."""
-    task, expired = asyncio.current_task(), False
-    assert task is not None
 
-    def expire() -> None:
-        nonlocal expired
-        expired = task.cancel()
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._expired = False
 
-    timer = asyncio.get_running_loop().call_later(seconds, expire)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if expired:
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._timer = loop.call_later(self._seconds, self._expire, task)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._expired and kind is asyncio.CancelledError:
             raise asyncio.TimeoutError from None
-        raise
-    finally:
-        timer.cancel()
+
+    def _expire(self, task: asyncio.Task[Any]) -> None:
+        self._expired = task.cancel()
 
 
 class Models:

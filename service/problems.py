@@ -71,6 +71,11 @@ class Problem(Exception):
         self.retry_after = retry_after
 
 
+def ended() -> Problem:
+    """What is said where the service ends first."""
+    return Problem("draining", "the service ended before the request was answered; send it again.")
+
+
 def _shortened(detail: str) -> str:
     """What callers send is repeated to them, but not at any length, and not what UTF-8 cannot hold."""
     shown = detail if len(detail) <= MAX_DETAIL_CHARACTERS else f"{detail[:MAX_DETAIL_CHARACTERS]} … (shortened)."

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from starlette.types import Scope
 
 from service.access import permits
-from service.problems import Problem, problem_body, retry_after
+from service.problems import Problem
 from service.tracing import Journal, request_id
+from service.wire import Header, problem_answer, written
 
 Reason = Callable[[str], tuple[Problem, str] | None]
 """Why nothing at a path can be answered now, if that is so, and the model it was for, as far as the path tells."""
@@ -27,7 +28,7 @@ class Refusal:
         self._digests = digests
         self._journal = journal
 
-    def __call__(self, scope: Scope, keep_alive: bool, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    def __call__(self, scope: Scope, keep_alive: bool, headers: Sequence[Header]) -> bytes | None:
         """The answer to the request of `scope`, `headers` first; None where the application is to give one.
 
         So it is for all that has a place, and for what has another answer or other headers in it: requests without the
@@ -40,18 +41,8 @@ class Refusal:
         started = time.perf_counter()
         problem, model = refused
         state = scope["state"]
-        state.update(request_id=request_id(scope), model=model, failure=problem.code)
-        body, media_type = problem_body(problem, scope)
+        state.update(request_id=request_id(scope), model=model)
+        answer = problem_answer(problem, scope)
         seconds = time.perf_counter() - started
         self._journal.answered(scope, problem.status, seconds)
-        lines = [b"HTTP/1.1 429 Too Many Requests", *(b"%s: %s" % header for header in headers)]
-        lines.append(
-            f"retry-after: {retry_after(problem)}\r\n"
-            f"content-length: {len(body)}\r\n"
-            f"content-type: {media_type}\r\n"
-            f"x-request-id: {state['request_id']}\r\n"
-            f"server-timing: total;dur={seconds * 1000:.3f}".encode("ascii")
-        )
-        if not keep_alive:
-            lines.append(b"connection: close")
-        return b"\r\n".join([*lines, b"", body])
+        return written(answer, state, seconds, keep_alive, headers)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
     AfterValidator,
@@ -22,11 +23,51 @@ from service.engine.batching import Priority
 from service.problems import Problem
 
 Truncation = Literal["error", "truncate", "window"]
+Strategy = Literal["independent", "joint"]
+
+
+class GivenText(Protocol):
+    """One text, or a pair of texts, whoever has validated it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def text_pair(self) -> str | None: ...
+
+
+class Asked(Protocol):
+    """What both endpoints are asked, whoever has validated it."""
+
+    @property
+    def inputs(self) -> Sequence[GivenText]: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def truncation(self) -> Truncation: ...
+    @property
+    def priority(self) -> Priority: ...
+    @property
+    def timeout_ms(self) -> int | None: ...
+
+
+class AskedMasks(Asked, Protocol):
+    """What POST /fill-mask is asked."""
+
+    @property
+    def targets(self) -> list[str] | None: ...
+    @property
+    def strategy(self) -> Strategy: ...
+    @property
+    def span(self) -> int | None: ...
 
 
 # More would hold up the event loop while they are validated, whatever the settings allow.
 MAX_INPUTS = 1024
 MAX_TARGET_CHARACTERS = 64
+MAX_TARGETS = 1000
+MAX_TIMEOUT_MS = 600_000
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -102,7 +143,7 @@ class Envelope(BaseModel):
         "the answer says how many windows there were and whether it was cut",
     )
     priority: Priority = Field("interactive", description="batch gives way to interactive, for two seconds at most")
-    timeout_ms: StrictInt | None = Field(None, ge=1, le=600_000, description="deadline of this request")
+    timeout_ms: StrictInt | None = Field(None, ge=1, le=MAX_TIMEOUT_MS, description="deadline of this request")
 
     @model_validator(mode="before")
     @classmethod
@@ -151,9 +192,9 @@ class FillMaskRequest(Envelope):
     )
 
     targets: list[Target] | None = Field(
-        None, min_length=1, max_length=1000, description="score these only; one may be of several tokens"
+        None, min_length=1, max_length=MAX_TARGETS, description="score these only; one may be of several tokens"
     )
-    strategy: Literal["independent", "joint"] = Field(
+    strategy: Strategy = Field(
         "independent", description="several masks of one text: each for itself, or together, as one word"
     )
     span: StrictInt | None = Field(

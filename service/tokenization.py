@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from model_build.bundle import BundleError, read_vocabulary
 from native import ErnieTokenizer
@@ -18,8 +19,7 @@ SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", MASK, "[UNK]")
 LONG_CHARACTERS = 50_000
 
 
-@dataclass(frozen=True)
-class Encoding:
+class Encoding(msgspec.Struct, frozen=True):
     """Model input of one text or pair: ids with [CLS] and [SEP], token types, and the columns of its masks."""
 
     input_ids: list[int]
@@ -74,12 +74,13 @@ class NativeTokenizer(Tokenizer):
 
     def _encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
         encoded = self._native.encode(text, pair, max_length=max_length)
-        ids = encoded.ids
+        ids, mask_id = encoded.ids, self.mask_id
+        masks = 0 if mask_id is None else text.count(MASK) + (pair.count(MASK) if pair else 0)
         return Encoding(
             input_ids=ids,
             token_type_ids=encoded.token_type_ids,
-            mask_positions=[column for column, token_id in enumerate(ids) if token_id == self.mask_id],
-            masks=0 if self.mask_id is None else text.count(MASK) + (pair or "").count(MASK),
+            mask_positions=[column for column, token_id in enumerate(ids) if token_id == mask_id] if masks else [],
+            masks=masks,
             truncated=encoded.truncated,
             full_length=encoded.full_length,
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import time
-import uuid
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,11 +39,7 @@ class Tracing:
                 total = time.perf_counter() - started
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = state["request_id"]
-                timings = state.get("timings")
-                parts = [(name, getattr(timings, name)) for name in ("tokenize", "queue", "inference") if timings]
-                headers["Server-Timing"] = ", ".join(
-                    f"{name};dur={seconds * 1000:.3f}" for name, seconds in [*parts, ("total", total)]
-                )
+                headers["Server-Timing"] = server_timing(state, total)
                 self._journal.answered(scope, message["status"], total)
             await send(message)
 
@@ -57,8 +54,20 @@ class Tracing:
 
 def request_id(scope: Scope) -> str:
     """The caller's where it is plain and short, a new one otherwise."""
-    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return secrets.token_hex(16)
+
+
+def server_timing(state: dict[str, Any], total: float) -> str:
+    """The header of a request that took `total` seconds; `state` holds its Timings once it has a model."""
+    if (timings := state.get("timings")) is None:
+        return f"total;dur={total * 1000:.3f}"
+    return (
+        f"tokenize;dur={timings.tokenize * 1000:.3f}, queue;dur={timings.queue * 1000:.3f}, "
+        f"inference;dur={timings.inference * 1000:.3f}, total;dur={total * 1000:.3f}"
+    )
 
 
 REFUSALS = (STATUS["overloaded"], STATUS["not_ready"])
@@ -81,9 +90,9 @@ class Journal:
             return
         # The names are those of models that there are, so that callers cannot make up label values; else there is none.
         model = str(state.get("model", ""))
-        self._metrics.requests.labels(endpoint, model, str(status)).inc()
+        self._metrics.answered(endpoint, model, status).inc()
         if status not in REFUSALS:
-            self._metrics.duration.labels(model).observe(seconds)
+            self._metrics.durations(model).observe(seconds)
         if "failure" in state:
             self._metrics.failures.labels(str(state["failure"])).inc()
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 from service.tokenization import Encoding
@@ -42,11 +41,8 @@ class Windows:
         if self._first > room and room < LEAST_ROOM:
             raise NoRoom
         self.spans = spans(self._first, room, room // 4)
-
-    @functools.cached_property
-    def encodings(self) -> list[Encoding]:
+        self.encodings = [whole] if len(self.spans) == 1 else [self._window(each) for each in range(len(self.spans))]
         """The model input of every window."""
-        return [self.whole] if len(self.spans) == 1 else [self._window(index) for index in range(len(self.spans))]
 
     def _window(self, index: int) -> Encoding:
         start, end = self.spans[index]

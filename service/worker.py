@@ -89,7 +89,11 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         http=bounded(  # type: ignore[arg-type]  # makes protocols
-            settings.max_connections, settings.body_seconds, app.state.refusal, lambda: app.state.draining
+            settings.max_connections,
+            settings.body_seconds,
+            app.state.refusal,
+            app.state.direct,
+            lambda: app.state.draining,
         ),
         ws="none",
         log_config=None,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +44,30 @@ async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
             if isinstance(message, Ready):
                 return reader, writer, message
     writer.close()
-    raise EngineFailed("engine_failed", "the engine closed the connection before it was ready.")
+    raise _never_ready()
+
+
+def _never_ready() -> EngineFailed:
+    return EngineFailed("engine_failed", "the engine closed the connection before it was ready.")
 
 
 class NeverStarted(Exception):
     """The engine ended while a request still waited in its queue: another engine may run it."""
 
 
-class EngineClient:
+class EngineClient(asyncio.Protocol):
     """One connection, any number of requests in flight."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ready: Ready) -> None:
-        self.ready = ready
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, lost: Callable[[EngineClient], None]) -> None:
+        """`lost` is called once, when nothing can be asked any more."""
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Ready] = self._loop.create_future()
+        self._lost = lost
         self._frames = FrameReader(ToApi)
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._started: set[int] = set()
+        self._unsent: list[bytes] = []
         self._closed = False
 
     async def infer(
@@ -75,91 +80,108 @@ class EngineClient:
         if self._closed:
             raise NeverStarted
         request_id = next(self._ids)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[request_id] = future
-        self._writer.write(frame(Infer(request_id, list(items), deadline, priority, time.monotonic())))
+        self._send(frame(Infer(request_id, list(items), deadline, priority, time.monotonic())))
         try:
             return await future
         finally:
             self._started.discard(request_id)
             if self._waiting.pop(request_id, None) is not None and not self._closed:
-                self._writer.write(frame(Cancel(request_id)))
+                self._send(frame(Cancel(request_id)))
 
-    async def listen(self) -> None:
-        """Hands answers to those who wait, until the connection ends.
+    def _send(self, message: bytes) -> None:
+        """Sends it together with what else this turn of the event loop has for the engine."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(message)
 
-        Then those whose forward pass had begun get EngineFailed, and those in the queue NeverStarted.
-        """
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not self._closed:
+            self._transport.write(b"".join(unsent))
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
         try:
-            while data := await self._reader.read(READ_BYTES):
-                for message in self._frames.feed(data):
-                    self._receive(message)
-        except (ConnectionError, FrameError):
-            pass  # handled like an end of the stream: nothing more will come
-        finally:
-            self._closed = True
-            waiting, self._waiting = self._waiting, {}
-            lost = EngineFailed("engine_failed", "the engine stopped while it had this request.")
-            for request_id, future in waiting.items():
-                if not future.done():
-                    future.set_exception(lost if request_id in self._started else NeverStarted())
-            self._writer.close()
+            for message in self._frames.feed(data):
+                self._receive(message)
+        except FrameError:
+            self.close()  # nothing more that comes can be understood
 
-    async def close(self) -> None:
-        """Ends the connection."""
+    def connection_lost(self, _: Exception | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection.
+
+        Those whose forward pass had begun get EngineFailed, and those in the queue NeverStarted.
+        """
+        if self._closed:
+            return
         self._closed = True
-        self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
+        self._transport.close()
+        self._lost(self)
+        if not self.ready.done():
+            self.ready.set_exception(_never_ready())
+        waiting, self._waiting = self._waiting, {}
+        for request_id, future in waiting.items():
+            if not future.done():
+                begun = request_id in self._started
+                future.set_exception(_lost_with_it() if begun else NeverStarted())
 
     def _receive(self, message: Any) -> None:
-        if isinstance(message, Started):
-            self._started.update(self._waiting.keys() & set(message.ids))
-            return
-        future = self._waiting.pop(message.id, None) if isinstance(message, Answer | Failed) else None
-        if future is None or future.done():
-            return  # the caller has gone
         if isinstance(message, Answer):
-            future.set_result(message)
-        else:
-            future.set_exception(EngineFailed(message.code, message.message))
+            if (future := self._waiting.pop(message.id, None)) and not future.done():  # else the caller has gone
+                future.set_result(message)
+        elif isinstance(message, Started):
+            self._started.update(self._waiting.keys() & message.ids)
+        elif isinstance(message, Failed):
+            if (future := self._waiting.pop(message.id, None)) and not future.done():
+                future.set_exception(EngineFailed(message.code, message.message))
+        elif isinstance(message, Ready) and not self.ready.done():
+            self.ready.set_result(message)
+
+
+def _lost_with_it() -> EngineFailed:
+    return EngineFailed("engine_failed", "the engine stopped while it had this request.")
 
 
 class EngineLink:
     """The engine of a model, whichever process it is at the moment."""
 
     def __init__(self) -> None:
-        self._client: EngineClient | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._attached = asyncio.Event()
-
-    @property
-    def ready(self) -> Ready | None:
+        self.ready: Ready | None = None
         """What the running engine said of itself; None while there is none."""
-        return self._client.ready if self._client else None
+        self._client: EngineClient | None = None
+        self._attached = asyncio.Event()
 
     async def attach(self, path: Path) -> None:
         """Connects to a warm engine. Raises OSError or EngineFailed where it has gone again."""
         await self.detach()
-        client = self._client = EngineClient(*await connect(path))
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_unix_connection(lambda: EngineClient(self._lose), str(path))
+        try:
+            ready = await client.ready
+        except asyncio.CancelledError:
+            client.close()
+            raise
+        if self._client:  # another was quicker
+            self._client.close()
+        self.ready, self._client = ready, client
         self._attached.set()
-        self._listening = asyncio.create_task(self._listen(client))
 
     async def detach(self) -> None:
         """Leaves the engine; requests it had not started wait for the next one."""
-        if self._listening:
-            self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
-            self._listening = None
+        if self._client:
+            self._client.close()
 
-    async def _listen(self, client: EngineClient) -> None:
-        try:
-            await client.listen()
-        finally:
-            if self._client is client:
-                self._client = None
-                self._attached.clear()
+    def _lose(self, client: EngineClient) -> None:
+        if self._client is client:
+            self.ready = self._client = None
+            self._attached.clear()
 
     async def infer(
         self, items: Sequence[Item], deadline: float | None = None, priority: Priority = "interactive"
@@ -178,4 +200,4 @@ class EngineLink:
             try:
                 return await client.infer(items, deadline, priority)
             except NeverStarted:
-                await asyncio.sleep(0)  # `_listen` notices the end of the connection too
+                continue

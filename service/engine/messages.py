@@ -156,7 +156,7 @@ class FrameReader:
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return
-            body = bytes(self._buffer[_LENGTH.size : end])
+            body = self._buffer[_LENGTH.size : end]
             del self._buffer[:end]
             try:
                 yield self._decoder.decode(body)

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import takewhile
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from service.engine.tensors import InvalidItem, Tensors
 from service.runtime.base import Runtime
 
 READ_BYTES = 1 << 20
+WARM_UP_SECONDS = 5.0
 # What a connection may say before others are heard, or a batch is run.
 MAX_TURN_BYTES = 64 << 20
 
@@ -98,6 +101,7 @@ class Engine:
         self._proofs: list[_Proof] = []
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
+        self._to_flush: dict[_Connection, None] = {}
         self._stopping = False
         self._ready: Ready | None = None
         self._last_run = clock()
@@ -105,23 +109,28 @@ class Engine:
     def warm_up(self) -> Ready:
         """Runs the shapes that serving will meet: short, longest, a full batch; and all, where they are few.
 
-        Raises BundleError where the graph has another number of classes than the bundle has labels, and OutputError.
+        The small ones come first, and after WARM_UP_SECONDS the others are left to be met: the larger a batch is, the
+        less it matters that kernels are made for it. Raises BundleError where the graph has another number of classes
+        than the bundle has labels, and OutputError.
         """
         started = self._clock()
         longest = self._tensors.max_length
         options = self._batcher.options
         usual = min(128, longest)
         rows = max(1, min(options.max_batch_items, options.max_batch_tokens // usual))
-        few = self._tensors.shapes.all(options.max_batch_tokens, options.max_batch_items, longest)
-        shapes = [(1, min(8, longest)), (1, longest), (rows, usual), *few]
+        few = sorted(self._tensors.shapes.all(options.max_batch_tokens, options.max_batch_items, longest), key=prod)
 
-        def run(stream: int) -> list[Output]:
-            return [self._forward(self._tensors.example(*shape), stream)[0] for shape in shapes]
+        def run(stream: int) -> Output:
+            for shape in ((1, min(8, longest)), (rows, usual), (1, longest)):
+                output = self._forward(self._tensors.example(*shape), stream)[0]
+            for shape in takewhile(lambda _: self._clock() - started < WARM_UP_SECONDS, few):
+                self._forward(self._tensors.example(*shape), stream)
+            return output
 
         with ThreadPoolExecutor(self._runtime.streams) as threads:
-            outputs, *_ = threads.map(run, range(self._runtime.streams))
-        self._tensors.check_labels(outputs[0])
-        self._ready = Ready(len(outputs[0].scores), self._runtime.backend, self._clock() - started)
+            output, *_ = threads.map(run, range(self._runtime.streams))
+        self._tensors.check_labels(output)
+        self._ready = Ready(len(output.scores), self._runtime.backend, self._clock() - started)
         return self._ready
 
     def serve(self, path: Path, parent: int) -> None:
@@ -141,6 +150,7 @@ class Engine:
             while not (self._stopping and self._idle()):
                 self._read(self._timeout())
                 self._start()
+                self._flush_all()
         self._streams.close()
         self._runtime.close()
 
@@ -251,6 +261,7 @@ class Engine:
             ids.setdefault(request.connection, []).append(request.message.id)
         for connection, numbers in ids.items():
             self._send(connection, Started(numbers))
+        self._flush_all()  # before the pass: if it ends the process, it is known what was in it
 
     def _run(self, batch: Batch, now: float) -> None:
         """Starts a pass of what is still waited for."""
@@ -331,8 +342,14 @@ class Engine:
         key[0].requests.discard(key[1])
 
     def _send(self, connection: _Connection, message: ToApi) -> None:
+        """Leaves it to `_flush_all`: the answers of a batch go out together, and wake their reader once."""
         connection.unsent += frame(message)
-        self._flush(connection)
+        self._to_flush[connection] = None
+
+    def _flush_all(self) -> None:
+        connections, self._to_flush = self._to_flush, {}
+        for connection in connections:
+            self._flush(connection)
 
     def _flush(self, connection: _Connection) -> None:
         """Sends what the socket takes; the rest waits until it is writable, so no reader can hold the engine up."""

@@ -21,6 +21,8 @@ class OpenVinoRuntime:
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         """Raises RuntimeUnavailable in one sentence."""
+        # Its binding finds NumPy on first use, and hangs where two threads are the first together.
+        openvino.Tensor(np.zeros(1)).data  # noqa: B018
         core = openvino.Core()
         if options.device != "cpu":
             raise RuntimeUnavailable("OpenVINO is for the CPU here; use fastdeploy or onnxruntime on a GPU.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -69,6 +70,19 @@ def test_every_product_with_weights_is_in_int8_and_no_other(bundle: Bundle, tmp_
     assert products.count(quantised) == 14
     assert len(products) == 18
     assert not any("DequantizeLinear" in found for found in products if found != quantised)
+
+
+def test_onnx_runtime_turns_no_quantised_matrix_into_floats_again(bundle: Bundle, tmp_path: Path) -> None:
+    """It does, for every batch, where a product's first factor has two axes and a bias follows."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "executed.onnx")
+    path = quantized(bundle, tmp_path).graph("onnx")[0]
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    executed = onnx.load(options.optimized_model_filepath).graph
+    kinds = [node.op_type for node in executed.node]
+    assert kinds.count("MatMulIntegerToFloat") == 14
+    weights = {tensor.name for tensor in executed.initializer if len(tensor.dims) == 2}
+    assert not [node for node in executed.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
 
 
 def test_no_float_copy_of_a_quantised_matrix_is_left(bundle: Bundle, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Request:
     def __init__(self, app: FastAPI, path: str, *chunks: bytes, more: bool) -> None:
         self._chunks: Sequence[bytes] = chunks
         self._more = more
-        self._next = 0
+        self.read = 0
         self.sent: list[Message] = []
         self.stalled = asyncio.Event()
         scope = {
@@ -33,10 +33,10 @@ class Request:
         self.task = asyncio.create_task(app(scope, self._receive, self._send))
 
     async def _receive(self) -> Message:
-        if self._next < len(self._chunks):
-            self._next += 1
-            last = self._next == len(self._chunks) and not self._more
-            return {"type": "http.request", "body": self._chunks[self._next - 1], "more_body": not last}
+        if self.read < len(self._chunks):
+            self.read += 1
+            last = self.read == len(self._chunks) and not self._more
+            return {"type": "http.request", "body": self._chunks[self.read - 1], "more_body": not last}
         self.stalled.set()
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
@@ -122,3 +122,20 @@ def test_what_may_be_answered_is_in_the_document(tmp_path: Path) -> None:
     app, _ = application(tmp_path, MODELS)  # type: ignore[arg-type]
     for path in ("/classify", "/fill-mask"):
         assert app.openapi()["paths"][path]["post"]["responses"]["408"]["description"] == "body_timeout"
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v2/models/reviews/infer", "/v2/models/reviews/versions/1/infer"])
+async def test_while_no_model_of_an_endpoint_has_a_place_its_requests_are_refused_unread(
+    tmp_path: Path, path: str
+) -> None:
+    app, engines = application(tmp_path, MODELS, max_queue_requests=1)  # type: ignore[arg-type]
+    engines["reviews"].hold.clear()
+    async with client_of(app) as client:
+        held = asyncio.create_task(client.post("/classify", json={"text": "今天"}))
+        await engines["reviews"].taken.wait()
+        unread = Request(app, path, BODY, more=False)
+        status, _, headers = await unread.refused()
+        assert (status, unread.read) == (429, 0)
+        assert b"retry-after" in headers
+        engines["reviews"].hold.set()
+        assert (await held).status_code == 200

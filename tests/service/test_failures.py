@@ -44,7 +44,7 @@ async def test_killing_an_engine_costs_the_batch_it_was_running_and_nothing_else
     for directory in (slow_models / "slow", tiny_models / "characters"):
         (tmp_path / directory.name).symlink_to(directory)
     # A slow machine needs longer than the default for all of them.
-    with serving(tmp_path, "--max-batch-tokens", "4096", "--request-timeout-ms", "120000") as running:
+    with serving(tmp_path, "--streams", "1", "--max-batch-tokens", "4096", "--request-timeout-ms", "120000") as running:
         running.wait_ready()
         async with httpx.AsyncClient(base_url=running.url, timeout=120) as client:
             over = asyncio.Event()
@@ -287,4 +287,4 @@ def test_help_names_every_setting_and_its_variable() -> None:
     shown = " ".join(start("--help").stdout.split())
     assert "--max-batch-tokens" in shown
     assert "ERNIE_MAX_BATCH_TOKENS" in shown
-    assert "(default: 8192)" in shown
+    assert "(default: 512)" in shown

@@ -34,7 +34,7 @@ async def serving(
     app: Held, max_connections: int, head_seconds: float = 60.0, draining: asyncio.Event | None = None
 ) -> AsyncIterator[int]:
     """A port where `app` is served."""
-    http = bounded(max_connections, head_seconds, None, (draining or asyncio.Event()).is_set)
+    http = bounded(max_connections, head_seconds, None, None, (draining or asyncio.Event()).is_set)
     keep_alive = 60 if draining else 0
     config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     server = uvicorn.Server(config)

@@ -17,20 +17,11 @@ from fastapi import FastAPI
 
 from model_build.bundle import Task
 from service.connections import MAX_REFUSED_AT_ONCE, Connection, bounded
+from tests.service.connections.sockets import BODY, connected, request, told, unheard
 from tests.service.stand_in import StandInEngine, application
 
 MODELS: dict[str, Task] = {"reviews": "classify"}
-BODY = json.dumps({"text": "今天"}).encode()
 PATHS = ("/classify", "/v2/models/reviews/infer", "/v2/models/reviews/versions/1/infer")
-
-
-def request(path: str = "/classify", body: bytes = BODY, version: str = "1.1", **headers: str) -> bytes:
-    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
-    head = (
-        f"POST {path} HTTP/{version}\r\nHost: service\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n{''.join(lines)}\r\n"
-    )
-    return head.encode() + body
 
 
 @dataclasses.dataclass
@@ -54,7 +45,7 @@ async def full(
 ) -> AsyncIterator[Full]:
     """A service whose place for each model that classifies is taken until the end."""
     app, engines = application(tmp_path, models, max_queue_requests=1, **settings)
-    http = bounded(99, head_seconds, app.state.refusal)
+    http = bounded(99, head_seconds, app.state.refusal, app.state.direct)
     config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -77,48 +68,6 @@ async def full(
             assert [(await each).status_code for each in held] == [200] * len(held)
             server.should_exit = True
             await running
-
-
-@dataclasses.dataclass
-class Answered:
-    """An answer as it came: its first line, headers and body."""
-
-    line: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def status(self) -> int:
-        return int(self.line.split()[1])
-
-
-async def told(
-    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], sent: bytes, count: int = 1
-) -> list[Answered]:
-    """Sends all of it at once; the answers that come, up to `count` or the end of the connection."""
-    reader, writer = streams
-    writer.write(sent)
-    answers = []
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-        for _ in range(count):
-            line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-            body = await reader.readexactly(int(headers["content-length"]))
-            answers.append(Answered(line, headers, body))
-    return answers
-
-
-@contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-
-
-async def unheard(*_: object) -> None:
-    pytest.fail("the application was called")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -209,7 +158,7 @@ async def test_a_refusal_that_fails_is_logged_and_the_application_answers(
         raise RuntimeError("of no matter")
 
     async with full(tmp_path) as service, connected(service.port) as streams:
-        monkeypatch.setattr("service.refusal.problem_body", broken)
+        monkeypatch.setattr("service.refusal.problem_answer", broken)
         assert [each.status for each in await told(streams, request())] == [429]
     assert [record.message for record in caplog.records if record.exc_info] == [
         "a refusal failed; the application answers instead"

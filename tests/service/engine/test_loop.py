@@ -135,6 +135,12 @@ class Running:
             yield Client(opened)
 
 
+def listens(path: Path) -> bool:
+    """Whether there is somebody at a socket: it has its path a moment sooner."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened:
+        return opened.connect_ex(str(path)) == 0
+
+
 @contextlib.contextmanager
 def running(directory: Path, streams: int) -> Iterator[Running]:
     graph = HeldGraph(streams)
@@ -146,7 +152,7 @@ def running(directory: Path, streams: int) -> Iterator[Running]:
     path = directory / "engine"
     thread = threading.Thread(target=made.serve, args=(path, reading))
     thread.start()
-    while not path.exists():
+    while not listens(path):
         time.sleep(0.001)
     try:
         yield Running(path, graph)
