@@ -240,7 +240,8 @@ def start(*flags: str) -> subprocess.CompletedProcess[str]:
     [
         (["--device", "gpu"], "the GPU was asked for, but this is the CPU build of FastDeploy"),
         (["--backend", "trt"], "the backend trt runs on a GPU only"),
-        (["--precision", "fp16"], "FastDeploy has no fp16 on the CPU"),
+        (["--precision", "fp16"], "OpenVINO has fp32 and bf16 on the CPU; choose one of them."),
+        (["--runtime", "fastdeploy", "--precision", "fp16"], "FastDeploy has no fp16 on the CPU"),
     ],
 )
 def test_what_the_machine_cannot_do_ends_the_start_with_one_sentence(
