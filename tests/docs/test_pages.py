@@ -85,7 +85,7 @@ BENCH_RUNTIMES = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "service" / "bench_run
 BENCHMARKS = {
     flag
     for module in ROOT.glob("benchmarks/*.py")
-    for flag in re.findall(r'"(--[a-z-]+)"', module.read_text(encoding="utf-8"))
+    for flag in re.findall(r'"(--[a-z0-9-]+)"', module.read_text(encoding="utf-8"))
 }
 
 
