@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     cpu_threads: int = Field(
         0,
         ge=0,
-        description="threads of a forward pass on the CPU; 0: the cores (of a container's limit) over streams",
+        description="threads of a forward pass on the CPU; 0: the cores over streams; fastdeploy: all but one",
     )
     tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer for comparison with it")
     precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU), or fp16 (on the GPU)")

@@ -1,8 +1,8 @@
 """Shapes of batches: any, or a few that are all met while warming up, where a runtime compiles kernels for each.
 
 OpenVINO makes machine code for every shape that it has not met lately, which takes longer than the forward pass of a
-short text, and 256 KB for every product: on texts of any length an int8 graph ran at 0.4 times its speed, and took
-1.6 GB.
+short text, and at nano size 7 MB for every new product of rows and columns: 400 shapes of an int8 graph ran at 0.4
+times its speed, and took 1.6 GB.
 """
 
 from __future__ import annotations

@@ -84,12 +84,13 @@ def streams_and_threads(options: RuntimeOptions) -> tuple[int, int]:
 
 
 def threads_of_one(options: RuntimeOptions) -> int:
-    """Threads of a forward pass on the CPU where there is one at a time: every core, where nothing else is asked for.
+    """Threads of a forward pass on the CPU where there is one at a time.
 
-    The API process gets the core that it needs by the engine's niceness. On two cores, leaving it one cost FastDeploy a
-    third of its throughput at 64 connections, and made no answer come sooner.
+    One core is left to the API process where nothing else is asked for. On two cores FastDeploy did half as much again
+    with both at 64 connections (nano size), but at overload fell to 70 % of that peak, and with a small model below
+    what it does with one (docs/overload.md).
     """
-    return options.cpu_threads or cores()
+    return options.cpu_threads or max(1, cores() - 1)
 
 
 def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:

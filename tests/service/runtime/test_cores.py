@@ -61,10 +61,12 @@ def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert cores.cores(tmp_path / "none", tmp_path / "none") == 16
 
 
-def test_where_one_pass_runs_at_a_time_it_takes_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_one_pass_runs_at_a_time_it_leaves_one_core_to_the_api_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "cores", lambda: 4)
-    assert threads_of_one(RuntimeOptions()) == 4
+    assert threads_of_one(RuntimeOptions()) == 3
     assert threads_of_one(RuntimeOptions(cpu_threads=9)) == 9
+    monkeypatch.setattr(base, "cores", lambda: 1)
+    assert threads_of_one(RuntimeOptions()) == 1
 
 
 @pytest.mark.parametrize(
