@@ -42,7 +42,7 @@ def test_plain_reviews_are_told_apart(embedded: Service, text: str, label: str) 
 
 
 def test_the_log_says_which_runtime(embedded: Service) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed, so auto takes another; the extra openvino brings it")
+    pytest.importorskip("openvino", reason="auto takes another runtime; the extra openvino brings this one")
     ready = [line for line in embedded.log if "is ready on" in line]
     assert len(ready) == 2
     assert all("is ready on openvino fp32" in line for line in ready)
