@@ -1,15 +1,21 @@
-"""The engine's loop: read what has arrived, start the best batch on an idle stream, answer what is over, repeat.
+"""The engine's loop: read what has arrived, run the best batch, answer, repeat; a thread does so for every stream.
 
-The loop is one thread without locks; passes run on threads of their own where the runtime has several streams. All that
-has arrived is taken in before the next batch is chosen. A batch that fails is run again in halves, down to the input
-that makes it fail.
+The threads take turns as leader and followers (Schmidt and others, 2000): one of them, the leader, waits for what
+comes. When that makes a batch it lets another lead and runs the batch itself, so no request is handed from thread to
+thread, each of which would first have to be woken. While all of them run a batch nobody reads; who is done first does,
+and takes in all that has arrived before the next batch is chosen.
+
+A batch that fails is run again in halves, down to the input that makes it fail.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import selectors
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,12 +45,15 @@ from service.engine.messages import (
     ToEngine,
     frame,
 )
-from service.engine.streams import FAILURES, Pass, Streams
-from service.engine.tensors import InvalidItem, Tensors
+from service.engine.tensors import InvalidItem, OutputError, Tensors
 from service.runtime.base import Runtime
 
 READ_BYTES = 1 << 20
 WARM_UP_SECONDS = 5.0
+# Its supervisor hears of batches so often at most: to wake it for each took a quarter of what a short pass takes.
+REPORT_SECONDS = 0.05
+# What a forward pass may raise that the engine survives.
+FAILURES = OutputError, RuntimeError, ValueError
 # What a connection may say before others are heard, or a batch is run.
 MAX_TURN_BYTES = 64 << 20
 
@@ -73,15 +82,48 @@ class _Pending:
     inference_seconds: float = 0.0
 
 
+class _Bell:
+    """Wakes whoever waits for it in a select."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        os.set_blocking(self._writing, False)
+
+    def fileno(self) -> int:
+        return self._reading
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been rung often enough
+            os.write(self._writing, b".")
+
+    def hush(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reading, 4096)
+
+    def close(self) -> None:
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+Batch = list[tuple[Ticket, _Pending]]
+
+
+@dataclass(eq=False)
+class _Pass:
+    """A forward pass that runs, or is the next to; without a batch it is for the sake of a probe."""
+
+    items: Sequence[Item]
+    batch: Batch | None
+    began: float = 0.0
+
+
 @dataclass(eq=False)
 class _Proof:
     """A probe that is answered when the passes that ran when it came, or one for its sake, are over."""
 
     connection: _Connection
-    awaited: set[Pass]
-
-
-Batch = list[tuple[Ticket, _Pending]]
+    awaited: set[_Pass]
 
 
 class Engine:
@@ -95,14 +137,22 @@ class Engine:
         self._batcher = batcher
         self._clock = clock
         self._pending: dict[tuple[_Connection, int], _Pending] = {}
-        self._streams = Streams(self._forward, runtime.streams)
+        self._leading = threading.Lock()
+        self._state = threading.Lock()
+        """Held by whoever uses what is below, which is never for long: neither while waiting nor during a pass."""
+        self._running: set[_Pass] = set()
         self._again: deque[Batch] = deque()
         """Halves of batches that failed; they go first."""
+        self._checks: deque[_Pass] = deque()
+        """Passes for the sake of probes."""
         self._proofs: list[_Proof] = []
+        self._reports = bytearray()
+        self._reported = clock()
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
         self._to_flush: dict[_Connection, None] = {}
-        self._stopping = False
+        self._look_again, self._over = _Bell(), _Bell()
+        self._stopping = self._ended = False
         self._ready: Ready | None = None
         self._last_run = clock()
 
@@ -138,40 +188,80 @@ class Engine:
 
         Raises OutputError or RuntimeError when the graph cannot be run any more.
         """
-        self._selector.register(
-            parent, selectors.EVENT_READ, lambda _: self._stop() if os.read(parent, 1) else os._exit(0)
-        )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
             listener.listen()
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept(listener))
-            self._selector.register(self._streams, selectors.EVENT_READ, lambda _: self._finish())
-            while not (self._stopping and self._idle()):
-                self._read(self._timeout())
-                self._start()
-                self._flush_all()
-        self._streams.close()
+            self._selector.register(self._look_again, selectors.EVENT_READ, lambda _: self._look_again.hush())
+            with ThreadPoolExecutor(self._runtime.streams, "stream") as threads:
+                working = [threads.submit(self._work, stream) for stream in range(self._runtime.streams)]
+                self._obey(parent)
+                for each in working:
+                    each.result()
+        self._look_again.close()
+        self._over.close()
         self._runtime.close()
 
-    def _stop(self) -> None:
-        self._stopping = True
+    def _obey(self, parent: int) -> None:
+        """Waits for the end, or what the parent says: by itself, for all streams may hang when the parent is gone."""
+        while not self._ended:
+            if parent in select.select([parent, self._over.fileno()], [], [])[0]:
+                if not os.read(parent, 1):
+                    os._exit(0)
+                with self._state:
+                    self._stopping = True
+                self._look_again.ring()
+
+    def _work(self, stream: int) -> None:
+        """What one thread does until the engine ends, which it does for all when it does for one."""
+        try:
+            while begun := self._lead():
+                outcome = self._attempt(begun, stream)
+                with self._state:
+                    self._finish(begun, outcome)
+                    self._flush_all()
+        finally:
+            self._ended = True
+            self._over.ring()
+            self._look_again.ring()
+
+    def _lead(self) -> _Pass | None:
+        """Waits, while no other thread does, until there is a pass to run; None at the end."""
+        with self._leading:
+            while True:
+                with self._state:
+                    if self._ended or (self._stopping and self._idle()):
+                        return None
+                    timeout = self._timeout()
+                arrived = self._selector.select(timeout)
+                with self._state:
+                    for key, events in arrived:
+                        key.data(events)
+                    begun = self._begin()
+                    self._send_reports()
+                    self._flush_all()  # before the pass: if it ends the process, it is known what was in it
+                if begun:
+                    return begun
+
+    def _attempt(self, begun: _Pass, stream: int) -> list[Output] | Exception:
+        try:
+            return self._forward(begun.items, stream)
+        except FAILURES as error:
+            return error
 
     def _idle(self) -> bool:
-        return not (self._pending or self._streams.running or any(each.unsent for each in self._connections))
+        return not (self._pending or self._running or any(each.unsent for each in self._connections))
 
     def _timeout(self) -> float | None:
-        """How long to wait for input: not at all while a batch is due and a stream is idle."""
-        if not self._streams.idle:
-            return None
-        if self._again:
+        """How long to wait for input: not at all while a batch is due."""
+        if self._again or self._checks:
             return 0.0
         due = self._batcher.due()
-        return None if due is None else max(0.0, due - self._clock())
-
-    def _read(self, timeout: float | None) -> None:
-        for key, events in self._selector.select(timeout):
-            key.data(events)
+        waits = [] if due is None else [max(0.0, due - self._clock())]
+        if self._running or self._reports:
+            waits.append(REPORT_SECONDS)
+        return min(waits, default=None)
 
     def _accept(self, listener: socket.socket) -> None:
         accepted, _ = listener.accept()
@@ -230,9 +320,10 @@ class Engine:
     def _prove(self, connection: _Connection, probe: Probe) -> None:
         """Answers a probe: when what runs now is over, so that a stream that hangs is noticed, or at once."""
         connection.watches = True
-        proof = _Proof(connection, set(self._streams.running))
+        proof = _Proof(connection, set(self._running))
         if not proof.awaited and self._clock() - self._last_run > probe.proof_seconds:
-            proof.awaited.add(self._streams.start(self._tensors.example(1, 1), None, self._clock()))
+            self._checks.append(_Pass(self._tensors.example(1, 1), None))
+            proof.awaited.add(self._checks[-1])
         self._proofs.append(proof)
         self._answer_probes()
 
@@ -241,18 +332,29 @@ class Engine:
             self._proofs.remove(proof)
             self._send(proof.connection, Alive(self._batcher.queue_items, self._batcher.queue_tokens))
 
-    def _start(self) -> None:
-        """Starts a batch on every idle stream, as far as there are batches that are due."""
+    def _begin(self) -> _Pass | None:
+        """The next pass, which the caller is to run."""
         now = self._clock()
-        while self._streams.idle and self._again:
-            self._run(self._again.popleft(), now)
-        if self._streams.idle and self._batcher.queue_items:
+        if begun := self._next(now):
+            begun.began = now
+            self._running.add(begun)
+        return begun
+
+    def _next(self, now: float) -> _Pass | None:
+        while self._again:
+            if batch := [(ticket, request) for ticket, request in self._again.popleft() if self._is_pending(request)]:
+                return _pass_of(batch)
+        if self._checks:
+            return self._checks.popleft()
+        if self._batcher.queue_items:
             for key in self._batcher.expire(now):
                 self._fail(key, "deadline_exceeded", "the deadline passed while the request was waiting.")
-        while self._streams.idle and (tickets := self._batcher.next_batch(now, self._streams.idle)):
-            batch = [(ticket, self._pending[ticket.request]) for ticket in tickets]  # type: ignore[index]
-            self._say_started(batch, now)
-            self._run(batch, now)
+        idle = self._runtime.streams - len(self._running)
+        if not (tickets := self._batcher.next_batch(now, idle)):
+            return None
+        batch = [(ticket, self._pending[ticket.request]) for ticket in tickets]  # type: ignore[index]
+        self._say_started(batch, now)
+        return _pass_of(batch)
 
     def _say_started(self, batch: Batch, now: float) -> None:
         ids: dict[_Connection, list[int]] = {}
@@ -261,34 +363,28 @@ class Engine:
             ids.setdefault(request.connection, []).append(request.message.id)
         for connection, numbers in ids.items():
             self._send(connection, Started(numbers))
-        self._flush_all()  # before the pass: if it ends the process, it is known what was in it
-
-    def _run(self, batch: Batch, now: float) -> None:
-        """Starts a pass of what is still waited for."""
-        if batch := [(ticket, request) for ticket, request in batch if self._is_pending(request)]:
-            items = [request.message.items[ticket.index] for ticket, request in batch]
-            self._streams.start(items, batch, now)
 
     def _forward(self, items: Sequence[Item], stream: int) -> list[Output]:
         """On the stream's own thread."""
         return self._tensors.outputs(self._runtime.run(self._tensors.inputs(items), stream), items)
 
-    def _finish(self) -> None:
-        """Takes what passes have given; one for the sake of a probe that fails ends the process, to start afresh."""
-        for ended in self._streams.over():
-            for proof in self._proofs:
-                proof.awaited.discard(ended)
-            try:
-                outputs = ended.result.result()
-            except FAILURES as error:
-                if ended.of is None:
-                    raise
-                self._bisect(ended.of, error)
-            else:
-                now = self._last_run = self._clock()
-                if ended.of is not None:
-                    self._deliver(ended.of, outputs, now - ended.began)
+    def _finish(self, ended: _Pass, outcome: list[Output] | Exception) -> None:
+        """Takes what a pass has given; one for the sake of a probe that fails ends the process, to start afresh."""
+        self._running.discard(ended)
+        for proof in self._proofs:
+            proof.awaited.discard(ended)
+        if isinstance(outcome, list):
+            now = self._last_run = self._clock()
+            if ended.batch is not None:
+                self._deliver(ended.batch, outcome, now - ended.began)
+        elif ended.batch is None:
+            raise outcome
+        else:
+            self._bisect(ended.batch, outcome)
         self._answer_probes()
+        self._send_reports()
+        if self._again or self._stopping:
+            self._look_again.ring()  # another thread may lead, and wait for input only
 
     def _bisect(self, batch: Batch, error: Exception) -> None:
         """Runs a batch that failed in halves; an item that fails alone leaves its request without results."""
@@ -319,9 +415,17 @@ class Engine:
         lengths = [ticket.length for ticket in batch]
         waiting = self._batcher.queue_items, self._batcher.queue_tokens
         padded = len(batch) * self._tensors.columns(max(lengths))
-        done = BatchDone(len(batch), sum(lengths), padded, seconds, *waiting)
+        self._reports += frame(BatchDone(len(batch), sum(lengths), padded, seconds, *waiting))
+
+    def _send_reports(self) -> None:
+        """Tells of the batches that are done, but not of each as soon as it is."""
+        if not self._reports or self._clock() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = self._clock()
         for connection in [each for each in self._connections if each.watches]:
-            self._send(connection, done)
+            connection.unsent += self._reports
+            self._to_flush[connection] = None
+        self._reports.clear()
 
     def _answer(self, key: Any, request: _Pending) -> None:
         outputs = [output for output in request.outputs if output is not None]
@@ -377,3 +481,7 @@ class Engine:
         for request_id in list(connection.requests):
             self._batcher.cancel((connection, request_id))
             self._forget((connection, request_id))
+
+
+def _pass_of(batch: Batch) -> _Pass:
+    return _Pass([request.message.items[ticket.index] for ticket, request in batch], batch)

@@ -85,6 +85,7 @@ class Client:
         self._frames = FrameReader(ToApi)
         self._heard: deque[object] = deque()
         self._all: list[object] = []
+        self.reads = 0
 
     def say(self, *messages: msgspec.Struct) -> None:
         self._connection.sendall(b"".join(map(frame, messages)))
@@ -100,6 +101,7 @@ class Client:
                 if isinstance(message := self._heard.popleft(), kind):
                     return message
             data = self._connection.recv(1 << 20)
+            self.reads += 1
             assert data, "the engine closed the connection"
             messages = list(self._frames.feed(data))
             self._heard.extend(messages)
@@ -261,7 +263,11 @@ def test_passes_run_beside_each_other_and_are_answered_as_they_end(two_streams: 
 def test_a_request_of_several_texts_is_shared_by_idle_streams(two_streams: Running) -> None:
     before = two_streams.graph.runs
     with two_streams.connected() as client:
+        two_streams.graph.go.clear()
         client.say(text(1, LAST, count=10))
+        while two_streams.graph.runs - before < 2:
+            time.sleep(0.001)
+        two_streams.graph.go.set()
         assert len(client.hears(Answer).outputs) == 10
     assert two_streams.graph.runs - before == 2
 
@@ -275,16 +281,27 @@ def test_what_is_cancelled_while_all_streams_are_busy_is_not_run(two_streams: Ru
     assert DROPPED not in two_streams.graph.seen
 
 
-def test_a_request_that_is_cancelled_while_it_runs_is_not_answered(two_streams: Running) -> None:
-    with two_streams.connected() as client:
-        with two_streams.busy():
-            two_streams.graph.begun.clear()
-            client.say(text(1, LAST))
-            assert two_streams.graph.begun.wait(60)
-            client.say(Cancel(1), text(1, LAST, count=2))  # the second one of this number waits
+def test_a_request_that_is_cancelled_while_it_runs_is_not_answered(tmp_path: Path) -> None:
+    with running(tmp_path, streams=3) as engine, engine.connected() as client:
+        with engine.busy():
+            for messages in ([text(1, DROPPED)], [Cancel(1), text(1, LAST, count=2)]):
+                engine.graph.begun.clear()
+                client.say(*messages)
+                assert engine.graph.begun.wait(60)
         assert len(client.hears(Answer).outputs) == 2
         client.say(text(2, FREE))
         assert client.hears(Answer).id == 2
+
+
+def test_batches_are_reported_together_and_the_last_without_waiting_for_the_next(two_streams: Running) -> None:
+    with two_streams.connected() as client, two_streams.connected() as supervisor:
+        supervisor.say(Probe(3600.0))
+        supervisor.hears(Alive)
+        for number in range(20):
+            client.say(text(number, FREE))
+            assert client.hears(Answer).id == number
+        assert [supervisor.hears(BatchDone).items for _ in range(20)] == [1] * 20
+        assert supervisor.reads < 20
 
 
 def test_a_stream_that_hangs_leaves_a_probe_unanswered_while_another_goes_on(two_streams: Running) -> None:
