@@ -194,8 +194,11 @@ class Run:
         for share in self.arguments.open_loop:
             server.settle()
             found = asyncio.run(offer(server.url, requests, share * own, seconds, 1, SETTLING_SECONDS))
-            if found.refused:
-                raise RuntimeError(f"{len(found.refused)} answers were not of status 200.")
+            if found.refused or found.lost or found.unsent:
+                raise RuntimeError(
+                    f"{len(found.refused)} answers were not of status 200, {sum(found.lost.values())} requests were "
+                    f"lost and {found.unsent} not sent."
+                )
             p50, p99 = percentile(found.served, 50), percentile(found.served, 99)
             self.measured.open.append(Open(contender.name, workload.endpoint, kind, share, found.goodput, p50, p99))
             _say(f"{kind}, open loop: {found.goodput:.0f} requests/s, p99 {p99:.1f} ms")

@@ -42,7 +42,7 @@ from benchmarks.offline import OfflineModel
 from benchmarks.overload import percentile
 from benchmarks.proxies import PROXIES, Proxy, proxying
 from benchmarks.replica import BASE, Manifest, Replica
-from benchmarks.soak import Question, body, classified, filled
+from benchmarks.soak import Question, body, classified, filled, tolerance_of
 from model_build.bundle import find_bundles
 
 # Of clients that keep theirs; used in turn, so that each is idle for a while.
@@ -59,14 +59,16 @@ def questions(models: Path) -> list[Question]:
     asked = []
     for bundle in find_bundles(models):
         offline, name = OfflineModel(bundle.directory), bundle.manifest.name
+        tolerance = tolerance_of(bundle, "auto")
         for text in TEXTS:
             if bundle.manifest.task == "classify":
-                check = classified([offline.classify(text)])
+                check = classified([offline.classify(text)], tolerance)
                 asked.append(Question("classify", name, "/classify", body(inputs=text, model=name), check=check))
             else:
                 masked = f"{text[:2]}[MASK]{text[3:]}"
+                check = filled(offline.fill(masked), tolerance)
                 sent = body(inputs=masked, model=name, top_k=5)
-                asked.append(Question("fill-mask", name, "/fill-mask", sent, check=filled(offline.fill(masked))))
+                asked.append(Question("fill-mask", name, "/fill-mask", sent, check=check))
     return asked
 
 

@@ -150,6 +150,7 @@ class Connection(HttpToolsProtocol):
             self._answering = None
         if not cycle.disconnected:
             self._finish(cycle, self._direct.written(answer, scope, cycle.keep_alive, cycle.default_headers))
+            self._direct.note(answer, scope)
 
     def _refuse(self, cycle: RequestResponseCycle) -> bool:
         """Answers the request if there is no place for it, unless the client does not read what it is told."""

@@ -78,9 +78,13 @@ class Direct:
         """What is answered where the service ends before the work is done."""
         return problem_answer(ended(), scope)
 
-    def written(self, answer: Answer, scope: Scope, keep_alive: bool, headers: Sequence[Header]) -> bytes:
-        """The answer as bytes, `headers` first; it is counted as given."""
+    @staticmethod
+    def written(answer: Answer, scope: Scope, keep_alive: bool, headers: Sequence[Header]) -> bytes:
+        """The answer as bytes, `headers` first."""
         state = scope["state"]
-        seconds = time.perf_counter() - state["started"]
-        self._journal.answered(scope, answer.status, seconds)
+        state["seconds"] = seconds = time.perf_counter() - state["started"]
         return written(answer, state, seconds, keep_alive, headers)
+
+    def note(self, answer: Answer, scope: Scope) -> None:
+        """Counts an answer that has been written, which may take as long as to write it."""
+        self._journal.answered(scope, answer.status, scope["state"]["seconds"])
