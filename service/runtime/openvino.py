@@ -11,6 +11,10 @@ from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_input
 # Kernels compiled for a shape are kept. This many hold those of all shapes that the engine uses, in every operator;
 # without a bound, varying lengths would grow them for ever.
 CACHED_KERNELS = 50_000
+# A graph with several streams hands each pass to a thread of its own, which costs a tenth of a short one at nano size.
+# So up to this size it is compiled for each stream by itself, to be run by whoever asks; copies of a base-size one
+# would take 340 MB each, and its passes are long.
+SMALL_GRAPH_BYTES = 100_000_000
 PRECISION = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -30,25 +34,26 @@ class OpenVinoRuntime:
             raise RuntimeUnavailable("OpenVINO has fp32 and bf16 on the CPU; choose one of them.")
         if options.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise RuntimeUnavailable("this processor computes no bf16; use fp32.")
-        model, _ = bundle.graph("onnx" if "onnx" in bundle.manifest.graphs else "paddle")
+        model, weights = bundle.graph("onnx" if "onnx" in bundle.manifest.graphs else "paddle")
         try:
             graph = core.read_model(str(model))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].rstrip(".")
             raise RuntimeUnavailable(f"OpenVINO cannot read {model}: {reason}.") from error
         self.streams, threads = streams_and_threads(options)
-        compiled = core.compile_model(
-            graph,
-            "CPU",
-            {
-                "INFERENCE_NUM_THREADS": self.streams * threads,
-                "NUM_STREAMS": self.streams,
-                "INFERENCE_PRECISION_HINT": PRECISION[options.precision],
-                "CPU_RUNTIME_CACHE_CAPACITY": CACHED_KERNELS,
-            },
-        )
+        small = sum(file.stat().st_size for file in (model, weights) if file) <= SMALL_GRAPH_BYTES
+        together = 1 if small else self.streams
+        configuration = {
+            "NUM_STREAMS": together,
+            "INFERENCE_NUM_THREADS": together * threads,
+            "ENABLE_CPU_PINNING": not small,  # or all copies would be on the first core
+            "INFERENCE_PRECISION_HINT": PRECISION[options.precision],
+            "CPU_RUNTIME_CACHE_CAPACITY": CACHED_KERNELS,
+        }
+        copies = [core.compile_model(graph, "CPU", configuration) for _ in range(self.streams // together)]
+        compiled = copies[0]
         self.backend = f"openvino {options.precision}"
-        self._requests = [compiled.create_infer_request() for _ in range(self.streams)]
+        self._requests = [each.create_infer_request() for each in copies for _ in range(together)]
         named = [each.get_any_name() for each in compiled.inputs]
         places = {name: place for place, name in enumerate(named)}
         self._places = {name: places[own] for name, own in graph_names(bundle, named, len(compiled.outputs)).items()}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,27 @@ def test_an_answer_stays_as_it_is_when_the_next_one_is_made(bundle: Bundle, name
     kept = {output: values.copy() for output, values in first.items()}
     runtime.run(inputs(bundle, 2, 9))
     assert all((first[output] == kept[output]).all() for output in kept)
+
+
+@pytest.mark.parametrize("most", [0, 10**9], ids=["compiled once", "compiled for each"])
+def test_streams_of_openvino_give_the_same_answers_beside_each_other(
+    bundle: Bundle, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("openvino")
+    monkeypatch.setattr("service.runtime.openvino.SMALL_GRAPH_BYTES", most)
+    runtime = load_runtime(bundle, RuntimeOptions(runtime="openvino", streams=3, cpu_threads=1))
+    asked = batches(bundle)
+    alone = [runtime.run(arrays) for arrays in asked]
+
+    def run(stream: int) -> float:
+        return max(
+            differ(runtime.run(arrays, stream), known)
+            for _ in range(20)
+            for arrays, known in zip(asked, alone, strict=True)
+        )
+
+    with ThreadPoolExecutor(3) as threads:
+        assert max(threads.map(run, range(3))) <= 1e-6
 
 
 @pytest.mark.parametrize("name", OTHERS)
