@@ -56,12 +56,14 @@ class HeldGraph:
         self.seen: list[int] = []
         self.on: set[int] = set()
         self.runs = 0
+        self.threads: list[int] = []
         self.begun = threading.Event()
         self.go = threading.Event()
         self.go.set()
 
     def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
         self.runs += 1
+        self.threads.append(threading.get_ident())
         ids = inputs["input_ids"]
         seen = ids[:, 1].tolist() if ids.shape[1] > 1 else []
         self.seen += seen
@@ -258,6 +260,21 @@ def test_passes_run_beside_each_other_and_are_answered_as_they_end(two_streams: 
             assert client.hears(Answer).id == 1  # while the other is held up
             assert two_streams.graph.on, "the first pass has ended"
         assert two_streams.graph.seen == [FIRST, FREE]
+
+
+def test_requests_that_come_alone_stay_on_one_thread_until_one_comes_beside_another(two_streams: Running) -> None:
+    threads = two_streams.graph.threads
+    with two_streams.connected() as client:
+        for number in range(2 * process.PASSES_ALONE):
+            client.say(text(number, FREE))
+            assert client.hears(Answer).id == number
+        assert len(set(threads[-process.PASSES_ALONE + 1 :])) == 1
+        with two_streams.busy():
+            client.say(Infer(100, [TEXT], sent=time.monotonic()))  # nobody reads it, but it is run next
+        assert client.hears(Answer).id == 100
+        with two_streams.busy():
+            client.say(text(101, FREE))
+            assert client.hears(Answer).id == 101
 
 
 def test_a_request_of_several_texts_is_shared_by_idle_streams(two_streams: Running) -> None:
