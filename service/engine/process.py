@@ -51,7 +51,7 @@ from service.runtime.base import Runtime
 
 READ_BYTES = 1 << 20
 WARM_UP_SECONDS = 5.0
-# After so many passes during which nothing came, all of them shorter than this, the next is likely to be left alone too.
+# After so many passes during which nothing came, all of them shorter than this, the next is likely to be alone too.
 # If it is not, what comes waits for no longer than that.
 PASSES_ALONE = 16
 SHORT_PASS_SECONDS = 0.01
