@@ -1,10 +1,10 @@
 """The engine's loop: read what has arrived, run the best batch, answer, repeat; a thread does so for every stream.
 
 The threads take turns as leader and followers (Schmidt and others, 2000): one of them, the leader, waits for what
-comes. When that makes a batch it lets another lead and runs the batch itself, so no request is handed from thread to
-thread, each of which would first have to be woken. While all of them run a batch nobody reads; who is done first does,
-and takes in all that has arrived before the next batch is chosen. Where requests come one at a time, the leader goes on
-leading while it runs a batch, for to wake another costs a tenth of a short text's latency.
+comes. When that makes a batch it lets another lead and runs the batch itself, so where nothing waits, no request is
+handed from thread to thread, each of which would first have to be woken. While all of them run a batch nobody reads;
+who is done first does, and takes in all that has arrived before the next batch is chosen. Where requests come one at a
+time, the leader goes on leading while it runs a batch, for to wake another costs a tenth of a short text's latency.
 
 A batch that fails is run again in halves, down to the input that makes it fail.
 """
@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
 from math import prod
@@ -51,8 +51,8 @@ from service.runtime.base import Runtime
 
 READ_BYTES = 1 << 20
 WARM_UP_SECONDS = 5.0
-# After so many passes during which nothing came, all of them shorter than this, the next is likely to be alone too.
-# If it is not, what comes waits for no longer than that.
+# After so many passes during which nothing came, all of them shorter than this, the next is likely to be alone too, and
+# short where it has no more tokens than they. If it is not alone, what comes waits for it.
 PASSES_ALONE = 16
 SHORT_PASS_SECONDS = 0.01
 # Its supervisor hears of batches so often at most: to wake it for each took a quarter of what a short pass takes.
@@ -124,6 +124,11 @@ class _Pass:
     alone: bool = False
     """Whether nothing is likely to come while it runs."""
 
+    @property
+    def tokens(self) -> int:
+        """With padding, but for what shapes add."""
+        return len(self.items) * max(len(item.input_ids) for item in self.items)
+
 
 @dataclass(eq=False)
 class _Proof:
@@ -146,7 +151,7 @@ class Engine:
         self._pending: dict[tuple[_Connection, int], _Pending] = {}
         self._leading = threading.Lock()
         self._state = threading.Lock()
-        """Held by whoever uses what is below, which is never for long: neither while waiting nor during a pass."""
+        """Held by whoever uses what is below, and neither while waiting nor during a pass."""
         self._running: set[_Pass] = set()
         self._again: deque[Batch] = deque()
         """Halves of batches that failed; they go first."""
@@ -164,6 +169,8 @@ class Engine:
         self._last_run = clock()
         self._alone = 0
         """Short passes since the last request that came during one."""
+        self._short_tokens = 0
+        """Of the largest of them, padding counted."""
 
     def warm_up(self) -> Ready:
         """Runs the shapes that serving will meet: short, longest, a full batch; and all, where they are few.
@@ -205,17 +212,24 @@ class Engine:
             self._selector.register(self._look_again, selectors.EVENT_READ, lambda _: self._look_again.hush())
             with ThreadPoolExecutor(self._runtime.streams, "stream") as threads:
                 working = [threads.submit(self._work, stream) for stream in range(self._runtime.streams)]
-                self._obey(parent)
+                for each in working:
+                    each.add_done_callback(lambda _: self._over.ring())
+                try:
+                    self._obey(parent, working)
+                finally:
+                    self._end()
                 for each in working:
                     each.result()
         self._look_again.close()
         self._over.close()
         self._runtime.close()
 
-    def _obey(self, parent: int) -> None:
-        """Waits for the end, or what the parent says: by itself, for all streams may hang when the parent is gone."""
-        while not self._ended:
-            if parent in select.select([parent, self._over.fileno()], [], [])[0]:
+    def _obey(self, parent: int, working: Sequence[Future[None]]) -> None:
+        """Waits for the end, or what the parent says: by itself, for any stream may hang when the parent is gone."""
+        while not all(each.done() for each in working):
+            heard, _, _ = select.select([parent, self._over.fileno()], [], [])
+            self._over.hush()
+            if parent in heard:
                 if not os.read(parent, 1):
                     os._exit(0)
                 with self._state:
@@ -233,17 +247,21 @@ class Engine:
                     return
                 self._run(begun, stream)
         finally:
-            self._ended = True
-            self._over.ring()
-            self._look_again.ring()
+            self._end()
+
+    def _end(self) -> None:
+        """Of all threads, each when it next looks."""
+        self._ended = True
+        self._look_again.ring()
 
     def _lead(self) -> _Pass | None:
         """Waits until there is a pass to run; None at the end."""
         while True:
             with self._state:
-                if self._ended or (self._stopping and self._idle()):
+                if self._ended:
                     return None
-                timeout = self._timeout()
+                last = self._stopping and self._idle()  # but for what nobody has read yet
+                timeout = 0.0 if last else self._timeout()
             arrived = self._selector.select(timeout)
             with self._state:
                 for key, events in arrived:
@@ -251,8 +269,8 @@ class Engine:
                 begun = self._begin()
                 self._send_reports()
                 self._flush_all()  # before the pass: if it ends the process, it is known what was in it
-            if begun:
-                return begun
+                if begun or (last and self._idle()):
+                    return begun
 
     def _run(self, begun: _Pass, stream: int) -> None:
         outcome: list[Output] | Exception
@@ -327,7 +345,7 @@ class Engine:
         now = self._clock()
         sent = now if message.sent is None else min(message.sent, now)
         if self._running or sent < self._last_run:
-            self._alone = 0
+            self._alone = self._short_tokens = 0
         self._pending[key] = _Pending(connection, message, sent, [None] * len(message.items))
         connection.requests.add(message.id)
         lengths = [len(item.input_ids) for item in message.items]
@@ -344,6 +362,8 @@ class Engine:
         self._answer_probes()
 
     def _answer_probes(self) -> None:
+        if any(not each.awaited for each in self._proofs):
+            self._send_reports(at_once=True)  # they tell of a queue that was before
         for proof in [each for each in self._proofs if not each.awaited]:
             self._proofs.remove(proof)
             self._send(proof.connection, Alive(self._batcher.queue_items, self._batcher.queue_tokens))
@@ -353,7 +373,11 @@ class Engine:
         now = self._clock()
         if begun := self._next(now):
             begun.began = now
-            begun.alone = self._alone >= PASSES_ALONE and not self._running and not self._batcher.queue_items
+            begun.alone = (
+                self._alone >= PASSES_ALONE
+                and begun.tokens <= self._short_tokens
+                and not (self._running or self._batcher.queue_items)
+            )
             self._running.add(begun)
         return begun
 
@@ -392,7 +416,11 @@ class Engine:
             proof.awaited.discard(ended)
         if isinstance(outcome, list):
             now = self._last_run = self._clock()
-            self._alone = self._alone + 1 if now - ended.began < SHORT_PASS_SECONDS else 0
+            if now - ended.began < SHORT_PASS_SECONDS:
+                self._alone += 1
+                self._short_tokens = max(self._short_tokens, ended.tokens)
+            else:
+                self._alone = self._short_tokens = 0
             if ended.batch is not None:
                 self._deliver(ended.batch, outcome, now - ended.began)
         elif ended.batch is None:
@@ -435,9 +463,10 @@ class Engine:
         padded = len(batch) * self._tensors.columns(max(lengths))
         self._reports += frame(BatchDone(len(batch), sum(lengths), padded, seconds, *waiting))
 
-    def _send_reports(self) -> None:
+    def _send_reports(self, at_once: bool = False) -> None:
         """Tells of the batches that are done, but not of each as soon as it is."""
-        if not self._reports or self._clock() - self._reported < REPORT_SECONDS:
+        late = at_once or self._stopping or self._clock() - self._reported >= REPORT_SECONDS
+        if not (self._reports and late):
             return
         self._reported = self._clock()
         for connection in [each for each in self._connections if each.watches]:

@@ -59,6 +59,7 @@ class OpenVinoRuntime:
         self._places = {name: places[own] for name, own in graph_names(bundle, named, len(compiled.outputs)).items()}
         # What a request has been given: it reads the arrays where they are.
         self._held: list[list[openvino.Tensor]] = [[] for _ in self._requests]
+        self._types = [each.element_type.to_dtype() for each in compiled.inputs]
         self._outputs = [spec.name for spec in bundle.manifest.outputs]
         self._bundle = bundle
 
@@ -66,7 +67,10 @@ class OpenVinoRuntime:
         """One forward pass. Raises ValueError for inputs that the graph does not take."""
         check_inputs(self._bundle, inputs)
         request = self._requests[stream]
-        self._held[stream] = [openvino.Tensor(inputs[name], shared_memory=True) for name in self._places]
+        self._held[stream] = [
+            openvino.Tensor(inputs[name].astype(self._types[place], copy=False), shared_memory=True)
+            for name, place in self._places.items()
+        ]
         # Not through `infer(inputs)`, whose ways to take all sorts of them cost more than a short text's host work.
         for place, tensor in zip(self._places.values(), self._held[stream], strict=True):
             request.set_input_tensor(place, tensor)

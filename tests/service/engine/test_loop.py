@@ -116,6 +116,11 @@ class Running:
 
     path: Path
     graph: HeldGraph
+    parent: int
+
+    def stop(self) -> None:
+        """Says that the engine is to end when its queue is done."""
+        os.write(self.parent, b".")
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
@@ -159,7 +164,7 @@ def running(directory: Path, streams: int) -> Iterator[Running]:
     while not listens(path):
         time.sleep(0.001)
     try:
-        yield Running(path, graph)
+        yield Running(path, graph, writing)
     finally:
         graph.go.set()
         os.write(writing, b".")
@@ -262,7 +267,10 @@ def test_passes_run_beside_each_other_and_are_answered_as_they_end(two_streams: 
         assert two_streams.graph.seen == [FIRST, FREE]
 
 
-def test_requests_that_come_alone_stay_on_one_thread_until_one_comes_beside_another(two_streams: Running) -> None:
+def test_requests_that_come_alone_stay_on_one_thread_until_one_comes_beside_another(
+    two_streams: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SHORT_PASS_SECONDS", 60.0)  # or a hiccup of the machine would begin the count anew
     threads = two_streams.graph.threads
     with two_streams.connected() as client:
         for number in range(2 * process.PASSES_ALONE):
@@ -275,6 +283,43 @@ def test_requests_that_come_alone_stay_on_one_thread_until_one_comes_beside_anot
         with two_streams.busy():
             client.say(text(101, FREE))
             assert client.hears(Answer).id == 101
+
+
+def test_a_longer_text_after_short_ones_that_came_alone_is_no_obstacle(
+    two_streams: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SHORT_PASS_SECONDS", 60.0)
+    with two_streams.connected() as client, two_streams.connected() as other:
+        for number in range(process.PASSES_ALONE):
+            client.say(text(number, FREE))
+            assert client.hears(Answer).id == number
+        two_streams.graph.begun.clear()
+        two_streams.graph.go.clear()
+        client.say(Infer(100, [Item([1, *[LAST] * 8, 2], [0] * 10)]))
+        assert two_streams.graph.begun.wait(60)
+        other.say(text(1, FREE))
+        assert other.hears(Answer).id == 1  # while the long one is held up
+        two_streams.graph.go.set()
+        assert client.hears(Answer).id == 100
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_what_lies_unread_when_the_engine_is_to_end_is_answered_and_every_batch_reported(
+    tmp_path: Path, streams: int
+) -> None:
+    with running(tmp_path, streams) as engine, engine.connected() as client, engine.connected() as supervisor:
+        supervisor.say(Probe(3600.0))
+        supervisor.hears(Alive)
+        engine.graph.go.clear()
+        for number in range(streams):
+            engine.graph.begun.clear()
+            client.say(text(number, FIRST))
+            assert engine.graph.begun.wait(60)
+        client.say(text(streams, LAST))
+        engine.stop()
+        engine.graph.go.set()
+        assert {client.hears(Answer).id for _ in range(streams + 1)} == set(range(streams + 1))
+        assert sum(supervisor.hears(BatchDone).items for _ in range(streams + 1)) == streams + 1
 
 
 def test_a_request_of_several_texts_is_shared_by_idle_streams(two_streams: Running) -> None:
