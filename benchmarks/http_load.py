@@ -72,7 +72,9 @@ async def load(url: str, endpoint: str, bodies: Sequence[bytes], connections: in
 def bodies_of(endpoint: str, texts: Sequence[str]) -> list[bytes]:
     """One request a text; for fill-mask the middle character of each is masked."""
     if endpoint == "/fill-mask":
-        texts = [f"{text[: len(text) // 2]}[MASK]{text[len(text) // 2 + 1 :]}" for text in texts]
+        # A plus sign behind a mask would ask for a span.
+        halves = [(text[: len(text) // 2], text[len(text) // 2 + 1 :].removeprefix("+")) for text in texts]
+        texts = [f"{before}[MASK]{after}" for before, after in halves]
     return [json.dumps({"inputs": text, "truncation": "truncate"}).encode() for text in texts]
 
 

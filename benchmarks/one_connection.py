@@ -54,11 +54,10 @@ class Client:
         while not (head := received.partition(b"\r\n\r\n"))[1]:
             received += self._more()
         length = _LENGTH.search(head[0])
+        while length and len(received) < len(head[0]) + 4 + int(length.group(1)):
+            received += self._more()
         if not received.startswith(b"HTTP/1.1 200 ") or length is None:
-            raise RuntimeError(f"the service answered {received[:200]!r}")
-        missing = int(length.group(1)) - len(head[2])
-        while missing > 0:
-            missing -= len(self._more())
+            raise RuntimeError(f"the service answered {received.decode()}")
 
     def _more(self) -> bytes:
         if not (data := self._socket.recv(1 << 16)):
