@@ -11,7 +11,6 @@ A batch that fails is run again in halves, down to the input that makes it fail.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import selectors
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from service.engine.batching import Batcher, Ticket
+from service.engine.bell import Bell
 from service.engine.messages import (
     Alive,
     Answer,
@@ -87,30 +87,6 @@ class _Pending:
     inference_seconds: float = 0.0
 
 
-class _Bell:
-    """Wakes whoever waits for it in a select."""
-
-    def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._reading, False)
-        os.set_blocking(self._writing, False)
-
-    def fileno(self) -> int:
-        return self._reading
-
-    def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been rung often enough
-            os.write(self._writing, b".")
-
-    def hush(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reading, 4096)
-
-    def close(self) -> None:
-        os.close(self._reading)
-        os.close(self._writing)
-
-
 Batch = list[tuple[Ticket, _Pending]]
 
 
@@ -163,7 +139,7 @@ class Engine:
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
         self._to_flush: dict[_Connection, None] = {}
-        self._look_again, self._over = _Bell(), _Bell()
+        self._look_again, self._over = Bell(), Bell()
         self._stopping = self._ended = False
         self._ready: Ready | None = None
         self._last_run = clock()
