@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import re
-import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from typing import TypeVar
 
 import psutil
 
+from benchmarks.closed_loop import body_file, by_wrk, has_wrk
 from benchmarks.http_load import TEXTS, bodies_of
 from benchmarks.service_process import RunningService, serving
 from model_build.bundle import Task, find_bundles, open_bundle, read_vocabulary
@@ -104,34 +102,6 @@ class Round:
     rows: float
 
 
-def wrk(url: str, script: Path, connections: int, seconds: float) -> int:
-    """How many requests were answered; raises SystemExit where one was refused."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise SystemExit(f"not every request was answered:\n{told}")
-    found = re.search(r"(\d+) requests in", told)
-    assert found is not None
-    return int(found.group(1))
-
-
-@contextlib.contextmanager
-def requests(endpoint: str, bodies: Sequence[bytes]) -> Iterator[Path]:
-    """A script that has wrk send the bodies in turn."""
-    listed = ",\n".join(json.dumps(body.decode(), ensure_ascii=False) for body in bodies)
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
-        file.write(
-            f"local bodies = {{{listed}}}\n"
-            'wrk.method, wrk.path, wrk.headers["Content-Type"] = "POST", "%s", "application/json"\n'
-            % endpoint
-            + "local sent, made = 0, {}\n"
-            "function init() for i, body in ipairs(bodies) do made[i] = wrk.format(nil, nil, nil, body) end end\n"
-            "function request() sent = sent + 1; return made[sent % #made + 1] end\n"
-        )
-        file.flush()
-        yield Path(file.name)
-
-
 def passes(service: RunningService, name: str) -> tuple[float, float]:
     """Texts and forward passes so far."""
     text = urllib.request.urlopen(f"{service.url}/metrics").read().decode()
@@ -143,20 +113,19 @@ def passes(service: RunningService, name: str) -> tuple[float, float]:
     return float(rows.group(1)), float(count.group(1))
 
 
-def measure(service: RunningService, task: Task, script: Path, connections: int, seconds: float) -> Round:
+def measure(service: RunningService, endpoint: str, bodies: Path, connections: int, seconds: int) -> Round:
     """One round of load."""
+    task = TASKS[endpoint]
     children = service.children()
     processes: list[psutil.Process] = [children["worker"][0], children[task][0]]
     before = passes(service, task)
     used = [sum(each.cpu_times()[:2]) for each in processes]
-    begun = time.perf_counter()
-    count = wrk(service.url, script, connections, seconds)
-    taken = time.perf_counter() - begun
+    loop = by_wrk(service.url, endpoint, bodies, connections, seconds)
     api, engine = (
-        (sum(each.cpu_times()[:2]) - before) / count * 1e6 for each, before in zip(processes, used, strict=True)
+        (sum(each.cpu_times()[:2]) - before) / loop.requests * 1e6 for each, before in zip(processes, used, strict=True)
     )
     rows, number = (now - then for now, then in zip(passes(service, task), before, strict=True))
-    return Round(api, engine, count / taken, rows / number)
+    return Round(api, engine, loop.rate, rows / number)
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -168,11 +137,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.host_path", description=__doc__.splitlines()[0])
     parser.add_argument("--endpoint", choices=tuple(TASKS), default="/classify")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64], help="(default: 1 16 64)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a round (default: 3)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of a round (default: 3)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each number of connections (default: 5)")
     parser.add_argument("--bundle", type=Path, help="folder to keep the bundle in, and to take it from if it is there")
     arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
+    if not has_wrk():
         raise SystemExit("wrk is not installed; on Debian and Ubuntu: apt-get install wrk.")
     task = TASKS[arguments.endpoint]
     with contextlib.ExitStack() as stack:
@@ -180,15 +149,14 @@ def main() -> None:
         if not (folder / task).is_dir():
             apart(make, task, folder)
         service = stack.enter_context(serving(folder / task / "1", "--cpu-threads", "1"))
-        bodies = bodies_of(arguments.endpoint, TEXTS)
-        script = stack.enter_context(requests(arguments.endpoint, bodies))
-        wrk(service.url, script, max(arguments.connections), 1.0)  # not counted
+        bodies = stack.enter_context(body_file(bodies_of(arguments.endpoint, TEXTS)))
+        by_wrk(service.url, arguments.endpoint, bodies, max(arguments.connections), 1)  # not counted
         rounds: dict[int, list[Round]] = {connections: [] for connections in arguments.connections}
         for _ in range(arguments.rounds):
             for connections, done in rounds.items():
-                done.append(measure(service, task, script, connections, arguments.seconds))
+                done.append(measure(service, arguments.endpoint, bodies, connections, arguments.seconds))
         print(
-            f"{arguments.endpoint}, CPU microseconds a request, {arguments.rounds} rounds of {arguments.seconds:g} s: "
+            f"{arguments.endpoint}, CPU microseconds a request, {arguments.rounds} rounds of {arguments.seconds} s: "
             "median (lowest–highest)"
         )
         print("connections | API process | engine | its passes | both without passes | requests/s | texts a pass")

@@ -17,7 +17,7 @@ import re
 import socket
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,17 +65,19 @@ class Client:
         return data
 
 
-def bare_call(directory: Path, runtime_name: str) -> tuple[Callable[[str], None], str]:
+Bare = Callable[[str], Awaitable[None]]
+
+
+def bare_call(directory: Path, runtime_name: str) -> tuple[Bare, str]:
     """Tokenises one text, runs the graph, reads its outputs; and the name of the backend."""
     bundle = open_bundle(directory)
     manifest = bundle.manifest
     tokenizer = tokenizer_named("native", bundle.vocab_path, manifest.tokenizer.do_lower_case)
     runtime = load_runtime(bundle, RuntimeOptions(runtime=runtime_name))  # type: ignore[arg-type]
     tensors = Tensors(bundle, FewShapes() if runtime.compiles_shapes else AnyShape())
-    loop = asyncio.new_event_loop()
 
-    def call(text: str) -> None:
-        found = loop.run_until_complete(tokenizer.encode(text, None, manifest.max_length))
+    async def call(text: str) -> None:
+        found = await tokenizer.encode(text, None, manifest.max_length)
         masks = found.mask_positions if manifest.task == "fill-mask" else []
         items = [Item(found.input_ids, found.token_type_ids, masks)]
         tensors.outputs(runtime.run(tensors.inputs(items)), items)
@@ -83,19 +85,16 @@ def bare_call(directory: Path, runtime_name: str) -> tuple[Callable[[str], None]
     return call, runtime.backend
 
 
-def milliseconds(call: Callable[[], None]) -> float:
-    """How long a call takes."""
-    begun = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - begun)
-
-
-def measure(client: Client, bare: Callable[[str], None], texts: Sequence[str], bodies: Sequence[bytes]) -> list[float]:
+async def measure(client: Client, bare: Bare, texts: Sequence[str], bodies: Sequence[bytes]) -> list[float]:
     """Medians of one round, in milliseconds: of the service and of the bare call."""
     served, alone = [], []
     for text, body in zip(texts, bodies, strict=True):
-        served.append(milliseconds(lambda body=body: client.ask(body)))  # type: ignore[misc]
-        alone.append(milliseconds(lambda text=text: bare(text)))  # type: ignore[misc]
+        begun = time.perf_counter()
+        client.ask(body)
+        answered = time.perf_counter()
+        await bare(text)
+        served.append(1000 * (answered - begun))
+        alone.append(1000 * (time.perf_counter() - answered))
     return [statistics.median(served), statistics.median(alone)]
 
 
@@ -117,7 +116,7 @@ def main() -> None:
             for path in arguments.texts:
                 texts = [text[:MOST_CHARACTERS] for text in read_texts(path)]
                 bodies = bodies_of(endpoint, random.Random(number).sample(texts, min(arguments.number, len(texts))))
-                found = measure(client, bare, [_text(body) for body in bodies], bodies)
+                found = asyncio.run(measure(client, bare, [_text(body) for body in bodies], bodies))
                 if number:  # the first is to warm up
                     rounds.setdefault(path.name, []).append(found)
     print(f"{arguments.bundle}, {backend}, {arguments.rounds} rounds of {arguments.number}: median (lowest–highest)")
