@@ -14,10 +14,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_build.bundle import BundleError, find_bundles
-from service.access import KeysError
+from service.endpoints import SERVED_TASKS
 from service.logs import configure_logging
+from service.parent.key_file import KeysError
 from service.settings import Settings, read_settings
-from service.tasks import SERVED_TASKS
 
 log = logging.getLogger("service.cli")
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point. Exit status 0 after a clean shutdown, 2 for bad settings, 1 where the service cannot start."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["bench-runtimes"]:
-        from service import bench_runtimes
+        from service.engine import bench_runtimes
 
         return bench_runtimes.main(arguments[1:])
     try:
@@ -77,8 +77,8 @@ def _serve(settings: Settings) -> int:
         log.info("listening on http://%s:%d, documentation at /docs", shown, port)
         # prometheus_client asks for the folder when it is imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        from service.engine.supervisor import EngineStartFailed
-        from service.fleet import Fleet
+        from service.parent.fleet import Fleet
+        from service.parent.supervisor import EngineStartFailed
 
         async def run() -> None:
             await Fleet(settings, bundles, listener, Path(directory)).run()

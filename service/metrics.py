@@ -15,9 +15,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.values import MultiProcessValue
 
 from model_build.bundle import Bundle
-from service.engine.messages import BatchDone
-from service.problems import STATUS
-from service.tasks import ENDPOINTS
+from service.endpoints import ENDPOINTS
+from service.messages.inference import BatchDone
+from service.problem import STATUS
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)
 COUNTS = tuple(float(2**power) for power in range(0, 11))

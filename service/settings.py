@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.api.bodies import MAX_INPUTS
+from service.api.models.tokenization import TokenizerName
 from service.runtime.base import Backend, Device, Precision, RuntimeName
-from service.schemas import MAX_INPUTS
-from service.tokenization import TokenizerName
 
 
 class Settings(BaseSettings):

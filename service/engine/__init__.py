@@ -1,1 +1,1 @@
-"""The engine process: one queue, one batcher, one runtime; and what the API process uses to reach it."""
+"""An engine process: it owns the queue, the batcher and one runtime of one model."""

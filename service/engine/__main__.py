@@ -1,6 +1,6 @@
-"""`python -m service.engine`: one engine process. The supervisor starts it; people rarely do.
+"""One engine process: loads a bundle, warms up, serves. The supervisor starts it with `main`.
 
-Exit status 3, with one sentence on standard error, where the bundle cannot be run.
+Exit status 3, with one sentence on standard error, if the bundle cannot be run.
 """
 
 from __future__ import annotations
@@ -14,30 +14,29 @@ from pathlib import Path
 import msgspec
 
 from model_build.bundle import BundleError, open_bundle
-from service.engine.batching import Batcher, BatchingOptions
-from service.engine.exit_status import START_FAILED
-from service.engine.process import Engine
+from service.engine.batching import Batcher
+from service.engine.loop import EngineLoop
 from service.engine.shapes import AnyShape, FewShapes
 from service.engine.tensors import OutputError, Tensors
+from service.messages.launch import START_FAILED, BatchingOptions
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable
-from service.runtime.load import load_runtime
+from service.runtime.choice import load_runtime
 
 NICENESS = 5
 
 
 def main() -> int:
-    """Loads the bundle, warms up, serves until there is a byte on standard input, or its end."""
+    """Serves until there is a byte on standard input, or its end."""
     parser = argparse.ArgumentParser(prog="python -m service.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
     arguments = parser.parse_args()
-    # Ctrl-C, a service manager's SIGTERM and a terminal's SIGHUP reach every process; only the supervisor decides when
-    # an engine ends.
+    # Ctrl-C, a service manager and a closing terminal signal every process; only the supervisor acts on that.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # A forward pass on the CPU takes every core; the API process must still answer health checks in between.
+    # A forward pass on the CPU takes every core; the API process must still answer health checks meanwhile.
     os.nice(NICENESS)
     try:
         bundle = open_bundle(arguments.bundle)
@@ -45,7 +44,7 @@ def main() -> int:
         batching = msgspec.json.decode(arguments.batching, type=BatchingOptions)
         runtime = load_runtime(bundle, options)
         shapes = FewShapes() if runtime.compiles_shapes else AnyShape()
-        engine = Engine(runtime, Tensors(bundle, shapes), Batcher(batching, shapes))
+        engine = EngineLoop(runtime, Tensors(bundle, shapes), Batcher(batching, shapes))
         engine.warm_up()
     except (BundleError, RuntimeUnavailable, OutputError, msgspec.DecodeError) as error:
         print(error, file=sys.stderr)
@@ -53,7 +52,7 @@ def main() -> int:
     try:
         engine.serve(arguments.socket, sys.stdin.fileno())
     except (OutputError, RuntimeError) as error:
-        print(f"the graph cannot be run any more: {error}", file=sys.stderr)
+        print(f"the graph does not run any longer: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,19 +1,19 @@
-"""Which texts run together: a plain class without I/O, requests in and batches out, the clock given by the caller.
+"""Which texts run together: a plain class without I/O. Requests in, batches out; the caller gives the time.
 
-The rules, in the order they apply:
-1. cancelled and expired requests leave before they cost anything;
-2. an item is urgent from its arrival if it is interactive, and `ageing` seconds later if it is of the batch priority;
-   items that are not urgent yet run only when no urgent one waits;
-3. the item that is (or will be) urgent longest is in the next batch, so nothing starves: an item waits for no more
-   batches than there are items urgent before it, whatever arrives later;
-4. it is joined by its neighbours in length among the `window` items that come next;
-5. one joins only where its padding costs less than a run of its own;
-6. rows times the longest row stay within `max_batch_tokens`, and rows within `max_batch_items`; a batch of nothing
-   urgent stays within `background_batch_tokens`, because an interactive request may come while it runs;
-7. a batch is made whenever one is asked for: the device never idles for the sake of a fuller one,
-   unless `max_wait` is set;
-8. where the runtime wants few shapes, a batch is as large as the largest of them that what was gathered fills;
-9. where several streams are idle, a batch takes no more than its share of what waits, for they run beside each other.
+The rules, in the order in which they apply:
+1. Cancelled and expired requests leave the queue before they cost anything.
+2. An interactive item is urgent from its arrival, an item of priority `batch` from `ageing` seconds later. Items that
+   are not urgent yet run only when the queue has no urgent one.
+3. The item that has been urgent longest (or will be first) is in the next batch. So nothing starves: an item waits for
+   at most one batch for each item that became urgent before it, whatever arrives later.
+4. Its neighbours in length among the next `window` items may join it.
+5. A neighbour joins only if its padding costs less than a separate run.
+6. Rows times the longest row stay within `max_batch_tokens`, and rows within `max_batch_items`. A batch without urgent
+   items stays within `background_batch_tokens`, because an interactive request may arrive while it runs.
+7. A batch is made whenever one is asked for: the device never idles to wait for a fuller batch, unless `max_wait` is
+   set.
+8. If the runtime needs few shapes, a batch is cut to the largest shape that the gathered items fill.
+9. If several streams are idle, a batch takes at most its share of the queue, because the streams run concurrently.
 """
 
 from __future__ import annotations
@@ -24,31 +24,15 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from operator import attrgetter
-from typing import Literal
 
 from service.engine.shapes import AnyShape, Shapes
-
-Priority = Literal["interactive", "batch"]
-
-
-@dataclass(frozen=True)
-class BatchingOptions:
-    """Limits of a batch; lengths and costs in tokens, `max_wait` in seconds."""
-
-    max_batch_tokens: int = 8192
-    max_batch_items: int = 64
-    window: int = 512
-    overhead_tokens: int = 16
-    """Fixed cost of a forward pass, in padded tokens that would take as long; measured by `benchmarks.packing`."""
-    max_wait: float = 0.0
-    ageing: float = 2.0
-    """How long batch work gives way to interactive work, in seconds; from then on it is interactive itself."""
-    background_batch_tokens: int = 2048
+from service.messages.inference import Priority
+from service.messages.launch import BatchingOptions
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """One waiting item: the request it belongs to, its index there, its length in tokens."""
+    """One queued item: its request, its index there, its length in tokens."""
 
     request: Hashable
     index: int
@@ -101,14 +85,14 @@ class Batcher:
         self.queue_tokens += sum(lengths)
 
     def cancel(self, request: Hashable) -> None:
-        """Takes the waiting items of a request out; unknown requests are none of our business."""
+        """Removes the queued items of a request; does nothing if it has none."""
         found = self._requests.pop(request, None)
         for index in found.waiting if found else ():
             assert found
             self.queue_tokens -= self._queues[found.priority].pop((request, index)).length
 
     def expire(self, now: float) -> list[Hashable]:
-        """Takes out, and returns, the requests whose deadline has passed while items of them still wait."""
+        """Removes and returns the requests with queued items whose deadline has passed."""
         late = [
             name for name, request in self._requests.items() if request.deadline is not None and request.deadline <= now
         ]
@@ -117,7 +101,7 @@ class Batcher:
         return late
 
     def due(self) -> float | None:
-        """When the next batch may be taken; None while nothing waits."""
+        """When the next batch may be taken; None if the queue is empty."""
         arrivals = [ticket.arrival for queue in self._queues.values() for ticket in islice(queue.values(), 1)]
         if not arrivals:
             return None
@@ -126,7 +110,7 @@ class Batcher:
         return min(arrivals) + self.options.max_wait
 
     def next_batch(self, now: float, streams: int = 1) -> list[Ticket]:
-        """The items of the next batch, shortest first; empty when none is due. `streams` could take one now."""
+        """The items of the next batch, shortest first; empty if none is due. `streams` is the number of idle ones."""
         due = self.due()
         if due is None or due > now:
             return []
@@ -144,7 +128,7 @@ class Batcher:
         return batch
 
     def _by_urgency(self) -> Iterator[Ticket]:
-        """Every waiting item, the one that is urgent first coming first; of two, the one of the batch priority."""
+        """Every queued item, the one that is urgent first at the front; of two, the one of priority `batch`."""
         return heapq.merge(*(queue.values() for queue in self._queues.values()), key=attrgetter("urgent_from"))
 
     def _take(self, ticket: Ticket) -> None:
@@ -156,7 +140,7 @@ class Batcher:
             del self._requests[ticket.request]
 
     def _gather(self, window: list[Ticket], max_tokens: int) -> list[Ticket]:
-        """The first item with the neighbours in length that are worth their padding."""
+        """The first item with the neighbours in length whose padding is cheap enough."""
         by_length = sorted(range(len(window)), key=lambda place: (window[place].length, place))
         anchor = bisect_left(by_length, (window[0].length, 0), key=lambda place: (window[place].length, place))
         low = high = anchor
@@ -166,7 +150,7 @@ class Batcher:
             shorter = window[by_length[low - 1]].length if low else None
             longer = padded(window[by_length[high + 1]].length) if high + 1 < len(by_length) else None
             rows = high - low + 1
-            # Ties go to the longer side: it shortens what is left for later batches.
+            # Ties go to the longer side: shorter items are left for later batches.
             choices = [
                 (self._added_padding(rows, longest, length), side)
                 for side, length in enumerate((longer, shorter))

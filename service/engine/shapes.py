@@ -1,8 +1,8 @@
-"""Shapes of batches: any, or a few that are all met while warming up, where a runtime compiles kernels for each.
+"""Shapes of batches: any shape, or a few, for a runtime that compiles kernels for each.
 
-OpenVINO makes machine code for every shape that it has not met lately, which takes longer than the forward pass of a
-short text, and at nano size 7 MB for every new product of rows and columns: 400 shapes of an int8 graph ran at 0.4
-times its speed, and took 1.6 GB.
+OpenVINO compiles every shape that it has not run recently. That takes longer than the forward pass of a short text,
+and at nano size 7 MB for every new product of rows and columns: with 400 shapes an int8 graph ran at 0.4 times its
+speed and took 1.6 GB. A few shapes are all compiled during the warm-up.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ class Shapes(Protocol):
     """The shapes that batches may have."""
 
     def length(self, tokens: int) -> int:
-        """Columns of a batch whose longest row has so many tokens; more than the model takes, perhaps."""
+        """Columns of a batch whose longest row has `tokens`; may be more than the model takes."""
 
     def rows(self, items: int) -> int:
-        """How many of so many items one batch takes."""
+        """How many of `items` one batch takes."""
 
     def masks(self, count: int) -> int:
-        """How many mask positions are given where there are so many."""
+        """The number of mask positions, padded, if there are `count`."""
 
     def all(self, max_tokens: int, max_items: int, max_length: int) -> Iterator[tuple[int, int]]:
-        """Rows and columns of every batch within these limits; of none where any shape will do."""
+        """Rows and columns of every batch within these limits; empty if any shape is allowed."""
 
 
 class AnyShape:
-    """Batches are as large as what is in them."""
+    """Batches are as large as their items."""
 
     def length(self, tokens: int) -> int:
         return tokens
@@ -46,8 +46,8 @@ class AnyShape:
 class FewShapes:
     """Rows are powers of two, columns multiples of 8, and of an eighth of the next lower power of two.
 
-    So a row is padded by an eighth at most from 64 tokens on, no rows are added, and products of rows and columns, each
-    of which is machine code of its own in every matrix product, are few.
+    So no rows are added, a row of 64 tokens or more is padded by an eighth at most, and there are few products of rows
+    and columns, for each of which every matrix product is compiled.
     """
 
     def length(self, tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""Items to padded arrays, and a graph's outputs to results per item."""
+"""Items to padded arrays, and the outputs of a graph to one result for each item."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from model_build.bundle import Bundle, BundleError, read_vocabulary
-from service.engine.messages import Item, MaskOutput, Output
 from service.engine.shapes import AnyShape, Shapes
+from service.messages.inference import Item, MaskOutput, Output
+from service.runtime.base import Runtime
 
 
 class InvalidItem(ValueError):
-    """An item that the graph must not be given; the message is one sentence."""
+    """An item that must not reach the graph; the message is one sentence."""
 
 
 class OutputError(RuntimeError):
@@ -23,7 +24,7 @@ class Tensors:
     """Translation between messages and arrays for one bundle."""
 
     def __init__(self, bundle: Bundle, shapes: Shapes | None = None) -> None:
-        """Raises BundleError where the vocabulary lacks a special token."""
+        """Raises BundleError if the vocabulary lacks a special token."""
         manifest = bundle.manifest
         self.shapes = shapes or AnyShape()
         vocabulary = read_vocabulary(bundle.vocab_path)
@@ -40,7 +41,7 @@ class Tensors:
         self.num_types = int(manifest.architecture.get("type_vocab_size", 2))
 
     def check(self, item: Item) -> None:
-        """Raises InvalidItem: ids outside the tables make the runtime read foreign memory or abort."""
+        """Raises InvalidItem: with ids outside the tables a runtime reads foreign memory or aborts."""
         length = len(item.input_ids)
         if not 1 <= length <= self.max_length:
             raise InvalidItem(f"an item has {length} tokens, but the model takes 1 to {self.max_length}.")
@@ -53,21 +54,21 @@ class Tensors:
             ("target_ids", item.target_ids, self.num_tokens),
         ):
             if values and not (min(values) >= 0 and max(values) < limit):
-                raise InvalidItem(f"{name} must lie between 0 and {limit - 1}.")
+                raise InvalidItem(f"{name} must be between 0 and {limit - 1}.")
         if self.fill_mask and not item.mask_positions:
             raise InvalidItem("an item of a fill-mask model names no mask position.")
 
     def inputs(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
         """int64 arrays: input_ids and token_type_ids [B, S]; for fill-mask mask_positions [N], target_ids [N, T].
 
-        S and N are those of `shapes`: rows are padded, and positions beyond the items' are the first token of all.
+        `shapes` decides S and N: rows are padded, and so are positions, with that of the first token.
         """
         shape = len(items), self.columns(max(len(item.input_ids) for item in items))
         input_ids = np.full(shape, self.pad_id, dtype=np.int64)
         token_type_ids = np.zeros(shape, dtype=np.int64)
         for row, item in enumerate(items):
             input_ids[row, : len(item.input_ids)] = item.input_ids
-            if any(item.token_type_ids):  # of most texts all are 0, which stands there already
+            if any(item.token_type_ids):  # most texts have only zeros, and those are there
                 token_type_ids[row, : len(item.token_type_ids)] = item.token_type_ids
         arrays = {"input_ids": input_ids, "token_type_ids": token_type_ids}
         if self.fill_mask:
@@ -84,11 +85,11 @@ class Tensors:
         return arrays
 
     def columns(self, tokens: int) -> int:
-        """Of a batch whose longest row has so many tokens."""
+        """Columns of a batch whose longest row has `tokens`."""
         return max(tokens, min(self.shapes.length(tokens), self.max_length))
 
     def outputs(self, arrays: dict[str, np.ndarray], items: Sequence[Item]) -> list[Output]:
-        """One Output an item; raises OutputError where a score is not finite or a row is missing."""
+        """One Output for each item; raises OutputError if a score is not finite or a row is missing."""
         scores = arrays["top_scores"] if self.fill_mask else arrays["logits"]
         rows = sum(len(item.mask_positions) for item in items) if self.fill_mask else len(items)
         if scores.ndim != 2 or len(scores) != (self.shapes.masks(rows) if self.fill_mask else rows):
@@ -110,8 +111,12 @@ class Tensors:
             start = stop
         return results
 
+    def forward(self, runtime: Runtime, items: Sequence[Item], stream: int = 0) -> list[Output]:
+        """Runs the items as one batch; raises OutputError, and what `Runtime.run` raises."""
+        return self.outputs(runtime.run(self.inputs(items), stream), items)
+
     def check_labels(self, output: Output) -> None:
-        """Raises BundleError where the bundle has labels, but another number of them than there are scores."""
+        """Raises BundleError if the bundle has another number of labels than the graph has classes."""
         if self.labels and len(self.labels) != len(output.scores):
             raise BundleError(
                 f"{self.directory} has {len(self.labels)} labels, but its graph {len(output.scores)} classes."

@@ -10,7 +10,7 @@ import pytest
 import native
 from model_build import cli as build
 from service import cli as serve
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
 from training import cli as train
 

@@ -33,7 +33,8 @@ class Service:
         for child in psutil.Process(self.process.pid).children(recursive=True):
             # One that ends meanwhile is none.
             with contextlib.suppress(psutil.NoSuchProcess):
-                if module in (command := child.cmdline()):
+                command = child.cmdline()
+                if any(module in word for word in command):
                     found.append((child, command))
         return found
 
@@ -41,12 +42,12 @@ class Service:
         """Engine processes by the name of their model."""
         return {
             Path(command[command.index("--bundle") + 1]).parent.name: child
-            for child, command in self.children("service.engine")
+            for child, command in self.children("service.engine.__main__")
         }
 
     def workers(self) -> list[psutil.Process]:
         """API processes."""
-        return [child for child, _ in self.children("service.worker")]
+        return [child for child, _ in self.children("service.api.worker")]
 
     def wait_ready(self) -> None:
         """Asks until the service is ready; fails with its log when it is not in time."""

@@ -15,9 +15,9 @@ import httpx
 from fastapi import FastAPI
 
 from model_build.bundle import GraphFile, Manifest, Task, TensorSpec, open_bundle
-from service.access import read_keys
-from service.app import create_app
-from service.engine.messages import Answer, Item, MaskOutput, Output, Ready
+from service.api.app import create_app
+from service.messages.inference import Inferred, Item, MaskOutput, Output, Ready
+from service.parent.key_file import read_keys
 from service.settings import Settings
 
 CHARACTERS = "今天气真好我们去公园散步吧北京是中国首都，。！"
@@ -45,7 +45,7 @@ class StandInEngine:
 
     async def infer(
         self, items: Sequence[Item], deadline: float | None = None, priority: str = "interactive"
-    ) -> Answer:
+    ) -> Inferred:
         self.items.extend(items)
         self.taken.set()
         try:
@@ -55,7 +55,7 @@ class StandInEngine:
             raise
         if self.failure:
             raise self.failure
-        return Answer(1, [self._output(item) for item in items], 0.002, 0.003)
+        return Inferred(1, [self._output(item) for item in items], 0.002, 0.003)
 
     def _output(self, item: Item) -> Output:
         if self.task == "classify":
@@ -95,7 +95,7 @@ def application(
     app = create_app(chosen, bundles, read_keys(chosen))  # type: ignore[arg-type]
     engines = {name: StandInEngine(task) for name, task in models.items()}
     for name, engine in engines.items():
-        app.state.models.served[name].engine = engine
+        app.state.catalog.served[name].engine = engine
     return app, engines
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from service.fleet import batching
+from service.parent.fleet import batching
 from service.settings import Settings, parser, read_settings
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.batching import Batcher, BatchingOptions, Ticket
+from service.engine.batching import Batcher, Ticket
+from service.messages.launch import BatchingOptions
 
 
 def lengths(batch: list[Ticket]) -> list[int]:

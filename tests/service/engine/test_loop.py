@@ -18,26 +18,25 @@ import numpy as np
 import pytest
 
 from model_build.bundle import open_bundle
-from service.engine import process
+from service.api.models.engine_link import EngineLink
+from service.engine import lone, loop
 from service.engine.batching import Batcher
-from service.engine.client import EngineLink
-from service.engine.messages import (
+from service.engine.loop import EngineLoop
+from service.engine.tensors import Tensors
+from service.messages.frames import FrameReader, frame
+from service.messages.inference import (
     Alive,
-    Answer,
     BatchDone,
     Cancel,
-    FrameReader,
     Infer,
+    Inferred,
     Item,
     Output,
     Probe,
     Ready,
     ToApi,
     ToEngine,
-    frame,
 )
-from service.engine.process import Engine
-from service.engine.tensors import Tensors
 from tests.service.stand_in import LABELS, application, client_of, write_bundle
 
 Message = TypeVar("Message")
@@ -134,7 +133,7 @@ class Running:
                 yield
             finally:
                 self.graph.go.set()
-            other.hears(Answer)
+            other.hears(Inferred)
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Client]:
@@ -154,7 +153,7 @@ def listens(path: Path) -> bool:
 def running(directory: Path, streams: int) -> Iterator[Running]:
     graph = HeldGraph(streams)
     tensors = Tensors(open_bundle(write_bundle(directory, "classify", "reviews")))
-    made = Engine(graph, tensors, Batcher())
+    made = EngineLoop(graph, tensors, Batcher())
     made.warm_up()
     graph.seen.clear()
     reading, writing = os.pipe()
@@ -192,23 +191,23 @@ def text(number: int, token: int, count: int = 1) -> Infer:
 def test_what_was_cancelled_during_a_batch_is_not_run_however_much_stands_before_it(
     engine: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "READ_BYTES", 64)  # one read does not give all that waits, as with large requests
+    monkeypatch.setattr(loop, "READ_BYTES", 64)  # one read does not give all that waits, as with large requests
     with engine.connected() as client:
         with engine.busy():
             client.say(*(text(number, DROPPED) for number in range(40)))
             client.say(*(Cancel(number) for number in range(40)), text(40, LAST))
-        assert client.hears(Answer).id == 40
+        assert client.hears(Inferred).id == 40
     assert engine.graph.seen == [FIRST, LAST]
 
 
 def test_a_connection_is_heard_no_longer_than_its_turn(engine: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "READ_BYTES", 64)
-    monkeypatch.setattr(process, "MAX_TURN_BYTES", 64)
+    monkeypatch.setattr(loop, "READ_BYTES", 64)
+    monkeypatch.setattr(loop, "MAX_TURN_BYTES", 64)
     before = engine.graph.runs
     with engine.connected() as client:
         with engine.busy():
             client.say(*(text(number, LAST) for number in range(40)))
-        assert {client.hears(Answer).id for _ in range(40)} == set(range(40))
+        assert {client.hears(Inferred).id for _ in range(40)} == set(range(40))
     assert engine.graph.runs - before > 10  # a batch after each turn
 
 
@@ -233,7 +232,7 @@ def test_the_wait_counts_from_when_a_request_was_sent_and_not_from_when_it_was_r
     with engine.connected() as client:
         now = time.monotonic()
         client.say(Infer(1, [TEXT], sent=now - 5.0), Infer(2, [TEXT], sent=now + 3600.0))
-        waits = {answer.id: answer.queue_seconds for answer in (client.hears(Answer), client.hears(Answer))}
+        waits = {answer.id: answer.queue_seconds for answer in (client.hears(Inferred), client.hears(Inferred))}
         assert 5.0 <= waits[1] <= 5.0 + time.monotonic() - now
         assert waits[2] >= 0
 
@@ -262,7 +261,7 @@ def test_passes_run_beside_each_other_and_are_answered_as_they_end(two_streams: 
     with two_streams.connected() as client:
         with two_streams.busy():
             client.say(text(1, FREE))
-            assert client.hears(Answer).id == 1  # while the other is held up
+            assert client.hears(Inferred).id == 1  # while the other is held up
             assert two_streams.graph.on, "the first pass has ended"
         assert two_streams.graph.seen == [FIRST, FREE]
 
@@ -270,37 +269,37 @@ def test_passes_run_beside_each_other_and_are_answered_as_they_end(two_streams: 
 def test_requests_that_come_alone_stay_on_one_thread_until_one_comes_beside_another(
     two_streams: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "SHORT_PASS_SECONDS", 60.0)  # or a hiccup of the machine would begin the count anew
+    monkeypatch.setattr(lone, "SHORT_PASS_SECONDS", 60.0)  # or a hiccup of the machine would begin the count anew
     threads = two_streams.graph.threads
     with two_streams.connected() as client:
-        for number in range(2 * process.PASSES_ALONE):
+        for number in range(2 * lone.PASSES_ALONE):
             client.say(text(number, FREE))
-            assert client.hears(Answer).id == number
-        assert len(set(threads[-process.PASSES_ALONE + 1 :])) == 1
+            assert client.hears(Inferred).id == number
+        assert len(set(threads[-lone.PASSES_ALONE + 1 :])) == 1
         with two_streams.busy():
             client.say(Infer(100, [TEXT], sent=time.monotonic()))  # nobody reads it, but it is run next
-        assert client.hears(Answer).id == 100
+        assert client.hears(Inferred).id == 100
         with two_streams.busy():
             client.say(text(101, FREE))
-            assert client.hears(Answer).id == 101
+            assert client.hears(Inferred).id == 101
 
 
 def test_a_longer_text_after_short_ones_that_came_alone_is_no_obstacle(
     two_streams: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "SHORT_PASS_SECONDS", 60.0)
+    monkeypatch.setattr(lone, "SHORT_PASS_SECONDS", 60.0)
     with two_streams.connected() as client, two_streams.connected() as other:
-        for number in range(process.PASSES_ALONE):
+        for number in range(lone.PASSES_ALONE):
             client.say(text(number, FREE))
-            assert client.hears(Answer).id == number
+            assert client.hears(Inferred).id == number
         two_streams.graph.begun.clear()
         two_streams.graph.go.clear()
         client.say(Infer(100, [Item([1, *[LAST] * 8, 2], [0] * 10)]))
         assert two_streams.graph.begun.wait(60)
         other.say(text(1, FREE))
-        assert other.hears(Answer).id == 1  # while the long one is held up
+        assert other.hears(Inferred).id == 1  # while the long one is held up
         two_streams.graph.go.set()
-        assert client.hears(Answer).id == 100
+        assert client.hears(Inferred).id == 100
 
 
 @pytest.mark.parametrize("streams", [1, 2])
@@ -318,7 +317,7 @@ def test_what_lies_unread_when_the_engine_is_to_end_is_answered_and_every_batch_
         client.say(text(streams, LAST))
         engine.stop()
         engine.graph.go.set()
-        assert {client.hears(Answer).id for _ in range(streams + 1)} == set(range(streams + 1))
+        assert {client.hears(Inferred).id for _ in range(streams + 1)} == set(range(streams + 1))
         assert sum(supervisor.hears(BatchDone).items for _ in range(streams + 1)) == streams + 1
 
 
@@ -330,7 +329,7 @@ def test_a_request_of_several_texts_is_shared_by_idle_streams(two_streams: Runni
         while two_streams.graph.runs - before < 2:
             time.sleep(0.001)
         two_streams.graph.go.set()
-        assert len(client.hears(Answer).outputs) == 10
+        assert len(client.hears(Inferred).outputs) == 10
     assert two_streams.graph.runs - before == 2
 
 
@@ -339,7 +338,7 @@ def test_what_is_cancelled_while_all_streams_are_busy_is_not_run(two_streams: Ru
         with two_streams.busy():
             client.say(text(1, LAST, count=2), text(2, DROPPED), Cancel(2), Probe(3600.0))
             asking.say(text(3, DROPPED), Cancel(3))
-        assert client.hears(Answer).id == 1
+        assert client.hears(Inferred).id == 1
     assert DROPPED not in two_streams.graph.seen
 
 
@@ -350,9 +349,9 @@ def test_a_request_that_is_cancelled_while_it_runs_is_not_answered(tmp_path: Pat
                 engine.graph.begun.clear()
                 client.say(*messages)
                 assert engine.graph.begun.wait(60)
-        assert len(client.hears(Answer).outputs) == 2
+        assert len(client.hears(Inferred).outputs) == 2
         client.say(text(2, FREE))
-        assert client.hears(Answer).id == 2
+        assert client.hears(Inferred).id == 2
 
 
 def test_batches_are_reported_together_and_the_last_without_waiting_for_the_next(two_streams: Running) -> None:
@@ -361,7 +360,7 @@ def test_batches_are_reported_together_and_the_last_without_waiting_for_the_next
         supervisor.hears(Alive)
         for number in range(20):
             client.say(text(number, FREE))
-            assert client.hears(Answer).id == number
+            assert client.hears(Inferred).id == number
         assert [supervisor.hears(BatchDone).items for _ in range(20)] == [1] * 20
         assert supervisor.reads < 20
 
@@ -372,7 +371,7 @@ def test_a_stream_that_hangs_leaves_a_probe_unanswered_while_another_goes_on(two
             supervisor.say(Probe(3600.0))
             for number in range(3):
                 client.say(text(number, FREE))
-                assert client.hears(Answer).id == number
+                assert client.hears(Inferred).id == number
                 assert isinstance(supervisor.hears(BatchDone), BatchDone)
             assert not supervisor.has_heard(Alive)
         supervisor.hears(Alive)
@@ -389,11 +388,11 @@ async def test_deadline_and_priority_of_a_request_over_http_come_to_the_engine(t
                 if isinstance(message, Infer):
                     got.append(message)
                     output = Output(scores=[1.0, 0.0, 0.0])
-                    writer.write(frame(Answer(message.id, [output] * len(message.items), 0.0, 0.0)))
+                    writer.write(frame(Inferred(message.id, [output] * len(message.items), 0.0, 0.0)))
         writer.close()
 
     app, _ = application(tmp_path, {"reviews": "classify"}, request_timeout_ms=50_000)
-    link = app.state.models.served["reviews"].engine = EngineLink()
+    link = app.state.catalog.served["reviews"].engine = EngineLink()
     server = await asyncio.start_unix_server(engine, str(tmp_path / "engine"))
     await link.attach(tmp_path / "engine")
     asked: list[tuple[dict[str, object], str, float]] = [

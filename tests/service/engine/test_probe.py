@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from model_build.bundle import open_bundle
-from service.engine.batching import Batcher, BatchingOptions
-from service.engine.client import connect
-from service.engine.messages import Alive, FrameReader, Probe, ToApi, frame
-from service.engine.process import Engine
+from service.engine.batching import Batcher
+from service.engine.loop import EngineLoop
 from service.engine.tensors import Tensors
+from service.messages.frames import FrameReader, frame
+from service.messages.inference import Alive, Probe, ToApi
+from service.messages.launch import BatchingOptions
+from service.parent.supervisor import connect
 from service.runtime.base import RuntimeOptions
-from service.runtime.load import load_runtime
+from service.runtime.choice import load_runtime
 
 
 class Counted:
@@ -42,25 +44,27 @@ async def test_an_idle_engine_runs_its_graph_to_answer_a_probe_and_ends_where_it
 ) -> None:
     directory, path = tiny_models / "reviews" / "1", tmp_path / "engine"
     runtime = Counted(directory)
-    engine = Engine(runtime, Tensors(open_bundle(directory)), Batcher(BatchingOptions()))
+    engine = EngineLoop(runtime, Tensors(open_bundle(directory)), Batcher(BatchingOptions()))
     engine.warm_up()
     parent, child = os.pipe()
     serving = asyncio.create_task(asyncio.to_thread(engine.serve, path, parent))
     while not path.exists():
         await asyncio.sleep(0.01)
-    reader, writer, _ = await connect(path)
+    connection = await connect(path)
+    assert connection
+    reader, writer, _ = connection
     frames = FrameReader(ToApi)
 
-    async def probe(proof_seconds: float) -> list[object]:
-        writer.write(frame(Probe(proof_seconds)))
+    async def probe(max_age_seconds: float) -> list[object]:
+        writer.write(frame(Probe(max_age_seconds)))
         while not (answers := list(frames.feed(await reader.read(1 << 16)))):
             pass
         return answers
 
     try:
         warm = runtime.passes
-        for proof_seconds, passes in ((3600.0, warm), (0.0, warm + 1), (3600.0, warm + 1)):
-            (answer,) = await asyncio.wait_for(probe(proof_seconds), 30)
+        for max_age_seconds, passes in ((3600.0, warm), (0.0, warm + 1), (3600.0, warm + 1)):
+            (answer,) = await asyncio.wait_for(probe(max_age_seconds), 30)
             assert isinstance(answer, Alive)
             assert runtime.passes == passes
         runtime.broken = True

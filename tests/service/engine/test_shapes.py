@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_build.bundle import open_bundle
-from service.engine.batching import Batcher, BatchingOptions
-from service.engine.messages import Item
-from service.engine.process import Engine
+from service.engine.batching import Batcher
+from service.engine.loop import EngineLoop
 from service.engine.shapes import AnyShape, FewShapes
-from service.engine.supervisor import Supervisor
 from service.engine.tensors import Tensors
+from service.messages.inference import Item
+from service.messages.launch import BatchingOptions
+from service.parent.supervisor import Supervisor
 from service.runtime.base import RuntimeOptions
-from tests.service.engine.test_process import engine_of
+from tests.service.parent.test_supervisor import engine_of
 
 few = FewShapes()
 
@@ -106,7 +107,7 @@ def test_all_of_them_are_run_on_every_stream_before_the_engine_is_ready(tiny_mod
             pass
 
     runtime, options = Noting(), BatchingOptions(max_batch_tokens=512)
-    Engine(runtime, Tensors(open_bundle(tiny_models / "reviews" / "1"), few), Batcher(options, few)).warm_up()
+    EngineLoop(runtime, Tensors(open_bundle(tiny_models / "reviews" / "1"), few), Batcher(options, few)).warm_up()
     wanted = few.all(options.max_batch_tokens, options.max_batch_items, 64)
     assert runtime.seen >= {(stream, shape) for shape in wanted for stream in (0, 1)}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from model_build.bundle import open_bundle
-from service.engine.messages import Item, MaskOutput
 from service.engine.tensors import InvalidItem, OutputError, Tensors, softmax
+from service.messages.inference import Item, MaskOutput
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def test_mask_outputs_are_dealt_out_to_the_items_that_asked(fill_mask: Tensors) 
         (Item([], []), "has 0 tokens"),
         (Item([1] * 65, [0] * 65), "has 65 tokens, but the model takes 1 to 64"),
         (Item([1, 2], [0]), "has 2 ids, but 1 token types"),
-        (Item([1, 10_000], [0, 0]), "input_ids must lie between"),
-        (Item([1, -1], [0, 0]), "input_ids must lie between"),
-        (Item([1, 2], [0, 9]), "token_type_ids must lie between"),
-        (Item([1, 2], [0, 0], [2]), "mask_positions must lie between 0 and 1"),
-        (Item([1, 2], [0, 0], [1], [10_000]), "target_ids must lie between"),
+        (Item([1, 10_000], [0, 0]), "input_ids must be between"),
+        (Item([1, -1], [0, 0]), "input_ids must be between"),
+        (Item([1, 2], [0, 9]), "token_type_ids must be between"),
+        (Item([1, 2], [0, 0], [2]), "mask_positions must be between 0 and 1"),
+        (Item([1, 2], [0, 0], [1], [10_000]), "target_ids must be between"),
         (Item([1, 2], [0, 0]), "names no mask position"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_build.bundle import open_bundle
 from service.runtime.base import RuntimeOptions
-from service.runtime.load import load_runtime
+from service.runtime.choice import load_runtime
 
 if __name__ == "__main__":
     bundle, directory = map(Path, sys.argv[1:3])

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from model_build.bundle import open_bundle
-from service.bench_runtimes import SHAPES, Candidate, report
-from service.runtime.load import installed
+from service.engine.bench_runtimes import SHAPES, Candidate, report
+from service.runtime.choice import installed
 from tests.service.conftest import ROOT
 
 

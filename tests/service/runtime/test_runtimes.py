@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from model_build.bundle import Bundle, find_bundles, open_bundle
-from service.runtime import load
+from service.runtime import choice
 from service.runtime.base import Backend, RuntimeName, RuntimeOptions, RuntimeUnavailable
-from service.runtime.load import chosen, installed, load_runtime
+from service.runtime.choice import chosen, installed, load_runtime
 from tests.service.conftest import ROOT, python_with, run_script
 
 OTHERS: list[RuntimeName] = ["onnxruntime", "openvino"]
@@ -185,7 +185,7 @@ def test_auto_is_the_fastest_that_can_do_what_is_asked_for(tiny_models: Path, mo
     graphs = {"paddle": both.manifest.graphs["paddle"]}
     paddle_only = Bundle(both.directory, both.manifest.model_copy(update={"graphs": graphs}))
     here: list[RuntimeName] = ["fastdeploy", "onnxruntime", "openvino"]
-    monkeypatch.setattr(load, "installed", lambda: here)
+    monkeypatch.setattr(choice, "installed", lambda: here)
     assert chosen(both, RuntimeOptions()) == ("openvino", [])
     assert chosen(both, RuntimeOptions(runtime="fastdeploy")) == ("fastdeploy", [])
     assert chosen(both, RuntimeOptions(backend="paddle")) == ("fastdeploy", ["openvino has no backend paddle"])

@@ -1,0 +1,152 @@
+"""Answers of success, as the OpenAPI document and the type checker see them. They are made and sent as plain dicts."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import NotRequired, TypedDict, final
+
+Result = TypeVar("Result")
+
+
+class Label(TypedDict):
+    """A class and its probability."""
+
+    label: str
+    score: float
+
+
+class _TextResult(TypedDict):
+    tokens: int
+    """Tokens that the model was run on for this text: every window and every run counts, special tokens too."""
+    windows: int
+    truncated: bool
+
+
+class Classified(_TextResult):
+    """The classes of one text by falling probability."""
+
+    labels: list[Label]
+
+
+class Candidate(TypedDict):
+    """One way to fill one mask. A target of several tokens has `tokens`, and null as `token_id`."""
+
+    token: str
+    token_id: int | None
+    score: float
+    sequence: str
+    tokens: NotRequired[list[str]]
+    token_score: NotRequired[float]
+
+
+@final
+class FilledIndependently(_TextResult):
+    """Candidates for each mask of one text."""
+
+    masks: list[list[Candidate]]
+
+
+class Fill(TypedDict):
+    """One way to fill all masks of a text."""
+
+    text: str
+    tokens: list[str]
+    score: float
+    token_score: float
+    sequence: str
+
+
+@final
+class FilledJointly(_TextResult):
+    """Ways to fill all masks of one text together."""
+
+    fills: list[Fill]
+
+
+Filled = FilledIndependently | FilledJointly
+
+
+class Usage(TypedDict):
+    """What a request cost."""
+
+    tokens: int
+
+
+class Results(TypedDict, Generic[Result]):
+    """The answer of an endpoint: one result for each input, in their order."""
+
+    model: str
+    version: str
+    results: list[Result]
+    usage: Usage
+
+
+class Description(TypedDict):
+    """One model of the service."""
+
+    name: str
+    version: str
+    task: str
+    max_length: int
+    labels: list[str]
+    top_candidates: int | None
+    evaluation: dict[str, Any]
+    ready: bool
+    backend: str | None
+
+
+class Descriptions(TypedDict):
+    """Every model of the service."""
+
+    models: list[Description]
+
+
+class Health(TypedDict):
+    """The answer to a probe."""
+
+    status: str
+
+
+class Reload(TypedDict):
+    """What became of each model; for refused ones the reason."""
+
+    loaded: list[str]
+    unloaded: list[str]
+    unchanged: list[str]
+    refused: dict[str, str]
+
+
+class TensorShape(TypedDict):
+    """A tensor of a model under /v2; -1 stands for a size that varies."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelTensors(TypedDict):
+    """The inputs and outputs of a model under /v2."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorShape]
+    outputs: list[TensorShape]
+
+
+class Tensor(TensorShape):
+    """A tensor of an answer: `data` in row-major order, or as bytes after the JSON."""
+
+    data: NotRequired[list[Any]]
+    parameters: NotRequired[dict[str, Any]]
+
+
+class Inferred(TypedDict):
+    """The answer of /v2/…/infer, or its JSON part if tensors were asked for in binary."""
+
+    model_name: str
+    model_version: str
+    id: NotRequired[str]
+    outputs: list[Tensor]
+    parameters: NotRequired[dict[str, Any]]

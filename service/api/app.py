@@ -1,0 +1,140 @@
+"""The application of one API process: its endpoints, routes and models, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from model_build.bundle import Bundle
+from service.api import openapi, page, status
+from service.api.admin import ReloadModels
+from service.api.arrival import Arrivals
+from service.api.endpoint import ExchangeEndpoint
+from service.api.exchange import Endpoint, Exchange
+from service.api.gate import Gate
+from service.api.journal import Journal
+from service.api.keys import Keys
+from service.api.middleware import OtherRequests, problem_response
+from service.api.models.catalog import Catalog
+from service.api.tasks.classify import Classify
+from service.api.tasks.fill_mask.endpoint import FillMask
+from service.api.tasks.open_inference import metadata
+from service.api.tasks.open_inference.infer import Infer, InferVersion
+from service.logs import log_unhandled
+from service.metrics import Metrics
+from service.problem import Problem
+from service.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    bundles: Sequence[Bundle] = (),
+    digests: Sequence[str] = (),
+    background: Callable[[FastAPI], Coroutine[Any, Any, None]] | None = None,
+) -> FastAPI:
+    """The application. It answers at once, and is ready when its models are.
+
+    `bundles` are models known from the start; raises BundleError for an unusable vocabulary. `digests` are SHA-256 of
+    the API keys. `background` runs as long as the application and changes the models of `app.state.catalog`.
+    """
+    metrics = Metrics(bundles)
+    catalog = Catalog(bundles, settings, metrics)
+    keys = Keys(digests)
+    cors = _cors(settings)
+    journal = Journal(metrics, settings.log_requests, cors)
+    gate = Gate(keys, catalog, settings.max_body_bytes)
+    arrivals = Arrivals(settings.max_body_bytes, settings.max_reading_bytes, settings.body_seconds)
+    endpoints: list[Endpoint] = [Classify(catalog), FillMask(catalog), Infer(catalog), InferVersion(catalog)]
+    if settings.admin:
+        endpoints.append(ReloadModels(lambda: app.state.parent))
+    exchange = Exchange(endpoints, gate, arrivals, journal, settings.otel)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(log_unhandled)
+        running = asyncio.create_task(background(app)) if background else None
+        try:
+            yield
+        finally:
+            if running:
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+            await catalog.stop()
+
+    app = FastAPI(
+        title="ernie-zh",
+        summary="ERNIE over HTTP: classification and masked tokens of Chinese text.",
+        version=importlib.metadata.version("ernie-zh"),
+        lifespan=lifespan,
+        redirect_slashes=False,  # to an address that a proxy in front may not have
+        # Spans only. The exchange makes those of the requests that do work; FastAPI's logs would hold texts.
+        telemetry={
+            "tracing": settings.otel,
+            "auto_configure": settings.otel,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "exclude": lambda scope: (
+                scope["path"].startswith(("/health/", "/v2/health/", "/metrics"))
+                or exchange.route(scope["method"], scope["path"]) is not None
+            ),
+        },
+    )
+    app.state.metrics, app.state.catalog, app.state.keys = metrics, catalog, keys
+    app.state.exchange, app.state.endpoint = exchange, ExchangeEndpoint(exchange)
+    app.state.parent, app.state.draining = None, False
+    app.include_router(openapi.work_routes(endpoints))
+    app.include_router(metadata.router)
+    app.include_router(status.router, responses=openapi.RESPONSES)
+    if settings.page:
+        app.include_router(page.router)
+    openapi.install(app)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_middleware(OtherRequests, exchange=exchange, gate=gate, journal=journal, cors=cors)
+    return app
+
+
+def _cors(settings: Settings) -> CORSMiddleware | None:
+    """Which pages of other sites may read the answers. It is asked, and does not run as middleware."""
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if not origins:
+        return None
+
+    async def nothing(*_: object) -> None:
+        raise AssertionError("this middleware does not run")
+
+    return CORSMiddleware(
+        nothing,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+        expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+    )
+
+
+async def _problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return problem_response(request.state.request, problem)
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """Starlette's own errors: no route for a path, or not for this method."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    known = {
+        404: Problem("not_found", f"there is nothing at {path}; see /docs."),
+        405: Problem("method_not_allowed", f"{request.method} is not allowed at {path}; see /docs."),
+    }
+    problem = known.get(error.status_code) or Problem("internal", str(error.detail))
+    response = problem_response(request.state.request, problem)
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,258 @@
+"""The grammar of request bodies, as msgspec structs. The OpenAPI schemas and the sentences of 422 come from it.
+
+Whatever form the inputs are sent in, a decoded body has them as a list of TextInput.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from service.messages.inference import Priority
+from service.problem import Problem
+
+Truncation = Literal["error", "truncate", "window"]
+Strategy = Literal["independent", "joint"]
+CHOICES = {"truncation": get_args(Truncation), "priority": get_args(Priority), "strategy": get_args(Strategy)}
+
+# More texts would block the event loop while they are decoded, whatever the settings allow.
+MAX_INPUTS = 1024
+MAX_TARGET_CHARACTERS = 64
+MAX_TARGETS = 1000
+MAX_TIMEOUT_MS = 600_000
+
+# Checked in __post_init__: with `pattern` msgspec 0.22 crashes some interpreters at their end.
+Text = Annotated[str, Meta(extra_json_schema={"pattern": r"\S"})]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class TextInput(msgspec.Struct, forbid_unknown_fields=True):
+    """One text, or a pair of texts."""
+
+    text: Text
+    text_pair: Text | None = None
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError(".text must not be empty or blank")
+        if self.text_pair is not None and not self.text_pair.strip():
+            raise ValueError(".text_pair must not be empty or blank")
+
+
+_Listed = Annotated[list[Text | TextInput], Meta(min_length=1, extra_json_schema={"maxItems": MAX_INPUTS})]
+
+
+class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The fields that both endpoints have."""
+
+    inputs: Annotated[
+        Text | TextInput | _Listed | UnsetType, Meta(description="a text, {text, text_pair}, or a list of those")
+    ] = UNSET
+    text: Annotated[Text | UnsetType, Meta(description="instead of inputs: a single text")] = UNSET
+    text_pair: Annotated[Text | UnsetType | None, Meta(description="the second text of a pair, with text")] = UNSET
+    model: Annotated[str | None, Meta(description="needed only where several models do the task")] = None
+    top_k: Annotated[Count | None, Meta(description="number of results for each text")] = None
+    truncation: Annotated[
+        Truncation,
+        Meta(
+            description="what happens to a text longer than the model: it is read in overlapping windows, refused "
+            "(error), or cut (truncate); the answer has the number of windows and whether the text was cut"
+        ),
+    ] = "window"
+    priority: Annotated[
+        Priority, Meta(description="batch requests wait for interactive ones, but for two seconds at most")
+    ] = "interactive"
+    timeout_ms: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_MS)] | None, Meta(description="time limit of this request")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if (self.inputs is UNSET) == (self.text is UNSET):
+            raise ValueError("must have either inputs or text")
+        if self.text is not UNSET:
+            self.inputs = [TextInput(self.text, None if self.text_pair is UNSET else self.text_pair)]
+        elif self.text_pair is not UNSET:
+            raise ValueError("has text_pair at the top without text; put it beside the text that it belongs to")
+        elif isinstance(self.inputs, list):
+            _check_count(self.inputs)
+            self.inputs = [_text_input(each, index) for index, each in enumerate(self.inputs)]
+        else:
+            self.inputs = [_text_input(self.inputs, 0)]  # type: ignore[arg-type]
+
+    @property
+    def texts(self) -> list[TextInput]:
+        """The inputs as a list, in whatever form they were sent."""
+        return self.inputs  # type: ignore[return-value]  # __post_init__ has seen to it
+
+
+def _text_input(given: str | TextInput, index: int) -> TextInput:
+    if not isinstance(given, str):
+        return given
+    if not given.strip():
+        raise ValueError(f".inputs[{index}].text must not be empty or blank")
+    return TextInput(given)
+
+
+class ClassifyRequest(WorkRequest):
+    """Body of POST /classify."""
+
+
+Target = Annotated[str, Meta(max_length=MAX_TARGET_CHARACTERS)]
+
+
+class FillMaskRequest(WorkRequest):
+    """Body of POST /fill-mask."""
+
+    targets: Annotated[
+        Annotated[list[Target], Meta(min_length=1, max_length=MAX_TARGETS)] | None,
+        Meta(description="score these words only; a word may have several tokens"),
+    ] = None
+    strategy: Annotated[
+        Strategy, Meta(description="how several masks of a text are filled: each independently, or jointly as one word")
+    ] = "independent"
+    span: Annotated[
+        Count | None,
+        Meta(description="with joint: the masks of the text, or its [MASK]+, stand for 1 to this many tokens"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.span is not None and self.strategy != "joint":
+            raise ValueError('has span, which needs "strategy": "joint"')
+        if self.targets and self.strategy == "joint":
+            raise ValueError('has targets, which need "strategy": "independent"')
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class Decoder(Generic[Body]):
+    """Reads bodies of one type."""
+
+    def __init__(self, kind: type[Body], half_surrogate: str = "invalid_input") -> None:
+        """`half_surrogate` is the code of the problem if a string holds half of a surrogate pair."""
+        self._kind = kind
+        self._half_surrogate = half_surrogate
+        self._decoder = msgspec.json.Decoder(kind)
+
+    def decode(self, body: bytes) -> Body:
+        """Raises Problem: `invalid_json` with the place, `invalid_input` with the field, or `too_large`."""
+        try:
+            return self._decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # The standard library names the place, and reads UTF-16 and a byte order mark.
+            return self.convert(_json(body))
+
+    def convert(self, value: Any) -> Body:
+        """The same from a value that has been read from JSON already; raises Problem."""
+        if issubclass(self._kind, WorkRequest) and isinstance(value, dict) and isinstance(value.get("inputs"), list):
+            _check_count(value["inputs"])  # before each of them is looked at
+        try:
+            _check_characters(value, "", self._half_surrogate)
+            return msgspec.convert(value, self._kind)
+        except RecursionError:
+            raise _too_deep() from None
+        except msgspec.ValidationError as error:
+            raise Problem("invalid_input", sentence(str(error))) from None
+
+
+def _check_count(inputs: Sequence[object]) -> None:
+    if len(inputs) > MAX_INPUTS:
+        raise Problem("too_large", f"the request has {len(inputs)} inputs, but at most {MAX_INPUTS} are allowed.")
+
+
+def _json(body: bytes) -> Any:
+    """The value of a body; raises Problem."""
+    if not body:
+        raise Problem("invalid_input", "the body is missing.")
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise Problem("invalid_json", f"the body is not JSON: {error.msg} at character {error.pos}.") from None
+    except UnicodeDecodeError as error:
+        raise Problem("invalid_json", f"the body is not UTF-8 at byte {error.start}.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:
+        raise Problem("invalid_json", "the body holds a number with too many digits.") from None
+
+
+def _too_deep() -> Problem:
+    return Problem("invalid_json", "the body is nested too deeply.")
+
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _check_characters(value: Any, field: str, code: str) -> None:
+    """Raises Problem for what JSON can write but nobody can read: half a surrogate pair, and NaN."""
+    if isinstance(value, str):
+        if not value.isascii() and _SURROGATE.search(value):
+            raise Problem(code, f"{field or 'the body'} holds half of a surrogate pair, not a character.")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise Problem("invalid_input", f"{field or 'the body'} must be a finite number, not {value}.")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check_characters(name, field or "a field name", code)
+            _check_characters(inner, f"{field}.{name}".lstrip("."), code)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_characters(inner, f"{field}[{index}]", code)
+
+
+_KINDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a decimal number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+_SENTENCES = [
+    (r"Object contains unknown field `(.*)`", lambda found, _: f"{found[1]} is not a field{_meant(found[1])}"),
+    (r"Object missing required field `(.*)`", lambda found, _: f"{found[1]} is missing"),
+    (r"Expected `int` >= (\d+)", lambda found, _: f"must be a whole number of at least {found[1]}"),
+    (r"Expected `int` <= (\d+)", lambda found, _: f"must be a whole number of at most {found[1]}"),
+    (r"Expected `array` of length >= 1", lambda *_: "must not be an empty list"),
+    (r"Expected `array` of length <= (\d+)", lambda found, _: f"must be a list of at most {found[1]} elements"),
+    (r"Expected `str` of length <= (\d+)", lambda found, _: f"must be a string of at most {found[1]} characters"),
+    (r"Expected `object`, got .*", lambda _, at: f"must be a JSON object{'' if at else ', sent as application/json'}"),
+    (r"Expected `(.*)`, got `(\w+)`", lambda found, _: f"must be {_kinds(found[1])}, not {_kinds(found[2])}"),
+    (r"Invalid enum value .*", lambda _, at: f"must be one of {', '.join(CHOICES.get(at, ()))}"),
+]  # fmt: skip
+
+
+def _kinds(names: str) -> str:
+    *others, last = [_KINDS.get(name, name) for name in names.split(" | ")]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _meant(name: str) -> str:
+    """The field that a caller has probably meant by a name that is unknown."""
+    known = [*FillMaskRequest.__struct_fields__, *TextInput.__struct_fields__]
+    close = difflib.get_close_matches(name[:MAX_TARGET_CHARACTERS], known, 1)
+    return f" of this request (did you mean {close[0]}?)" if close else " of this request"
+
+
+def sentence(message: str) -> str:
+    """msgspec's message about a value, such as "Expected `int`, got `str` - at `$.top_k`", as one sentence."""
+    found = re.fullmatch(r"(.*?)(?: - at `\$([^`]*)`)?", message, re.S)
+    assert found
+    what, at = found[1], (found[2] or "").lstrip(".")
+    if what.startswith("."):  # one of ours, which names the field itself
+        return f"{at}{what}.".lstrip(".")
+    inside = what.startswith(("Object contains", "Object missing"))  # so do these of msgspec
+    for pattern, said in _SENTENCES:
+        if match := re.fullmatch(pattern, what, re.S):
+            what = said(match, at)
+            break
+    return f"{at}.{what}.".lstrip(".") if inside else f"{at or 'the body'} {what}."

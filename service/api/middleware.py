@@ -1,0 +1,79 @@
+"""The requests that do no work (health, models, metrics, documentation, the page): ASGI middleware around FastAPI.
+
+They get what every request gets: an id, the check of the API key, Server-Timing, and an entry in metrics and log.
+Requests that do work are passed on as they are, because the exchange does all that for them.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.exchange import Exchange
+from service.api.gate import Gate
+from service.api.journal import Journal
+from service.api.request import Request
+from service.problem import Problem, internal
+
+log = logging.getLogger(__name__)
+
+
+class OtherRequests:
+    """ASGI middleware around the whole application."""
+
+    def __init__(
+        self, app: ASGIApp, exchange: Exchange, gate: Gate, journal: Journal, cors: CORSMiddleware | None
+    ) -> None:
+        self._app = app
+        self._exchange = exchange
+        self._gate = gate
+        self._journal = journal
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request without a valid key and a CORS preflight itself."""
+        if scope["type"] != "http" or self._exchange.route(scope["method"], scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope["method"], scope["path"], scope["headers"])
+        scope.setdefault("state", {})["request"] = request
+        started = False
+
+        async def recorded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), *self._journal.headers(request)]
+                self._journal.answered(request, message["status"])
+            await send(message)
+
+        try:
+            if self._cors and _is_preflight(request):
+                await self._cors.preflight_response(Headers(scope=scope))(scope, receive, recorded)
+                return
+            self._gate.check_key(request)
+            await self._app(scope, receive, recorded)
+        except Problem as problem:
+            await problem_response(request, problem)(scope, receive, recorded)
+        except Exception:
+            log.exception("request %s failed", request.id)
+            if started:
+                raise
+            await problem_response(request, internal())(scope, receive, recorded)
+
+
+def _is_preflight(request: Request) -> bool:
+    names = b"origin", b"access-control-request-method"
+    return request.method == "OPTIONS" and all(name in request.first_header for name in names)
+
+
+def problem_response(request: Request, problem: Problem) -> Response:
+    """The problem's document as a response of Starlette."""
+    request.failure = problem.code
+    body, media_type = problem.document(request.path, request.id)
+    headers = {name.decode(): value.decode() for name, value in problem.headers()}
+    return Response(body, problem.status, headers, media_type)

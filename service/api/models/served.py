@@ -1,0 +1,209 @@
+"""One model of an API process: its bundle, tokenizer, admission and the link to its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from model_build.bundle import Bundle
+from service.api.bodies import TextInput, WorkRequest
+from service.api.deadline import Deadline
+from service.api.models.admission import Admission, Place
+from service.api.models.engine_link import EngineFailed, EngineLink
+from service.api.models.tokenization import tokenizer_named
+from service.api.models.windows import NoRoom, Windows
+from service.api.request import Timings
+from service.messages.control import ModelEntry
+from service.messages.frames import FrameError
+from service.messages.inference import Item, Output
+from service.metrics import Metrics
+from service.problem import Problem
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class ServedModel:
+    """One bundle behind HTTP."""
+
+    def __init__(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> None:
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.name = bundle.manifest.name
+        lower = bundle.manifest.tokenizer.do_lower_case
+        self.tokenizer = tokenizer_named(settings.tokenizer, bundle.vocab_path, lower)
+        self.admission = Admission(settings.max_queue_requests, settings.max_queue_tokens, share=settings.api_workers)
+        self.engine = EngineLink()
+        self.responsive = True
+        """Whether the supervisor has seen a recent forward pass of the engine."""
+        self._socket: str | None = None
+        self._attaching: asyncio.Task[None] | None = None
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._settings = settings
+        self._metrics = metrics
+        self._tokenize_seconds = metrics.tokenize.labels(self.name)
+        self._queue_seconds = metrics.queue.labels(self.name)
+        self._in_flight = metrics.in_flight.labels(self.name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine has warmed up and still runs."""
+        return self.engine.ready is not None and self.responsive
+
+    def follow(self, entry: ModelEntry, attached: Callable[[], None]) -> None:
+        """Connects to the engine process that the table names, in the background; then calls `attached`.
+
+        An engine that hangs does not answer, and the other models are served meanwhile.
+        """
+        self.responsive = entry.responsive
+        if entry.socket and entry.socket != self._socket:
+            self._socket = entry.socket
+            if self._attaching:
+                self._attaching.cancel()
+            self._attaching = asyncio.create_task(self._attach(entry.socket, attached))
+
+    async def _attach(self, socket: str, attached: Callable[[], None]) -> None:
+        try:
+            await self.engine.attach(Path(socket))
+        except (OSError, EngineFailed, FrameError) as error:
+            # It has ended already; the next table names its successor.
+            log.warning("%s: no connection to the engine: %s", self.name, error)
+            if self._socket == socket:
+                self._socket = None
+        else:
+            attached()
+
+    async def leave(self) -> None:
+        """Ends the connection to the engine."""
+        if self._attaching:
+            self._attaching.cancel()
+        await self.engine.detach()
+
+    def _enter(self) -> None:
+        self._users += 1
+        self._in_flight.inc()
+        if self._users == 1:
+            self._unused.clear()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        self._in_flight.dec()
+        if not self._users:
+            self._unused.set()
+
+    async def unused(self) -> None:
+        """Returns when no request needs the engine any longer; an answer that is being sent does not need it."""
+        if self._users:
+            await self._unused.wait()
+
+    def labels(self, count: int) -> list[str]:
+        """Names of `count` classes; LABEL_0, LABEL_1 … if the bundle has none."""
+        return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
+
+    async def answered(self, asked: WorkRequest, timings: Timings, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Runs `work` on a session with the engine and returns its result; every failure is raised as a Problem."""
+        limit = self._settings.max_inputs
+        if len(asked.texts) > limit:
+            raise Problem("too_large", f"the request has {len(asked.texts)} inputs, but at most {limit} are allowed.")
+        if not self.engine.ready:
+            raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
+        seconds = (asked.timeout_ms or self._settings.request_timeout_ms) / 1000
+        # The place is taken before anything is spent on the request: overload is answered at once.
+        with self.admission.admit() as place:
+            self._enter()
+            session = Session(self, self._settings, asked, timings, time.monotonic() + seconds, place)
+            try:
+                with Deadline(seconds):
+                    result = await work(session)
+            except asyncio.TimeoutError:
+                raise Problem("deadline_exceeded", "the request's time ran out before it was answered.") from None
+            except EngineFailed as error:
+                raise Problem(error.code, str(error), retry_after=self.admission.retry_after()) from error
+            finally:
+                self._leave()
+        self._tokenize_seconds.observe(timings.tokenize)
+        self._queue_seconds.observe(timings.queue)
+        if session.truncated:
+            self._metrics.truncated.labels(self.name).inc(len(session.truncated))
+        return result
+
+
+class Session:
+    """One request on a model: its texts are tokenised and sent to the engine."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        settings: Settings,
+        asked: WorkRequest,
+        timings: Timings,
+        deadline: float,
+        place: Place,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.truncated: set[str] = set()
+        """Names of the inputs that were cut; an input may be encoded in several variants."""
+        self._asked = asked
+        self._timings = timings
+        self._deadline = deadline
+        self._place = place
+
+    async def encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
+        """The windows of `inputs[index]`, and whether it was cut; raises Problem `invalid_input`."""
+        if index:
+            await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
+        begun = time.perf_counter()
+        try:
+            return await self._encode(f"inputs[{index}]", given)
+        finally:
+            self._timings.tokenize += time.perf_counter() - begun
+
+    async def _encode(self, name: str, given: TextInput) -> tuple[Windows, bool]:
+        limit, model = self.model.manifest.max_length, self.model.name
+        encoding = await self.model.tokenizer.encode(given.text, given.text_pair, limit)
+        if not encoding.truncated:
+            return Windows(encoding, limit), False
+        if self._asked.truncation == "truncate":
+            self.truncated.add(name)
+            return Windows(encoding, limit), True
+        if self._asked.truncation == "error":
+            raise Problem(
+                "invalid_input",
+                f"{name} has {encoding.full_length} tokens, but {model} takes at most {limit}; "
+                'shorten it, or send "truncation": "window" or "truncate".',
+            )
+        # Checked before the text is encoded whole: a window adds at least half of its length.
+        most = self.settings.max_windows
+        if encoding.full_length <= most * limit:
+            whole = await self.model.tokenizer.encode(given.text, given.text_pair, encoding.full_length)
+            try:
+                windows = Windows(whole, limit)
+            except NoRoom:
+                raise Problem(
+                    "invalid_input",
+                    f"{name} has a text_pair that leaves no room for windows of {limit} tokens; "
+                    'shorten it, or send "truncation": "truncate".',
+                ) from None
+            if len(windows.spans) <= most:
+                return windows, False
+        raise Problem(
+            "invalid_input",
+            f"{name} has {encoding.full_length} tokens, more than {most} windows of {limit} hold; "
+            'split it, or send "truncation": "truncate".',
+        )
+
+    async def infer(self, items: Sequence[Item]) -> list[Output]:
+        """Results of the items, by one request to the engine; raises Problem and EngineFailed."""
+        tokens = sum(len(item.input_ids) for item in items)
+        with self._place.holding(tokens):
+            inferred = await self.model.engine.infer(items, self._deadline, self._asked.priority)
+        self._timings.queue += inferred.queue_seconds
+        self._timings.inference += inferred.inference_seconds
+        return inferred.outputs

@@ -1,0 +1,64 @@
+"""GET /health/live, /health/ready, /models, /metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.api.answers import Description, Descriptions, Health
+from service.api.models.served import ServedModel
+from service.problem import Problem
+
+router = APIRouter()
+
+
+@router.head("/health/live", include_in_schema=False)
+@router.get("/health/live")
+async def live() -> Health:
+    """The API process answers."""
+    return {"status": "live"}
+
+
+@router.head("/health/ready", include_in_schema=False)
+@router.get("/health/ready")
+async def ready(request: Request) -> Health:
+    """Every engine has warmed up, and the service is not shutting down."""
+    if request.app.state.draining:
+        raise Problem("draining", "the service is shutting down.", retry_after=5)
+    if reason := request.app.state.catalog.unready:
+        raise Problem("not_ready", reason)
+    return {"status": "ready"}
+
+
+@router.get("/models")
+async def models(request: Request) -> Descriptions:
+    """Every model of this service."""
+    return {"models": [_description(model) for model in request.app.state.catalog.served.values()]}
+
+
+@router.get("/models/{name}")
+async def model(name: str, request: Request) -> Description:
+    """One model."""
+    return _description(request.app.state.catalog.named(name))
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Metrics for Prometheus."""
+    return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _description(model: ServedModel) -> Description:
+    manifest, ready = model.manifest, model.engine.ready
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "max_length": manifest.max_length,
+        "labels": model.labels(ready.num_outputs if ready else 0),
+        "top_candidates": manifest.top_candidates,
+        "evaluation": manifest.evaluation,
+        "ready": model.ready,
+        "backend": ready.backend if ready else None,
+    }

@@ -1,0 +1,1 @@
+"""The work behind the endpoints: one module or folder for each task."""

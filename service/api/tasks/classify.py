@@ -1,0 +1,72 @@
+"""POST /classify."""
+
+from __future__ import annotations
+
+from service.api.answers import Classified
+from service.api.bodies import ClassifyRequest, Decoder
+from service.api.exchange import Answer, Work
+from service.api.models.catalog import Catalog
+from service.api.models.served import ServedModel, Session
+from service.api.models.windows import Windows
+from service.api.request import Timings
+from service.api.tasks.results import check_json, results_answer
+from service.messages.inference import Item, Output
+
+
+class Classify:
+    """The endpoint."""
+
+    path = "/classify"
+    decoder = Decoder(ClassifyRequest)
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def answer(self, request: Work, body: bytes) -> Answer:
+        """Raises Problem."""
+        check_json(request)
+        asked = self.decoder.decode(body)
+        model = self._catalog.for_task(asked.model, "classify")
+        request.model, request.timings = model.name, (timings := Timings())
+        return results_answer(model, await classified(model, asked, timings))
+
+
+async def classified(model: ServedModel, asked: ClassifyRequest, timings: Timings) -> list[Classified]:
+    """The results, one for every input; raises Problem.
+
+    A text of several windows has the mean of their probabilities, weighted by their tokens.
+    """
+
+    async def work(session: Session) -> tuple[list[tuple[Windows, bool]], list[Output]]:
+        encoded = [await session.encode(index, each) for index, each in enumerate(asked.texts)]
+        texts = [window for windows, _ in encoded for window in windows.encodings]
+        return encoded, await session.infer([Item(text.input_ids, text.token_type_ids) for text in texts])
+
+    encoded, outputs = await model.answered(asked, timings, work)
+    labels = model.labels(len(outputs[0].scores))
+    remaining = iter(outputs)
+    results: list[Classified] = []
+    for windows, truncated in encoded:
+        lengths = [len(window.input_ids) for window in windows.encodings]
+        scores = weighted_mean([next(remaining).scores for _ in lengths], lengths)
+        ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
+        results.append(
+            {
+                "labels": [{"label": label, "score": score} for label, score in ranked[: asked.top_k]],
+                "tokens": sum(lengths),
+                "windows": len(lengths),
+                "truncated": truncated,
+            }
+        )
+    return results
+
+
+def weighted_mean(rows: list[list[float]], weights: list[int]) -> list[float]:
+    """Mean of rows, weighted; a single row as it is."""
+    if len(rows) == 1:
+        return rows[0]
+    total = sum(weights)
+    return [
+        sum(value * weight for value, weight in zip(column, weights, strict=True)) / total
+        for column in zip(*rows, strict=True)
+    ]

@@ -1,0 +1,115 @@
+"""An API process. The parent starts it with `main`; it ends with the parent.
+
+It takes connections from the socket that it inherits, and its settings and models from the parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.app import create_app
+from service.api.connection import Server, connections
+from service.api.parent_link import ParentLink
+from service.logs import configure_logging
+from service.messages.control import Configure, ToWorker
+from service.messages.frames import READ_BYTES, FrameReader
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Objects created and not yet freed before the garbage collector runs; a request in work holds about a hundred.
+GARBAGE_THRESHOLD = 10_000
+
+
+class Worker:
+    """The application on a server, as the parent wants it. To drain, it is first not ready, then ends."""
+
+    def __init__(self, app: FastAPI, server: Server) -> None:
+        self._app = app
+        self._server = server
+
+    async def follow(self, parent: ParentLink) -> None:
+        """Does what the parent says; ends when the parent is gone, or when that fails."""
+        state = self._app.state
+        state.parent = parent
+        state.catalog.on_in_use = parent.report_in_use
+        try:
+            await parent.listen(state.keys.replace, state.catalog.apply, self.drain)
+        except Exception:
+            # Cut off, it would serve an old state; the parent replaces a process that has ended.
+            log.exception("an order of the parent process could not be followed; ending")
+            self._server.end()
+        else:
+            log.error("the parent process is gone")
+            self._server.end(at_once=True)
+
+    def drain(self, delay_seconds: float) -> None:
+        """Reports not ready from now on and ends `delay_seconds` later; a second call ends at once."""
+        if self._app.state.draining:
+            self._server.end(at_once=True)
+            return
+        self._app.state.draining = True
+        log.info("shutting down: not ready from now on, serving for %.1f s more", delay_seconds)
+        asyncio.get_running_loop().call_later(delay_seconds, self._server.end)
+
+
+def main() -> int:
+    """Serves until the parent says otherwise, or is gone."""
+    parser = argparse.ArgumentParser(prog="service.api.worker", description=__doc__)
+    parser.add_argument("--control", required=True, help="Unix socket of the parent")
+    parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
+    arguments = parser.parse_args()
+    # A closing terminal sends SIGHUP to every process; only the parent acts on it: it reloads.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    link.connect(arguments.control)
+    frames = FrameReader(ToWorker)
+    configuration = _configuration(link, frames)
+    settings = Settings(**configuration.settings)
+    configure_logging(settings)
+
+    async def follow_parent(app: FastAPI) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=link)
+        await Worker(app, server).follow(ParentLink(reader, writer, frames))
+
+    app = create_app(settings, digests=configuration.digests, background=follow_parent)
+    http = connections(settings.max_connections, settings.body_seconds, app.state.exchange, lambda: app.state.draining)
+    config = uvicorn.Config(
+        app,
+        http=http,  # type: ignore[arg-type]  # makes protocols
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=int(settings.shutdown_seconds) or 1,
+        server_header=False,
+    )
+    server = Server(config)
+    # The objects made so far stay: the collector took a fifth of the time under load to look at them again and again.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    server.run(sockets=[socket.socket(fileno=arguments.listener)])
+    gc.unfreeze()
+    return 0
+
+
+def _configuration(link: socket.socket, frames: FrameReader) -> Configure:
+    """The first message of the parent; those behind it stay in `frames`."""
+    while data := link.recv(READ_BYTES):
+        for message in frames.feed(data):
+            if isinstance(message, Configure):
+                return message
+    sys.exit("the parent process is gone.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

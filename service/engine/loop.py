@@ -1,0 +1,241 @@
+"""Sockets and threads of an engine: read what has arrived, run the next pass, send the results, repeat.
+
+There is one thread for each stream. The threads take turns as leader and followers (Schmidt and others, 2000): one of
+them, the leader, waits for messages. When they make a batch, it hands the lead to another thread and runs the batch
+itself, so that no request is handed from thread to thread. While all threads run a batch, nobody reads; the first one
+that finishes reads everything that has arrived before the next batch is chosen. When requests come one at a time, the
+leader keeps the lead during its pass (engine/lone.py): waking another thread costs a tenth of a short text's latency.
+
+Who holds what, and when:
+
+| lock      | guards                                  | held                                                        |
+|-----------|-----------------------------------------|-------------------------------------------------------------|
+| `_lead`   | the selector's `select`                 | by the leader, while it waits, and during a lone pass       |
+| `_state`  | core, connections, what is to be sent   | by any thread for microseconds; never while waiting or      |
+|           |                                         | during a pass                                               |
+
+A thread that holds `_state` never waits for `_lead`. `_ended` is a flag that is set once and read without a lock. The
+main thread only waits for the parent (`_obey`) and takes `_state` to set `stopping`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.engine.batching import Batcher
+from service.engine.core import EngineCore, Pass
+from service.engine.tensors import OutputError, Tensors
+from service.engine.wake_up import WakeUp
+from service.engine.warm_up import warm_up
+from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
+from service.messages.inference import Failed, Inferred, Output, Ready, ToApi, ToEngine
+from service.runtime.base import Runtime
+
+# Errors of a forward pass that the engine survives.
+FAILURES = OutputError, RuntimeError, ValueError
+# How much is read from one connection before the others have their turn, or a batch is run.
+MAX_TURN_BYTES = 64 << 20
+
+
+@dataclass(eq=False)
+class _Connection:
+    """An API process, or the supervisor."""
+
+    socket: socket.socket
+    reader: FrameReader = field(default_factory=lambda: FrameReader(ToEngine))
+    unsent: bytearray = field(default_factory=bytearray)
+
+
+class EngineLoop:
+    """Serves one runtime to any number of API processes over a Unix socket."""
+
+    def __init__(
+        self, runtime: Runtime, tensors: Tensors, batcher: Batcher, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._runtime = runtime
+        self._tensors = tensors
+        self._batching = batcher.options
+        self._clock = clock
+        self._lead = threading.Lock()
+        self._state = threading.Lock()
+        self._core = EngineCore(tensors, batcher, runtime.streams, clock())
+        self._selector = selectors.DefaultSelector()
+        self._connections: set[_Connection] = set()
+        self._look_again, self._thread_ended = WakeUp(), WakeUp()
+        self._ended = False
+        self._ready: Ready | None = None
+
+    def warm_up(self) -> Ready:
+        """Runs the graph; raises BundleError and OutputError (engine/warm_up.py)."""
+        self._ready = warm_up(self._runtime, self._tensors, self._batching, self._clock)
+        return self._ready
+
+    def serve(self, path: Path, parent: int) -> None:
+        """Listens on `path`. A byte from `parent`, a pipe, ends it when the queue is empty; the pipe's end, at once.
+
+        Raises OutputError or RuntimeError when the graph does not run any longer.
+        """
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept(listener))
+            self._selector.register(self._look_again, selectors.EVENT_READ, lambda _: self._look_again.clear())
+            with ThreadPoolExecutor(self._runtime.streams, "stream") as threads:
+                working = [threads.submit(self._work, stream) for stream in range(self._runtime.streams)]
+                for each in working:
+                    each.add_done_callback(lambda _: self._thread_ended.wake())
+                try:
+                    self._obey(parent, working)
+                finally:
+                    self._end()
+                for each in working:
+                    each.result()
+        self._look_again.close()
+        self._thread_ended.close()
+        self._runtime.close()
+
+    def _obey(self, parent: int, working: Sequence[Future[None]]) -> None:
+        """Waits for the end of all threads, and for the parent: in this thread, because any stream may hang."""
+        while not all(each.done() for each in working):
+            readable, _, _ = select.select([parent, self._thread_ended.fileno()], [], [])
+            self._thread_ended.clear()
+            if parent in readable:
+                if not os.read(parent, 1):
+                    os._exit(0)
+                with self._state:
+                    self._core.stopping = True
+                self._look_again.wake()
+
+    # Threads
+
+    def _work(self, stream: int) -> None:
+        """What each thread does until the engine ends. When one thread ends, all do."""
+        try:
+            while True:
+                with self._lead:
+                    while (started := self._wait()) and started.alone:
+                        self._run(started, stream)
+                if started is None:
+                    return
+                self._run(started, stream)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._look_again.wake()
+
+    def _wait(self) -> Pass | None:
+        """Reads messages until there is a pass to run; None at the end."""
+        while True:
+            with self._state:
+                if self._ended:
+                    return None
+                last = self._core.stopping and self._idle()  # except for messages that nobody has read yet
+                timeout = 0.0 if last else self._core.timeout(self._clock())
+            arrived = self._selector.select(timeout)
+            with self._state:
+                for key, events in arrived:
+                    key.data(events)
+                started = self._core.start_pass(self._clock())
+                self._send_all()  # before the pass: if it kills the process, its requests are known to be lost
+                if started or (last and self._idle()):
+                    return started
+
+    def _run(self, started: Pass, stream: int) -> None:
+        outcome: list[Output] | Exception
+        try:
+            outcome = self._tensors.forward(self._runtime, started.items, stream)
+        except FAILURES as error:
+            outcome = error
+        with self._state:
+            self._core.finish_pass(started, outcome, self._clock())
+            self._send_all()
+            if self._core.again or self._core.stopping:
+                self._look_again.wake()  # another thread may lead, and wait for messages only
+
+    def _idle(self) -> bool:
+        return self._core.idle and not any(each.unsent for each in self._connections)
+
+    # Connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        accepted.setblocking(False)
+        connection = _Connection(accepted)
+        self._connections.add(connection)
+        self._selector.register(accepted, selectors.EVENT_READ, lambda events: self._serve(connection, events))
+        if self._ready:
+            connection.unsent += frame(self._ready)
+            self._flush(connection)
+
+    def _serve(self, connection: _Connection, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._flush(connection)
+        if not events & selectors.EVENT_READ or connection not in self._connections:
+            return
+        # Everything that has arrived is read: a cancellation may come far behind the requests that it cancels.
+        left, now = MAX_TURN_BYTES, self._clock()
+        try:
+            while left > 0 and (data := connection.socket.recv(READ_BYTES)):
+                left -= len(data)
+                for message in connection.reader.feed(data):
+                    self._core.receive(connection, message, now)
+        except BlockingIOError:
+            return
+        except (FrameError, ConnectionError):
+            data = b""
+        if not data:
+            self._disconnect(connection)
+
+    def _send_all(self) -> None:
+        """Sends the messages of the core. Those for one connection go out together, and wake its reader once."""
+        connections: dict[_Connection, None] = {}
+        for client, message in self._core.take_messages(self._clock()):
+            assert isinstance(client, _Connection)
+            client.unsent += _framed(message)
+            connections[client] = None
+        for connection in connections:
+            self._flush(connection)
+
+    def _flush(self, connection: _Connection) -> None:
+        """Sends what the socket takes; the rest is sent when it is writable, so that no reader can block the engine."""
+        if connection not in self._connections:
+            return
+        try:
+            while connection.unsent:
+                del connection.unsent[: connection.socket.send(connection.unsent)]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self._disconnect(connection)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        if self._selector.get_key(connection.socket).events != wanted:
+            self._selector.modify(connection.socket, wanted, self._selector.get_key(connection.socket).data)
+
+    def _disconnect(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        connection.unsent.clear()
+        self._core.disconnect(connection)
+
+
+def _framed(message: ToApi) -> bytes:
+    """The frame of a message, or of the failure that replaces results that are too large for one."""
+    try:
+        return frame(message)
+    except FrameError as error:
+        assert isinstance(message, Inferred)
+        return frame(Failed(message.id, "invalid_input", f"the answer is too large: {error}"))

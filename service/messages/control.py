@@ -1,0 +1,73 @@
+"""Messages between the parent process and its API processes.
+
+The parent sends Configure first, then a ModelTable after every change of the models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Configure(msgspec.Struct, tag=True):
+    """Parent to worker, first message: the settings, and SHA-256 of each API key."""
+
+    settings: dict[str, Any]
+    digests: list[str]
+
+
+class Keys(msgspec.Struct, tag=True):
+    """Parent to worker: SHA-256 of the API keys that are valid from now on."""
+
+    digests: list[str]
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """A bundle and its engine. Every load has a `number` of its own, also where the same bundle is loaded again."""
+
+    number: int
+    name: str
+    directory: str
+    socket: str | None = None
+    responsive: bool = False
+
+
+class ModelTable(msgspec.Struct, tag=True):
+    """Parent to worker: the models to serve from now on."""
+
+    serial: int
+    models: list[ModelEntry]
+
+
+class Drain(msgspec.Struct, tag=True):
+    """Parent to worker: report not ready, serve for `delay_seconds` more, then end."""
+
+    delay_seconds: float
+
+
+class Reload(msgspec.Struct, tag=True):
+    """Worker to parent: read the model repository again."""
+
+    id: int
+
+
+class Reloaded(msgspec.Struct, tag=True):
+    """Parent to worker, the answer to the Reload of the same id: names of models; for refused ones the reason."""
+
+    id: int = 0
+    loaded: list[str] = []
+    unloaded: list[str] = []
+    unchanged: list[str] = []
+    refused: dict[str, str] = {}
+
+
+class InUse(msgspec.Struct, tag=True):
+    """Worker to parent: the loads that it still needs, as of the table `serial`."""
+
+    serial: int
+    numbers: list[int]
+
+
+ToWorker = Configure | Keys | ModelTable | Drain | Reloaded
+ToParent = Reload | InUse

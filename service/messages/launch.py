@@ -1,0 +1,26 @@
+"""What the parent passes to an engine process on its command line, and the exit status it may get back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+START_FAILED = 3
+"""Exit status of an engine that cannot run its bundle; the last line of its standard error says why."""
+
+
+@dataclass(frozen=True)
+class BatchingOptions:
+    """Limits of a batch. Lengths and costs are in tokens, times in seconds."""
+
+    max_batch_tokens: int = 8192
+    max_batch_items: int = 64
+    window: int = 512
+    """How many of the oldest queued items a batch may be chosen from."""
+    overhead_tokens: int = 16
+    """Fixed cost of a forward pass, as the number of padded tokens that take the same time; see `benchmarks`."""
+    max_wait: float = 0.0
+    """How long an idle engine waits for a fuller batch."""
+    ageing: float = 2.0
+    """After this time in the queue an item of priority `batch` counts as interactive."""
+    background_batch_tokens: int = 2048
+    """Limit of a batch that holds only items of priority `batch`."""

@@ -1,0 +1,1 @@
+"""The parent process: starts, watches and restarts the other processes, and exchanges models."""

@@ -1,0 +1,79 @@
+"""Errors as RFC 9457 problem documents, each with a stable `code` and one sentence; under /v2 as its protocol asks."""
+
+from __future__ import annotations
+
+import http
+
+import msgspec
+
+STATUS = {
+    "invalid_json": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "model_not_found": 404,
+    "method_not_allowed": 405,
+    "body_timeout": 408,
+    "wrong_task": 409,
+    "too_large": 413,
+    "invalid_input": 422,
+    "overloaded": 429,
+    "internal": 500,
+    "not_ready": 503,
+    "draining": 503,
+    "engine_failed": 503,
+    "deadline_exceeded": 504,
+}
+MAX_DETAIL_CHARACTERS = 500
+
+
+class ProblemDocument(msgspec.Struct):
+    """RFC 9457. `code` is stable, `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None
+
+
+class Problem(Exception):
+    """An answer other than success. `code` is a key of STATUS, `detail` one sentence for the caller."""
+
+    def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.status = STATUS[code]
+        self.retry_after = retry_after
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that belong to the status: 429 and 503 carry Retry-After in whole seconds, at least one."""
+        if self.status in (429, 503):
+            return [(b"retry-after", str(max(1, self.retry_after or 1)).encode())]
+        return [(b"www-authenticate", b"Bearer")] if self.status == 401 else []
+
+    def document(self, path: str, request_id: str) -> tuple[bytes, str]:
+        """The body of the answer to a request for `path`, and its media type."""
+        detail = _shortened(self.detail)
+        if f"{path}/".startswith("/v2/"):
+            return msgspec.json.encode({"error": detail}), "application/json"
+        title = http.HTTPStatus(self.status).phrase
+        document = ProblemDocument("about:blank", title, self.status, detail, self.code, request_id)
+        return msgspec.json.encode(document), "application/problem+json"
+
+
+def draining() -> Problem:
+    """The answer to a request that the end of the service cuts off."""
+    return Problem("draining", "the service ended before the request was answered; send it again.")
+
+
+def internal() -> Problem:
+    """The answer where our own code fails."""
+    return Problem("internal", "the service failed; its log has the details under the id of this request.")
+
+
+def _shortened(detail: str) -> str:
+    """A bounded sentence that UTF-8 can hold: it may repeat what the caller has sent."""
+    shown = detail if len(detail) <= MAX_DETAIL_CHARACTERS else f"{detail[:MAX_DETAIL_CHARACTERS]} … (shortened)."
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")

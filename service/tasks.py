@@ -1,6 +1,0 @@
-"""The tasks that are served, each at its endpoint."""
-
-from model_build.bundle import Task
-
-ENDPOINTS: dict[Task, str] = {"classify": "/classify", "fill-mask": "/fill-mask"}
-SERVED_TASKS = tuple(ENDPOINTS)

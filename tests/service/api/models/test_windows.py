@@ -1,0 +1,98 @@
+"""Windows cover the whole text, overlap, and put every mask where it has context."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.api.models.tokenization import Encoding
+from service.api.models.windows import LEAST_ROOM, NoRoom, Windows, spans
+from service.api.tasks.classify import weighted_mean
+
+CLS, SEP, MASK = 1, 2, 3
+
+
+def encoded(first: int, second: int | None = None, masks: tuple[int, ...] = ()) -> Encoding:
+    """An input of so many tokens, each of which tells its place."""
+    ids = [CLS, *range(100, 100 + first), SEP]
+    types = [0] * len(ids)
+    if second is not None:
+        ids += [*range(10_000, 10_000 + second), SEP]
+        types += [1] * (second + 1)
+    for column in masks:
+        ids[column] = MASK
+    return Encoding(ids, types, sorted(masks), len(masks), False, len(ids))
+
+
+@given(length=st.integers(1, 3000), room=st.integers(4, 300), share=st.floats(0, 0.9))
+def test_spans_cover_every_token_and_overlap(length: int, room: int, share: float) -> None:
+    overlap = int(room * share)
+    found = spans(length, room, overlap)
+    assert found[0][0] == 0
+    assert found[-1][1] == length
+    assert all(end - start == min(room, length) for start, end in found)
+    assert all(before[1] - after[0] >= overlap for before, after in itertools.pairwise(found))
+    assert all(before[0] < after[0] for before, after in itertools.pairwise(found))
+
+
+@given(first=st.integers(1, 400), second=st.none() | st.integers(1, 30), limit=st.integers(60, 128))
+def test_windows_are_inputs_of_their_own_that_put_together_are_the_text(
+    first: int, second: int | None, limit: int
+) -> None:
+    whole = encoded(first, second)
+    windows = Windows(whole, limit)
+    seen: set[int] = set()
+    for window in windows.encodings:
+        assert len(window.input_ids) == len(window.token_type_ids) <= limit
+        assert window.input_ids[0] == CLS
+        text = [token for token, kind in zip(window.input_ids, window.token_type_ids, strict=True) if kind == 0]
+        pair = [token for token, kind in zip(window.input_ids, window.token_type_ids, strict=True) if kind == 1]
+        assert (text[0], text[-1]) == (CLS, SEP)
+        assert text[1:-1] == list(range(text[1], text[1] + len(text) - 2))
+        assert pair == ([] if second is None else [*range(10_000, 10_000 + second), SEP])
+        seen |= set(text[1:-1])
+    assert seen == set(range(100, 100 + first))
+    if len(whole.input_ids) <= limit:
+        assert windows.encodings == [whole]
+
+
+@given(data=st.data(), first=st.integers(2, 400), second=st.none() | st.integers(2, 30))
+def test_a_mask_is_filled_where_it_has_context_on_both_sides(
+    data: st.DataObject, first: int, second: int | None
+) -> None:
+    in_second = second is not None and data.draw(st.booleans())
+    column = data.draw(st.integers(first + 2, first + 1 + second)) if in_second and second else data.draw(
+        st.integers(1, first)
+    )  # fmt: skip
+    whole = encoded(first, second, (column,))
+    windows = Windows(whole, 96)
+    best = windows.best_for([column])
+    assert best is not None
+    place = windows.column(best, column)
+    assert place is not None
+    window = windows.encodings[best]
+    assert window.input_ids[place] == MASK
+    assert place in window.mask_positions
+    if not in_second:
+        start, end = windows.spans[best]
+        room = end - start
+        assert start == 0 or column - start > room // 8
+        assert end == first or end - column >= room // 8 - 1
+
+
+def test_masks_too_far_apart_have_no_window() -> None:
+    windows = Windows(encoded(500, None, (1, 500)), 96)
+    assert windows.best_for([1, 500]) is None
+    assert windows.best_for([1]) == 0
+
+
+def test_a_second_text_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(NoRoom):
+        Windows(encoded(200, 96 - 3 - LEAST_ROOM + 1), 96)
+    assert len(Windows(encoded(200, 96 - 3 - LEAST_ROOM), 96).spans) > 1
+
+
+def test_windows_count_by_their_tokens_and_a_single_one_is_left_as_it_is() -> None:
+    assert weighted_mean([[0.25, 0.75]], [7]) == [0.25, 0.75]
+    assert weighted_mean([[1.0, 0.0], [0.0, 1.0]], [30, 10]) == [0.75, 0.25]
