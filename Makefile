@@ -10,7 +10,7 @@ NEXT := .venv-next
 NEXT_TESTS := tests/native tests/service tests/model_build/test_bundle.py tests/test_import_table.py
 NOT_NEXT := openapi test_access.py test_bad_input.py test_event_loop.py test_failures.py test_fleet.py test_page_in_browser.py
 
-.PHONY: help serve test test-next lint format docs fuzz-native demo-models release-check clean
+.PHONY: help serve test test-next lint format docs findings fuzz-native demo-models release-check clean
 
 help:
 	@echo "make serve        environment, native build, start the service on the embedded models"
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz-native  the native module built with sanitizers, fed arbitrary input (SECONDS=$(SECONDS))"
 	@echo "make demo-models  train and export the embedded models again (DATA=$(DATA))"
 	@echo "make docs         the documentation site, in build/site"
+	@echo "make findings     which surprising behaviour of other libraries has changed; installs them in a temporary folder"
 	@echo "make release-check  sdist and wheel, installed and serving; RELEASE=--allow-unreleased between releases"
 
 serve: $(VENV)/.ready
@@ -53,6 +54,9 @@ release-check: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict
+
+findings: $(VENV)/.ready
+	$(PY) findings/run.py
 
 # The sanitizer has to be in the process before the interpreter, and the C++ library with it, or it misses exceptions.
 # The interpreter's own leaks are nobody's business here.
