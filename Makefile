@@ -14,7 +14,7 @@ NOT_NEXT := openapi test_access.py test_bad_input.py test_event_loop.py test_fai
 
 help:
 	@echo "make serve        environment, native build, start the service on the embedded models"
-	@echo "make test         environment, native build, lint, types, the whole test suite"
+	@echo "make test         environment, native build, lint, types, the whole test suite, test coverage"
 	@echo "make test-next    the service without FastDeploy, on Python 3.12 or later; make test does it too"
 	@echo "make lint         ruff and mypy only"
 	@echo "make fuzz-native  the native module built with sanitizers, fed arbitrary input (SECONDS=$(SECONDS))"
@@ -28,10 +28,14 @@ serve: $(VENV)/.ready
 
 # The service's tests run the inference libraries, the others Paddle; in one process the two bring each other down.
 test: lint
-	$(PY) -m pytest tests/service
-	$(PY) -m pytest --ignore=tests/service
+	@$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest tests/service
+	$(PY) -m coverage run -m pytest --ignore=tests/service
 	@if ./setup.sh --next --find >/dev/null || [ -n "$$CI" ]; then $(MAKE) --no-print-directory test-next; \
 	    else echo "make test: NOT TESTED on a later Python, for the reason above."; fi
+	@$(PY) -m coverage combine --quiet
+	@echo "Lines that the test processes execute, least covered files last (not counted: processes they start, C++):"
+	@$(PY) -m coverage report | tail -n 15
 
 # Bundles for it are written by the reference, which has Paddle.
 test-next: $(VENV)/.ready $(NEXT)/.ready
