@@ -27,6 +27,8 @@ serve: $(VENV)/.ready
 	$(VENV)/bin/ernie-serve
 
 # The service's tests run the inference libraries, the others Paddle; in one process the two bring each other down.
+# Coverage costs 5 to 10 % of CPU time. `COVERAGE_PROCESS_START=pyproject.toml make test` also counts the lines that the
+# service's processes execute, and then the service's tests take 25 to 50 % more CPU time.
 test: lint
 	@$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest tests/service
@@ -34,7 +36,8 @@ test: lint
 	@if ./setup.sh --next --find >/dev/null || [ -n "$$CI" ]; then $(MAKE) --no-print-directory test-next; \
 	    else echo "make test: NOT TESTED on a later Python, for the reason above."; fi
 	@$(PY) -m coverage combine --quiet
-	@echo "Lines that the test processes execute, least covered files last (not counted: processes they start, C++):"
+	@echo "Lines that the test processes execute, least covered files last. Not counted: processes that tests start, such as"
+	@echo "those of the service, unless COVERAGE_PROCESS_START=pyproject.toml is set; C++."
 	@$(PY) -m coverage report | tail -n 15
 
 # Bundles for it are written by the reference, which has Paddle.
