@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=8, help="requests in flight (default: 8)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same bodies (default: 1)")
     arguments = parser.parse_args()
-    with serving(arguments.models, "--admin", "true", "--request-timeout-ms", "60000") as service:
+    with serving(arguments.models, "--admin", "--request-timeout-ms", "60000") as service:
         begun = time.monotonic()
         counts, wrong = asyncio.run(fuzz(service, arguments.bodies, arguments.connections, arguments.seed))
         seconds = time.monotonic() - begun

@@ -382,7 +382,7 @@ def main() -> int:
         models = repository(arguments.models, Path(folder))
         tolerances = {each.manifest.name: tolerance_of(each, arguments.runtime) for each in find_bundles(models)}
         asked = list(questions(models, tolerances, rng, 100))
-        flags = ("--runtime", arguments.runtime, "--admin", "true", "--api-workers", "2", "--max-restarts", "0")
+        flags = ("--runtime", arguments.runtime, "--admin", "--api-workers", "2", "--max-restarts", "0")
         with serving(models, *flags) as service:
             asked += asyncio.run(joint_questions(service.url, models, tolerances[LM], rng, 20))
             soak = Soak(service, models, rng, asked)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,30 +88,51 @@ class Settings(BaseSettings):
 
 
 def parser() -> argparse.ArgumentParser:
-    """`--flag` for every setting; values are left to Settings to judge."""
+    """`--flag` for every setting, `--flag` and `--no-flag` for a boolean one; values are left to Settings to judge."""
     made = argparse.ArgumentParser(
         prog="ernie-serve",
         description="Serves ERNIE bundles over HTTP: POST /classify, POST /fill-mask.",
-        epilog="Every setting is also an environment variable: --max-batch-tokens is ERNIE_MAX_BATCH_TOKENS. "
-        "Flags win. Example: ernie-serve --models models --port 8080. "
+        epilog="Every setting is also an environment variable: --max-batch-tokens is ERNIE_MAX_BATCH_TOKENS, "
+        "--no-page is ERNIE_PAGE=false. Flags win. Example: ernie-serve --models models --port 8080. "
         "`ernie-serve bench-runtimes BUNDLE` measures which runtime is fastest on this machine.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
     for name, field in Settings.model_fields.items():
-        made.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            default=argparse.SUPPRESS,
-            metavar=name.rsplit("_", 1)[-1].upper(),
-            help=f"{field.description} (default: {field.default})",
-        )
+        shape: dict[str, Any] = {"metavar": name.rsplit("_", 1)[-1].upper()}
+        if field.annotation is bool:
+            shape = {"action": argparse.BooleanOptionalAction}
+        flag = made.add_argument(_flag(name), dest=name, default=argparse.SUPPRESS, **shape)
+        default = {True: "yes", False: "no"}[field.default] if field.annotation is bool else field.default
+        flag.help = f"{field.description} (default: {default})"  # not before: Python 3.10 adds a second default
     return made
 
 
 def read_settings(argv: list[str] | None) -> Settings:
     """Settings from flags and the environment; raises pydantic.ValidationError."""
-    given: dict[str, Any] = vars(parser().parse_args(argv))
+    made = parser()
+    words = sys.argv[1:] if argv is None else argv
+    if refusal := _value_of_a_switch(words):
+        made.exit(2, f"ernie-serve: {refusal}\n")
+    given: dict[str, Any] = vars(made.parse_args(words))
     return Settings(**given)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _value_of_a_switch(words: Sequence[str]) -> str:
+    """A sentence where a boolean flag has a value, as in `--page false`; argparse would not name the right form."""
+    switches = {_flag(name) for name, field in Settings.model_fields.items() if field.annotation is bool}
+    for word, following in zip(words, [*words[1:], "-"], strict=False):
+        flag, equals, value = word.partition("=")
+        if not equals:
+            value = following
+        if flag in switches and (equals or not value.startswith("-")):
+            off = flag.replace("--", "--no-", 1)
+            right = {"true": flag, "false": off}.get(value.lower(), f"{flag} or {off}")
+            return f"{flag} takes no value; write {right} instead of {flag}{equals or ' '}{value}."
+    return ""
 
 
 def revealed(settings: Settings) -> dict[str, Any]:

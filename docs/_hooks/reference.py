@@ -38,8 +38,14 @@ def settings() -> Iterator[str]:
     yield "| flag and environment variable | values | default | |"
     yield "|---|---|---|---|"
     for name, schema in service.settings.Settings.model_json_schema()["properties"].items():
-        names = f"`--{name.replace('_', '-')}`<br>`ERNIE_{name.upper()}`"
-        yield f"| {names} | {values(schema)} | {default(schema.get('default'))} | {text(schema['description'])} |"
+        flag = name.replace("_", "-")
+        names = [
+            f"`--{flag}`",
+            *([f"`--no-{flag}`"] if schema.get("type") == "boolean" else []),
+            f"`ERNIE_{name.upper()}`",
+        ]
+        shown = default(schema.get("default"))
+        yield f"| {'<br>'.join(names)} | {values(schema)} | {shown} | {text(schema['description'])} |"
 
 
 def values(schema: dict[str, Any]) -> str:

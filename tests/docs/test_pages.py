@@ -18,6 +18,7 @@ from training.cli import parser as train_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({*ROOT.glob("docs/**/*.md"), *ROOT.glob("README*.md"), *ROOT.glob("[!.]*/README*.md")})
+PAGES += [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\]\(\s*(?P<target>[^)\s]+)[^)]*\)")

@@ -57,7 +57,9 @@ class Elements(html.parser.HTMLParser):
 def test_every_setting_is_on_the_settings_page(site: Path) -> None:
     text = Elements(site / "reference/settings/index.html").text
     for name, field in service.settings.Settings.model_fields.items():
-        assert f"--{name.replace('_', '-')}ERNIE_{name.upper()}\n" in text
+        flag = name.replace("_", "-")
+        flags = f"--{flag}--no-{flag}" if field.annotation is bool else f"--{flag}"
+        assert f"{flags}ERNIE_{name.upper()}\n" in text
         assert field.description in text
 
 

@@ -49,8 +49,12 @@ def test_texts_of_kept_tokens_get_the_same_scores(tmp_path: Path, task: str) -> 
         load_model(directory)(paddle.to_tensor([row])).numpy()
         for directory, row in ((source, ids), (tmp_path / "pruned", [kept.index(each) for each in ids]))
     )
-    # The masked LM's logits lose the columns of the tokens that are gone.
-    np.testing.assert_array_equal(before[..., kept] if task == "fill-mask" else before, after)
+    if task == "classify":
+        np.testing.assert_array_equal(before, after)  # every product has the shape it had
+    else:
+        # The masked LM's logits lose the columns of the removed tokens. A matrix product of another width may add in
+        # another order: 9.5e-7 was seen on a processor without AVX-512.
+        np.testing.assert_allclose(after, before[..., kept], rtol=0, atol=1e-5)
 
 
 def test_a_pad_id_that_moves_is_still_padding(tmp_path: Path) -> None:

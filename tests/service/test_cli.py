@@ -30,7 +30,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
     reason="the packages of the extra otel are here, so nothing is refused; run it in an environment without them",
 )
 def test_spans_that_could_not_be_sent_anywhere_are_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--otel", "true"]) == 2
+    assert main(["--otel"]) == 2
     assert capsys.readouterr().err == (
         "ernie-serve: --otel (ERNIE_OTEL) needs packages that are missing; install ernie-zh[otel].\n"
     )

@@ -27,6 +27,40 @@ def test_flags_beat_the_environment_and_the_environment_beats_defaults(monkeypat
     assert (settings.port, settings.max_inputs) == (82, 7)
 
 
+def test_a_boolean_setting_has_a_flag_for_each_value_and_the_environment_takes_true_and_false(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (read_settings([]).page, read_settings([]).log_requests) == (True, False)
+    settings = read_settings(["--no-page", "--log-requests"])
+    assert (settings.page, settings.log_requests) == (False, True)
+    monkeypatch.setenv("ERNIE_PAGE", "false")
+    monkeypatch.setenv("ERNIE_LOG_REQUESTS", "true")
+    assert (read_settings([]).page, read_settings([]).log_requests) == (False, True)
+    settings = read_settings(["--page", "--no-log-requests"])
+    assert (settings.page, settings.log_requests) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--page", "false"], "--page takes no value; write --no-page instead of --page false."),
+        (["--port", "0", "--page=False"], "--page takes no value; write --no-page instead of --page=False."),
+        (
+            ["--log-requests", "true"],
+            "--log-requests takes no value; write --log-requests instead of --log-requests true.",
+        ),
+        (["--admin", "1", "--page"], "--admin takes no value; write --admin or --no-admin instead of --admin 1."),
+    ],
+)
+def test_a_value_after_a_boolean_flag_ends_with_one_sentence_that_names_the_right_form(
+    flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(flags)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"ernie-serve: {sentence}\n"
+
+
 @pytest.mark.parametrize(
     "flags",
     [

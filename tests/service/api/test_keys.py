@@ -71,7 +71,7 @@ def test_keys_that_are_given_and_are_none_are_refused(monkeypatch: pytest.Monkey
 async def test_keys_are_read_again_on_reload(tiny_models: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("old", encoding="utf-8")
-    with serving(tiny_models, "--api-keys-file", str(file), "--admin", "true") as running:
+    with serving(tiny_models, "--api-keys-file", str(file), "--admin") as running:
         running.wait_ready()
         async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             assert (await client.post("/admin/reload")).status_code == 401
@@ -91,7 +91,7 @@ async def test_a_withdrawn_key_is_no_good_at_once_however_long_a_reload_takes(
 ) -> None:
     models, file = Path(shutil.copytree(tiny_models, tmp_path / "models")), tmp_path / "keys"
     file.write_text("old", encoding="utf-8")
-    flags = ("--api-keys-file", str(file), "--admin", "true", "--hang-seconds", "600")
+    flags = ("--api-keys-file", str(file), "--admin", "--hang-seconds", "600")
     with serving(models, *flags) as running:
         running.wait_ready()
         engine = running.engines()["reviews"]
@@ -216,7 +216,7 @@ async def test_a_logged_request_has_its_id_and_nothing_that_was_sent(
 
 
 async def test_every_line_of_a_json_log_is_an_object(tiny_models: Path) -> None:
-    with serving(tiny_models, "--log-format", "json", "--log-requests", "true") as running:
+    with serving(tiny_models, "--log-format", "json", "--log-requests") as running:
         running.wait_ready()
         httpx.post(f"{running.url}/classify", json={"inputs": "好"})
     lines = [json.loads(line) for line in running.log]

@@ -134,7 +134,7 @@ async def test_a_new_version_takes_over_without_losing_a_request(models: Path) -
 async def test_reload_loads_unloads_and_refuses_by_name(models: Path) -> None:
     aside = models.parent / "aside"
     (models / "characters").rename(aside)
-    with serving(models, "--admin", "true") as running:
+    with serving(models, "--admin") as running:
         running.wait_ready()
         async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             assert (await client.post("/fill-mask", json={"inputs": "[MASK]"})).json()["code"] == "model_not_found"
@@ -223,7 +223,7 @@ async def test_sighup_to_every_process_ends_none(service: Service) -> None:
 
 async def test_a_broken_export_is_refused_and_the_rest_is_reloaded(models: Path) -> None:
     export = models / "export"
-    with serving(models, "--admin", "true") as running:
+    with serving(models, "--admin") as running:
         running.wait_ready()
         export.mkdir()
         for name in ("model.pdmodel", "model.pdiparams", "vocab.txt"):

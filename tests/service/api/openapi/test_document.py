@@ -15,7 +15,7 @@ NOT_CHECKED = "positive_data_acceptance"
 
 
 def test_no_answer_is_a_server_error_or_other_than_the_document_says(tiny_models: Path) -> None:
-    with serving(tiny_models, "--admin", "true") as running:
+    with serving(tiny_models, "--admin") as running:
         running.wait_ready()
         document = httpx.get(f"{running.url}/openapi.json").json()
         operations = sum(len(methods) for methods in document["paths"].values())
