@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.fuzz_bodies import KINDS
+from benchmarks.serving.fuzz_bodies import KINDS
 from model_build.bundle import Task
 from service.connections import Connection, bounded
 from service.engine.client import EngineFailed

@@ -1,0 +1,1 @@
+"""Figures of the running service: speed, overload, memory, faults."""

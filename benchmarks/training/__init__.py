@@ -1,0 +1,1 @@
+"""Figures of tokenisation, the corpus builder and training."""
