@@ -43,11 +43,11 @@ def tiny_bundle(task: Task, folder: Path) -> Path:
     return folder / task / "1"
 
 
-def pass_seconds(bundle: Path, rows: int) -> float:
+def pass_seconds(bundle: Path, rows: int, flags: Sequence[str] = ()) -> float:
     """CPU seconds of one forward pass of `rows` rows, without the service; the median of several runs."""
     from benchmarks.serving.offline import Alone, runtime_options
 
-    alone = Alone(bundle, runtime_options(FLAGS))
+    alone = Alone(bundle, runtime_options([*FLAGS, *flags]))
     ids = np.full((rows, USUAL_LENGTH), 5, dtype=np.int64)
     arrays = {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}
     if alone.manifest.task == "fill-mask":

@@ -109,8 +109,8 @@ def process_name(command: list[str]) -> str | None:
     if API_PROCESS.search(line):
         return WORKER
     if ENGINE.search(line):
-        bundle = Path(command[command.index("--bundle") + 1])
-        return bundle.parent.name
+        bundle = next((Path(word) for word in command if (Path(word) / "bundle.json").is_file()), None)
+        return bundle.parent.name if bundle else None
     return None
 
 
