@@ -17,6 +17,7 @@ Every difference is printed; the command ends with status 1 if there is one. `--
 from __future__ import annotations
 
 import collections
+import functools
 import gzip
 import http.client
 import json
@@ -68,7 +69,7 @@ EXTRA_HEADERS = (
     "Accept: text/html", "Accept-Encoding: gzip, br", "Cookie: a=b", "Connection: close", "Connection: keep-alive",
     "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Forwarded-For: 10.0.0.1",
     "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type", "Content-Language: zh",
-    "Upgrade: websocket", "Content-Type: text/plain", "Content-Type: application/json", "X-Empty:", "Range: bytes=0-1",
+    "Upgrade: websocket", "Authorization: Bearer wrong", "Content-Type: text/plain", "Content-Type: application/json", "X-Empty:", "Range: bytes=0-1",
 )  # fmt: skip
 KEYS = (
     f"Bearer {KEY}",
@@ -137,7 +138,7 @@ def named(header: str) -> tuple[str, str]:
 def encoded(rng: random.Random, body: bytes) -> tuple[str, bytes]:
     """A content encoding, and the body in it or in another."""
     ways: dict[str, Callable[[bytes], bytes]] = {
-        "gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes, "br": bytes
+        "gzip": functools.partial(gzip.compress, mtime=0), "deflate": zlib.compress, "identity": bytes, "br": bytes
     }  # fmt: skip
     return rng.choice(list(ways)), rng.choice(list(ways.values()))(body)
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from benchmarks.processes import separately
 from benchmarks.rounds import alternate, median, spread, table
 from benchmarks.rounds import cpu_seconds as timed
 from benchmarks.serving.closed_loop import Load, by_wrk, need_wrk
+from benchmarks.serving.metrics import Metrics, mean
 from benchmarks.serving.random_bundle import TINY, make
 from benchmarks.serving.service import WORKER, Service, cpu_seconds, serving
 from benchmarks.serving.texts import TEXTS, bodies_of
@@ -67,24 +66,15 @@ class Round:
     rows: float
 
 
-def passes(service: Service, name: str) -> np.ndarray:
-    """Texts and forward passes so far."""
-    text = urllib.request.urlopen(f"{service.url}/metrics").read().decode()
-    series = (rf'^ernie_batch_requests_{kind}{{model="{name}"}} (\S+)' for kind in ("sum", "count"))
-    return np.array([sum(map(float, re.findall(each, text, re.MULTILINE))) for each in series])
-
-
 def measure(service: Service, endpoint: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Round:
     """One round of load."""
     task, children = TASKS[endpoint], service.children()
     processes = [children[WORKER][0], children[task][0]]
-    before, used = passes(service, task), [cpu_seconds(each) for each in processes]
+    before, used = Metrics.of(service.url), [cpu_seconds(each) for each in processes]
     loop = by_wrk(Load(service.url, endpoint, bodies), connections, seconds)
-    api, engine = (
-        (cpu_seconds(each) - before) / loop.requests * 1e6 for each, before in zip(processes, used, strict=True)
-    )
-    rows, number = passes(service, task) - before
-    return Round(api, engine, loop.rate, rows / number)
+    api, engine = ((cpu_seconds(each) - then) / loop.requests * 1e6 for each, then in zip(processes, used, strict=True))
+    rows = mean(before, Metrics.of(service.url), "ernie_batch_requests", model=task)
+    return Round(api, engine, loop.rate, rows)
 
 
 def main() -> None:

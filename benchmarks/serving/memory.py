@@ -1,16 +1,18 @@
-"""Resident memory of every process of the service while the shapes of its batches change all the time.
+"""Memory and counters of the service while the shapes of its batches change all the time.
 
     python -m benchmarks.serving.memory --minutes 60 --plot docs/memory.svg
 
 Requests come at random moments (Poisson) and have one to sixteen texts of one token to the model's limit, masked or
 not, so that hardly two batches have the same shape: this shows what a library keeps for every shape that it has met.
-Nothing is killed or exchanged meanwhile; `benchmarks.serving.soak` does that. Ends with status 1 where a process has
-grown.
+Nothing is killed or exchanged meanwhile; `benchmarks.serving.soak` does that. Ends with status 1 where the resident
+memory of a process has grown, or a counter in /metrics differs from what the client has counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
+import json
 import random
 import time
 from pathlib import Path
@@ -19,11 +21,14 @@ from benchmarks.arguments import parser_of
 from benchmarks.rounds import progress
 from benchmarks.serving.connection import HttpConnection, post
 from benchmarks.serving.growth import Memory
+from benchmarks.serving.metrics import Metrics, grown
 from benchmarks.serving.open_loop import Tasks, arrivals
 from benchmarks.serving.service import Service, serving
 from benchmarks.serving.texts import TEXTS, body
 
 SAMPLE_SECONDS = 10.0
+Counts = collections.Counter[tuple[str, str]]
+"""By the name of a counter in /metrics and its model."""
 
 
 def some_body(rng: random.Random, path: str) -> bytes:
@@ -38,9 +43,10 @@ def some_body(rng: random.Random, path: str) -> bytes:
     return body(inputs=texts, truncation="truncate", timeout_ms=600_000)
 
 
-async def traffic(url: str, rng: random.Random, rate: float, seconds: float) -> int:
-    """Sends `rate` requests a second; returns their number. Raises RuntimeError for any answer but 200."""
+async def traffic(url: str, rng: random.Random, rate: float, seconds: float) -> Counts:
+    """Sends `rate` requests a second; returns what was answered. Raises RuntimeError for any answer but 200."""
     idle: list[HttpConnection] = []
+    counts: Counts = collections.Counter()
 
     async def ask(path: str) -> None:
         connection = idle.pop() if idle else HttpConnection(url)
@@ -48,17 +54,31 @@ async def traffic(url: str, rng: random.Random, rate: float, seconds: float) -> 
         if answer.status != 200:
             raise RuntimeError(f"{path} was answered {answer.status}: {answer.body.decode()}")
         idle.append(connection)
+        document = json.loads(answer.body)
+        counts["ernie_requests_total", document["model"]] += 1
+        counts["ernie_batch_requests_sum", document["model"]] += len(document["results"])
+        counts["ernie_batch_tokens_sum", document["model"]] += document["usage"]["tokens"]
 
-    end, asked = time.perf_counter() + seconds, 0
+    end = time.perf_counter() + seconds
     async with Tasks() as tasks:
         with progress(total=round(rate * seconds), unit="request") as bar:
             async for _ in arrivals(rate, lambda due: due >= end, rng):
                 tasks.start(ask(rng.choice(("/classify", "/fill-mask"))))
-                asked += 1
                 bar.update()
     for connection in idle:
         connection.close()
-    return asked
+    return counts
+
+
+def miscounted(counts: Counts, before: Metrics, after: Metrics) -> list[str]:
+    """Prints the counters; returns a sentence for each that differs from `counts`."""
+    wrong = []
+    for (name, model), own in sorted(counts.items()):
+        found = grown(before, after, name, model=model)
+        print(f"  {name} {model}: {found:,.0f} in the service, {own:,} in the client")
+        if found != own:
+            wrong.append(f"{name} of {model} has counted {found:.0f} instead of {own}")
+    return wrong
 
 
 def draw(memory: Memory, path: Path) -> None:
@@ -73,8 +93,8 @@ def draw(memory: Memory, path: Path) -> None:
     figure.savefig(path)
 
 
-async def measured(service: Service, memory: Memory, rate: float, seconds: float) -> int:
-    """Traffic and samples at the same time; returns the number of requests."""
+async def measured(service: Service, memory: Memory, rate: float, seconds: float) -> Counts:
+    """Traffic and samples at the same time."""
     ended = asyncio.Event()
     watching = asyncio.create_task(memory.watch(ended, SAMPLE_SECONDS))
     try:
@@ -95,14 +115,16 @@ def main() -> int:
     arguments = parser.parse_args()
     with serving(arguments.models, "--runtime", arguments.runtime) as service:
         memory = Memory(service)
-        asked = asyncio.run(measured(service, memory, arguments.rate, arguments.minutes * 60))
-    print(
-        f"{arguments.minutes:g} minutes, {asked} requests; resident MB after {arguments.warm_up:g} minutes, at the end:"
-    )
-    grown = memory.report(arguments.warm_up * 60)
+        before = Metrics.of(service.url)
+        counts = asyncio.run(measured(service, memory, arguments.rate, arguments.minutes * 60))
+        wrong = miscounted(counts, before, Metrics.of(service.url))
+    print(f"{arguments.minutes:g} minutes; resident MB after {arguments.warm_up:g} minutes, at the end:")
+    wrong += memory.report(arguments.warm_up * 60)
     if arguments.plot:
         draw(memory, arguments.plot)
-    return 1 if grown else 0
+    for sentence in wrong:
+        print(sentence)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ once (--retries lets the proxy send it again). Ends with status 1 where a reques
 the right one with status 200), a replica did not end with status 0 before the grace period was over, or a liveness
 probe would have killed one.
 
-Proxies: `haproxy` and `nginx` share their connections to a replica among clients; nginx is reloaded at each change, as
-an ingress controller does it. `haproxy-checks` is not informed: it finds out by health checks, which are the readiness
-probe. `tcp` (HAProxy) forwards whole connections as a Service does (kube-proxy): open ones stay with their replica.
+Proxies: `haproxy` shares its connections to a replica among clients. `haproxy-checks` is not informed: it finds out by
+health checks, which are the readiness probe. `tcp` forwards whole connections as a Service does (kube-proxy): open ones
+stay with their replica.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ import uvloop
 from benchmarks.arguments import parser_of
 from benchmarks.rounds import percentile
 from benchmarks.serving.connection import HttpConnection, post
+from benchmarks.serving.haproxy import PROXIES, HAProxy, proxying
 from benchmarks.serving.offline import OfflineModel
 from benchmarks.serving.open_loop import Tasks, arrivals
-from benchmarks.serving.proxies import PROXIES, Proxy, proxying
 from benchmarks.serving.questions import Question, classified, filled, tolerance_of
 from benchmarks.serving.replica import BASE, Manifest, Replica
 from benchmarks.serving.texts import TEXTS, body
@@ -128,7 +128,7 @@ class Traffic:
 class Rollout:
     """A Deployment, its endpoints, and the proxy that is informed of them."""
 
-    def __init__(self, manifest: Manifest, models: Path, folder: Path, proxy: Proxy, endpoint_delay: float) -> None:
+    def __init__(self, manifest: Manifest, models: Path, folder: Path, proxy: HAProxy, endpoint_delay: float) -> None:
         self._manifest = manifest
         self._models = models
         self._folder = folder
@@ -188,7 +188,7 @@ class Rollout:
             replica.kill()
 
 
-def traces(proxy: Proxy, replicas: Sequence[Replica]) -> dict[str, list[str]]:
+def traces(proxy: HAProxy, replicas: Sequence[Replica]) -> dict[str, list[str]]:
     """Lines in the logs of the proxy and the replicas, by the name of the request."""
     found: dict[str, list[str]] = {}
     lines = [f"proxy: {line}" for line in proxy.lines()]
@@ -206,7 +206,7 @@ def row(name: str, sent: Sequence[Sent]) -> str:
     return f"| {name} | {len(sent)} | {lost} | {percentile(times, 50):.0f} ms | {percentile(times, 99):.0f} ms |"
 
 
-async def rehearse(arguments: argparse.Namespace, manifest: Manifest, proxy: Proxy, folder: Path) -> bool:
+async def rehearse(arguments: argparse.Namespace, manifest: Manifest, proxy: HAProxy, folder: Path) -> bool:
     """All rounds; prints what was seen, and returns whether nothing was lost."""
     traffic = Traffic(proxy.url, questions(arguments.models), random.Random(arguments.seed))
     rollout = Rollout(manifest, arguments.models, folder, proxy, arguments.endpoint_delay)
@@ -244,7 +244,7 @@ async def rehearse(arguments: argparse.Namespace, manifest: Manifest, proxy: Pro
     return not rollout.failed and not any(each.fault for each in traffic.sent)
 
 
-def report(sent: Sequence[Sent], spans: Sequence[tuple[str, float, float]], rollout: Rollout, proxy: Proxy) -> None:
+def report(sent: Sequence[Sent], spans: Sequence[tuple[str, float, float]], rollout: Rollout, proxy: HAProxy) -> None:
     """Prints the table, the notes about each replica, and all log lines about each lost request."""
     print("| | requests | lost | p50 | p99 |\n|---|---|---|---|---|")
     for name, begun, ended in spans:

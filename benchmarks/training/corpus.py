@@ -1,4 +1,4 @@
-"""Speed and memory of `ernie-train corpus build` with rjieba's boundaries, and of the reference's way.
+"""Speed and memory of `ernie-train corpus build` with the word boundaries of rjieba.
 
     python -m benchmarks.training.corpus --data data
     python -m benchmarks.training.corpus --data data --gigabytes 2 --rounds 1 --workers 2
@@ -7,15 +7,11 @@ Every build is the command in a separate process, start included. "per core" div
 all processes of the build. Memory is the sum of the resident sets of all its processes, sampled: pages that they share
 count more than once. With --gigabytes the text is repeated, a running number in front of each document, so that no
 document is a duplicate.
-
-The reference is what PaddleNLP's create_pretraining_data does with each document, written from PaddleNLP's public API:
-jieba for words, ErnieTokenizer for tokens, and `##` in front of the characters inside a word. It runs on a slice.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import resource
 import subprocess
@@ -23,20 +19,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from benchmarks.arguments import parser_of
-from benchmarks.rounds import alternate, ratios, spread
-from native import ErnieTokenizer
-from training.corpus.cleaning import sentences
+from benchmarks.rounds import alternate, spread
 from training.corpus.sources import Piece, Reader, find_inputs
-
-# The reference among the numbers of workers.
-REFERENCE = 0
 
 
 @dataclass
@@ -108,70 +99,13 @@ def write_repeated(inputs: Path, output: Path, size: int) -> None:
                 return
 
 
-class Reference:
-    """Ids of a document as the script of PaddleNLP makes them."""
-
-    LONGEST_WORD = 6
-
-    def __init__(self, vocab: Path) -> None:
-        import jieba
-        from paddlenlp.transformers import ErnieTokenizer as PaddleTokenizer
-
-        jieba.setLogLevel(60)
-        jieba.initialize()
-        self._cut = jieba.lcut
-        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-            file.write("\n".join(ErnieTokenizer.from_file(vocab).tokens))
-            file.flush()
-            self._tokenizer = PaddleTokenizer(vocab_file=file.name)
-        self._tokenizer.extend_chinese_char()
-
-    def encode(self, document: str) -> list[list[int]]:
-        """Ids of each sentence."""
-        return [self._encode(sentence) for sentence in sentences(document)]
-
-    def _encode(self, sentence: str) -> list[int]:
-        words = set(self._cut(sentence))
-        tokens = self._tokenizer.tokenize(sentence)
-        marked: list[str] = []
-        position = 0
-        while position < len(tokens):
-            length = 1
-            if "\u4e00" <= tokens[position][0] <= "\u9fa5":
-                lengths = range(min(self.LONGEST_WORD, len(tokens) - position), 1, -1)
-                length = next((n for n in lengths if "".join(tokens[position : position + n]) in words), 1)
-            marked.append(tokens[position])
-            marked += [f"##{token}" for token in tokens[position + 1 : position + length]]
-            position += length
-        return self._tokenizer.convert_tokens_to_ids(marked)
-
-
-def slice_of(inputs: Path, size: int) -> list[str]:
-    """Every hundredth document, up to `size` bytes."""
-    chosen, length = [], 0
-    for text in itertools.islice(documents(inputs), 0, None, 100):
-        chosen.append(text)
-        length += len(text.encode())
-        if length >= size:
-            return chosen
-    return chosen
-
-
-def time_reference(reference: Reference, texts: Sequence[str]) -> Run:
-    """One process; only megabytes and seconds are measured."""
-    begun = time.perf_counter()
-    for text in texts:
-        reference.encode(text)
-    return Run(sum(len(text.encode()) for text in texts) / 1e6, time.perf_counter() - begun, 0.0, 0.0)
-
-
 def main() -> None:
     """Runs the rounds and prints medians."""
     parser = parser_of(__doc__, rounds=3)
     parser.add_argument("--data", type=Path, required=True, help="folder with corpus/ and vocab/")
     parser.add_argument("--vocab", type=Path, help="vocabulary (default: DATA/vocab/ernie-3.0.vocab.txt)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers (default: 1 2)")
-    parser.add_argument("--gigabytes", type=float, help="repeat the text to this size, without the reference")
+    parser.add_argument("--gigabytes", type=float, help="repeat the text to this size")
     arguments = parser.parse_args()
     vocab = arguments.vocab or arguments.data / "vocab" / "ernie-3.0.vocab.txt"
     inputs = arguments.data / "corpus"
@@ -179,15 +113,10 @@ def main() -> None:
         if arguments.gigabytes:
             write_repeated(inputs, Path(folder) / "text.txt", int(arguments.gigabytes * 1e9))
             inputs = Path(folder)
-        reference = None if arguments.gigabytes else Reference(vocab)
-        texts = slice_of(inputs, 300_000) if reference else []
         calls: dict[int, Callable[[], Run]] = {
             workers: functools.partial(build, inputs, vocab, workers) for workers in arguments.workers
         }
-        if reference:
-            calls[REFERENCE] = functools.partial(time_reference, reference, texts)
         runs = alternate(calls, arguments.rounds)
-    reference_rates = [run.megabytes / run.seconds for run in runs.pop(REFERENCE, [])]
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {arguments.rounds} (lowest–highest)")
     for workers, done in runs.items():
         per_core = [run.megabytes / run.seconds / workers for run in done]
@@ -196,10 +125,6 @@ def main() -> None:
             f"{spread([run.megabytes / run.cpu_seconds for run in done], ' MB per CPU second')}, "
             f"peak {max(run.peak for run in done):.0f} MB"
         )
-        if reference_rates:
-            print(f"  against the reference {spread(ratios(per_core, reference_rates), ' ×')}")
-    if reference_rates:
-        print(f"reference, one process: {spread(reference_rates, ' MB/s')}")
 
 
 if __name__ == "__main__":

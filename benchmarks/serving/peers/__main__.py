@@ -31,6 +31,7 @@ from benchmarks.machine import machine
 from benchmarks.processes import separately
 from benchmarks.rounds import percentile
 from benchmarks.serving.closed_loop import Load, by_python, closed_loop, has_wrk
+from benchmarks.serving.metrics import Metrics, mean
 from benchmarks.serving.offline import OfflineModel
 from benchmarks.serving.open_loop import open_loop
 from benchmarks.serving.peers.agreement import (
@@ -45,7 +46,7 @@ from benchmarks.serving.peers.ceiling import ceiling
 from benchmarks.serving.peers.contenders import OURS, PEERS, Contender, Ours, Peer, Running
 from benchmarks.serving.peers.figures import Agreement, Closed, Labels, Measured, Offline, Open
 from benchmarks.serving.peers.report import write_report
-from benchmarks.serving.peers.stages import PADDING, mean, scraped, stages
+from benchmarks.serving.peers.stages import PADDING, stages
 from benchmarks.serving.texts import MOST_CHARACTERS, bodies_of, built_in_texts, read_texts
 from model_build.bundle import Bundle, open_bundle
 
@@ -151,7 +152,7 @@ class Run:
         closed_loop(load, connections, 1)
         server.settle()
         ours = isinstance(contender, Ours)
-        before, cpu = scraped(server.url) if ours else {}, server.cpu_seconds()
+        before, cpu = Metrics.of(server.url) if ours else None, server.cpu_seconds()
         done = closed_loop(load, connections, self.arguments.seconds)
         cpu = server.cpu_seconds() - cpu
         if not done.requests:
@@ -163,8 +164,8 @@ class Run:
             contender.name, load.endpoint, kind, connections, number,
             done.rate, done.p50, done.p99, 1000 * cpu / done.requests,
         )  # fmt: skip
-        if ours:
-            after = scraped(server.url)
+        if before:
+            after = Metrics.of(server.url)
             found.stages, found.padding = stages(before, after), mean(before, after, PADDING)
         self.measured.closed.append(found)
         _say(f"{kind}, {connections} connections: {done.rate:.0f} requests/s, p99 {done.p99:.1f} ms")

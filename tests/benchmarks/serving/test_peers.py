@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.machine import processor
 from benchmarks.serving.closed_loop import parsed
+from benchmarks.serving.metrics import Metrics
 from benchmarks.serving.offline import Alone, runtime_options
 from benchmarks.serving.peers.__main__ import chosen_texts, parser, workloads_of
 from benchmarks.serving.peers.agreement import Labelled, largest_difference, likeliest, share
@@ -16,7 +17,6 @@ from benchmarks.serving.peers.ceiling import batches_by_length
 from benchmarks.serving.peers.contenders import OURS, PEERS
 from benchmarks.serving.peers.figures import Agreement, Closed, Labels, Measured, Offline, Open
 from benchmarks.serving.peers.report import BEGIN, END, write_report
-from benchmarks.serving.peers.stages import parsed as parsed_metrics
 from benchmarks.serving.peers.stages import stages
 from benchmarks.serving.texts import MOST_CHARACTERS, read_texts
 from service.runtime.base import RuntimeOptions
@@ -121,7 +121,7 @@ ernie_inference_seconds_count{{model="a"}} {3}
 
 
 def test_stages_are_means_of_what_came_in_between_two_scrapes() -> None:
-    before, after = (parsed_metrics(EXPOSITION.format(*values)) for values in ((10, 9.0, 4.0, 5), (20, 10.0, 4.2, 10)))
+    before, after = (Metrics(EXPOSITION.format(*values)) for values in ((10, 9.0, 4.0, 5), (20, 10.0, 4.2, 10)))
     found = stages(before, after)
     assert found == pytest.approx({"tokenize": 20.0, "queue": 20.0, "inference": 40.0, "rest": 20.0})
 
