@@ -12,7 +12,7 @@ MODELS = Path("models")
 def parser_of(
     docstring: str | None, *, models: bool = False, rounds: int = 0, seconds: float = 0.0, seed: bool = False
 ) -> argparse.ArgumentParser:
-    """A parser with name and description from the docstring of the command, and the flags that are asked for."""
+    """A parser with name and description from the docstring of the command, and the requested flags."""
     usage = re.search(r"python -m benchmarks[\w.]+", docstring or "")
     made = argparse.ArgumentParser(prog=usage and usage.group(), description=(docstring or "").splitlines()[0])
     if models:

@@ -69,7 +69,8 @@ EXTRA_HEADERS = (
     "Accept: text/html", "Accept-Encoding: gzip, br", "Cookie: a=b", "Connection: close", "Connection: keep-alive",
     "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Forwarded-For: 10.0.0.1",
     "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type", "Content-Language: zh",
-    "Upgrade: websocket", "Authorization: Bearer wrong", "Content-Type: text/plain", "Content-Type: application/json", "X-Empty:", "Range: bytes=0-1",
+    "Upgrade: websocket", "Authorization: Bearer wrong", "Content-Type: text/plain", "Content-Type: application/json",
+    "X-Empty:", "Range: bytes=0-1",
 )  # fmt: skip
 KEYS = (
     f"Bearer {KEY}",

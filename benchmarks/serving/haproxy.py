@@ -21,7 +21,7 @@ RETRIED = re.compile(r"retries=\+?[1-9]")
 
 
 class HAProxy:
-    """HAProxy as a separate process, with a log of its requests. Servers are slots that get an address meanwhile."""
+    """HAProxy as a separate process, with a log of its requests. Replicas are put into its slots while it runs."""
 
     def __init__(self, kind: str, manifest: Manifest, retries: bool, folder: Path) -> None:
         port, probe = free_port(), manifest.readiness

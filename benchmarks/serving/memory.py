@@ -3,9 +3,9 @@
     python -m benchmarks.serving.memory --minutes 60 --plot docs/memory.svg
 
 Requests come at random moments (Poisson) and have one to sixteen texts of one token to the model's limit, masked or
-not, so that hardly two batches have the same shape: this shows what a library keeps for every shape that it has met.
-Nothing is killed or exchanged meanwhile; `benchmarks.serving.soak` does that. Ends with status 1 where the resident
-memory of a process has grown, or a counter in /metrics differs from what the client has counted.
+not, so that batches rarely have the same shape: this shows what a library keeps for every shape that it has run.
+Nothing is killed or exchanged during the run; `benchmarks.serving.soak` does that. Ends with status 1 where the
+resident memory of a process has grown, or a counter in /metrics differs from what the client has counted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.serving.service import Service, serving
 from benchmarks.serving.texts import TEXTS, body
 
 SAMPLE_SECONDS = 10.0
+REPORT_SECONDS = 10.0
 Counts = collections.Counter[tuple[str, str]]
 """By the name of a counter in /metrics and its model."""
 
@@ -39,7 +40,7 @@ def some_body(rng: random.Random, path: str) -> bytes:
         start, length = rng.randrange(len(joined) // 2), int(250 ** rng.random())
         text = joined[start : start + length]
         texts.append(text if path == "/classify" else f"{text}[MASK]{text[: length // 8]}")
-    # Other work on the machine may delay an answer; that is no failure here.
+    # Other work on the machine may delay an answer, which is not a failure.
     return body(inputs=texts, truncation="truncate", timeout_ms=600_000)
 
 
@@ -70,15 +71,22 @@ async def traffic(url: str, rng: random.Random, rate: float, seconds: float) -> 
     return counts
 
 
-def miscounted(counts: Counts, before: Metrics, after: Metrics) -> list[str]:
-    """Prints the counters; returns a sentence for each that differs from `counts`."""
-    wrong = []
+def miscounted(url: str, before: Metrics, counts: Counts) -> list[str]:
+    """A sentence for each counter that differs from `counts` for longer than the engines need to report a batch."""
+    deadline = time.monotonic() + REPORT_SECONDS
+    while True:
+        after = Metrics.of(url)
+        found = {(name, model): grown(before, after, name, model=model) for name, model in counts}
+        if found == counts or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     for (name, model), own in sorted(counts.items()):
-        found = grown(before, after, name, model=model)
-        print(f"  {name} {model}: {found:,.0f} in the service, {own:,} in the client")
-        if found != own:
-            wrong.append(f"{name} of {model} has counted {found:.0f} instead of {own}")
-    return wrong
+        print(f"  {name} {model}: {found[name, model]:,.0f} in the service, {own:,} in the client")
+    return [
+        f"{name} of {model} is {found[name, model]:.0f} instead of {own}"
+        for (name, model), own in counts.items()
+        if found[name, model] != own
+    ]
 
 
 def draw(memory: Memory, path: Path) -> None:
@@ -117,7 +125,7 @@ def main() -> int:
         memory = Memory(service)
         before = Metrics.of(service.url)
         counts = asyncio.run(measured(service, memory, arguments.rate, arguments.minutes * 60))
-        wrong = miscounted(counts, before, Metrics.of(service.url))
+        wrong = miscounted(service.url, before, counts)
     print(f"{arguments.minutes:g} minutes; resident MB after {arguments.warm_up:g} minutes, at the end:")
     wrong += memory.report(arguments.warm_up * 60)
     if arguments.plot:

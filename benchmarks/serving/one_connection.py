@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving.one_connection --bundle models/sentiment/3 --texts reviews.tsv titles.txt
 
-For every text in turn: the service is asked over one connection, and this process tokenises the text and runs the same
-graph on the same runtime, so that each meets the machine as the other has left it. The service adds HTTP, the waking of
-two processes, and its own work; what it adds does not shrink with the text.
+Each text goes to the service over one connection; then this process tokenises it and runs the same graph on the same
+runtime. So both are measured in turn, text by text. The service adds HTTP, the wake-up of two processes, and its own
+work; this difference does not depend on the length of the text.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def percent(spread: Mapping[str, float]) -> str:
 def lines_of(row: Row, scratch: Mapping[str, Any], pretrained: Mapping[str, Any], overlap: str) -> list[str]:
     """A line for every figure of all test examples, and one for those that do not occur in train."""
     lines = []
-    for part, told in (("test", "test"), ("test_not_in_train", "test, not in train")):
+    for part, shown in (("test", "test"), ("test_not_in_train", "test, not in train")):
         if part not in scratch["figures"]:
             continue
         examples = scratch["runs"][0]["figures"][part]
@@ -79,7 +79,7 @@ def lines_of(row: Row, scratch: Mapping[str, Any], pretrained: Mapping[str, Any]
         for metric, name in row.metrics.items():
             without, with_it = (each["figures"][part][metric] for each in (scratch, pretrained))
             lines.append(
-                f"| {row.dataset} | {told}, {count:,} | {name} | {percent(without)} | {percent(with_it)} "
+                f"| {row.dataset} | {shown}, {count:,} | {name} | {percent(without)} | {percent(with_it)} "
                 f"| {100 * (with_it['mean'] - without['mean']):+.1f} | {in_train if part == 'test' else 0} "
                 f"| {overlap if part == 'test' else ''} | {row.published if part == 'test' else ''} |"
             )

@@ -2,7 +2,7 @@
 
     python -m benchmarks.serving.peers --output docs/speed
 
-Peers are FastAPI with ONNX Runtime and no batching, LitServe and mosec, each in an environment of its own that is made
+Peers are FastAPI with ONNX Runtime and no batching, LitServe and mosec, each in a separate environment that is made
 when it is missing (build/peers; needs uv and a package registry). All servers answer the same requests of one text,
 with the same answers, and run one at a time: in every round each is started, checked, loaded and stopped, so that a
 change of the machine affects all alike. Client and server share the machine.

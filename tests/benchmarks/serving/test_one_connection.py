@@ -1,4 +1,4 @@
-"""The client of one connection reads whole answers, and takes no other for one."""
+"""The client of one connection reads whole answers, and reports all others."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ HEAD = b"HTTP/1.1 %d Any\r\ncontent-length: 6\r\n\r\n"
 
 
 class Server:
-    """Answers each request with the pieces that it has been given, one send each."""
+    """Answers each request with the given pieces, one send each."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -46,7 +46,7 @@ def test_an_answer_in_pieces_is_read_to_its_end(server: Server) -> None:
     server.answers = [[whole[:cut], whole[cut:]] for cut in range(1, len(whole))] + [[whole]]
     client = Client(server.url, "/classify")
     for number in range(1, len(whole) + 1):
-        client.ask(b"{}")  # a piece left behind would be taken for the next answer's beginning
+        client.ask(b"{}")  # an unread piece would become the beginning of the next answer
         assert server.asked == number
 
 
@@ -54,7 +54,9 @@ def test_an_answer_in_pieces_is_read_to_its_end(server: Server) -> None:
     ("pieces", "sentence"),
     [([HEAD % 404 + b"abcdef"], "the service answered"), ([HEAD % 200 + b"abc"], "closed the connection")],
 )
-def test_what_is_no_whole_answer_of_status_200_is_an_error(server: Server, pieces: list[bytes], sentence: str) -> None:
+def test_anything_but_a_whole_answer_of_status_200_is_an_error(
+    server: Server, pieces: list[bytes], sentence: str
+) -> None:
     server.answers = [pieces]
     with pytest.raises(RuntimeError, match=sentence):
         Client(server.url, "/classify").ask(b"{}")

@@ -29,7 +29,9 @@ async def offered_to(answering: Answering, rate: float, seconds: float) -> Offer
         return await offer(Load(url, "/classify", [b"{}"]), rate, seconds, 1, settling=0.0)
 
 
-async def test_what_falls_due_while_every_connection_waits_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_falls_due_while_every_connection_is_busy_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(open_loop, "CLIENT_CONNECTIONS", 3)
     opened = set()
 
@@ -44,7 +46,7 @@ async def test_what_falls_due_while_every_connection_waits_is_not_sent(monkeypat
     assert not found.kept_up
 
 
-async def test_a_lost_connection_is_counted_and_the_round_goes_on() -> None:
+async def test_a_lost_connection_is_counted_and_the_round_continues() -> None:
     asked = []
 
     async def every_other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +69,7 @@ async def test_a_refused_connection_is_counted() -> None:
     assert not found.answers
 
 
-@pytest.mark.parametrize(("sent", "told"), [(98, False), (97, True)])
-def test_a_client_that_sent_too_little_is_named(sent: int, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("sent", "named"), [(98, False), (97, True)])
+def test_a_client_that_sent_too_little_is_named(sent: int, named: bool, capsys: pytest.CaptureFixture[str]) -> None:
     show(3.0, [50.0], [Offered(1.0, arrivals=100, unsent=100 - sent, late=[0.1] * sent)])
-    assert ("DID NOT KEEP UP in 1 of 1" in capsys.readouterr().out) == told
+    assert ("DID NOT KEEP UP in 1 of 1" in capsys.readouterr().out) == named

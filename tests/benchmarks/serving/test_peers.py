@@ -63,7 +63,7 @@ def test_the_ceiling_is_the_better_of_the_offline_runs_of_the_same_round() -> No
     assert measured().share_of_ceiling(PEER, "/classify", "reviews", 64) is None
 
 
-def test_what_was_measured_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_the_figures_are_read_back_unchanged(tmp_path: Path) -> None:
     measured().save(tmp_path / "speed.json")
     assert Measured.read(tmp_path / "speed.json") == measured()
 
@@ -96,7 +96,7 @@ def test_a_page_without_marks_is_not_written_over(tmp_path: Path) -> None:
 WRK = '  Latency 1ms\n{"requests": 300, "seconds": 3.0, "p50": 1.5, "p99": 9.0, "lost": %d, "refused": %d}\n'
 
 
-def test_of_wrk_the_last_line_counts_and_an_answer_that_is_not_200_is_an_error() -> None:
+def test_the_last_line_of_wrk_counts_and_a_status_other_than_200_is_an_error() -> None:
     loop = parsed(WRK % (0, 0))
     assert (loop.rate, loop.p50, loop.p99) == (100.0, 1.5, 9.0)
     for lost, refused in ((1, 0), (0, 1)):
@@ -120,7 +120,7 @@ ernie_inference_seconds_count{{model="a"}} {3}
 """
 
 
-def test_stages_are_means_of_what_came_in_between_two_scrapes() -> None:
+def test_stages_are_means_of_the_observations_between_two_scrapes() -> None:
     before, after = (Metrics(EXPOSITION.format(*values)) for values in ((10, 9.0, 4.0, 5), (20, 10.0, 4.2, 10)))
     found = stages(before, after)
     assert found == pytest.approx({"tokenize": 20.0, "queue": 20.0, "inference": 40.0, "rest": 20.0})
@@ -159,16 +159,16 @@ def test_batches_hold_neighbours_in_length_and_every_text_once() -> None:
     lengths = [sorted(len(each.input_ids) for each in batch) for batch in batches]
     assert sorted(length for batch in lengths for length in batch) == list(range(3, 35))
     assert all(batch[-1] - batch[0] == 7 for batch in lengths)
-    assert lengths != sorted(lengths), "a stretch that ends early would have met short texts only"
+    assert lengths != sorted(lengths), "a measurement that ends early would contain short texts only"
 
 
-def test_the_ceiling_runs_as_the_service_is_told_to() -> None:
+def test_the_ceiling_has_the_runtime_options_of_the_service() -> None:
     bf16 = next(each for each in OURS if each.precision == "bf16")
     options = runtime_options([*bf16.flags, "--cpu-threads", "3"])
     assert (options.runtime, options.precision, options.cpu_threads) == ("openvino", "bf16", 3)
 
 
-def test_a_candidate_that_the_offline_run_does_not_have_counts_with_its_whole_score() -> None:
+def test_a_candidate_that_the_offline_run_lacks_counts_with_its_whole_score() -> None:
     assert largest_difference([{"a": 0.5, "b": 0.25}], [{"a": 0.5}]) == 0.25
     assert likeliest({"a": 0.4, "b": 0.6}) == "b"
     assert share(["a", "b"], ["a", "a"]) == 0.5
