@@ -1,1 +1,4 @@
-"""Other ways to export a graph or to fill a batch, compared in one run."""
+"""Exported graphs compared. `python -m benchmarks.graph.NAME --help`
+
+exported: against the plain forward pass. packing: padding, and several texts in one row.
+"""

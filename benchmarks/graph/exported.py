@@ -111,7 +111,8 @@ def rows_of(models: Path, task: Task, arguments: argparse.Namespace) -> Iterator
                 raise SystemExit(f"the answers differ by {difference:.1e} in {runtime}.")
             found = alternate({name: cpu_seconds(call) for name, call in calls.items()}, arguments.rounds)
             milliseconds = (spread(1000 * each for each in found[name]) for name in ("exported", "plain"))
-            name = f"{runtime} {'' if backend == 'auto' else backend} {'int8' if version == '2' else 'fp32'}"
+            kind = runtime if backend == "auto" else f"{runtime} {backend}"
+            name = f"{kind} {'int8' if version == '2' else 'fp32'}"
             ratio = spread(ratios(found["plain"], found["exported"]))
             yield (f"{task}, {name}", shape, *milliseconds, ratio, f"{difference:.0e}")
 

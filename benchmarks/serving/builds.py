@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -236,6 +237,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON with all values")
     arguments = parser.parse_args()
     need_wrk()
+    os.environ.pop("PYTHONPATH", None)  # both services would import the same modules from it
     commands = {BEFORE: command_of(arguments.before), NOW: command_of(ROOT)}
     commits = {BEFORE: commit_of(arguments.before), NOW: commit_of(ROOT)}
     given = read_texts(arguments.texts) if arguments.texts else built_in_texts()["reviews"]

@@ -2,7 +2,7 @@
 
 `OfflineModel` gives the expected answers, one text at a time. It shares nothing with the service but the rule by which
 a long text is cut into windows. `Alone` runs the same tokenizer, arrays and runtime as an engine of the service.
-This is the only module of the benchmarks that imports inner parts of the service.
+In benchmarks/serving only this module and plain_adapter.py import parts of the service.
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""Figures of tokenisation, the corpus builder and training."""
+"""Figures of training. `python -m benchmarks.training.NAME --help`
+
+tokenizer and tokenizer_parity (of the native module), corpus, training_step, finetuning.
+"""
