@@ -11,7 +11,8 @@ allowed origin and small limits.
 Compared are status, headers and body. Allowed to differ are: `Date`, the values of `Server-Timing`, a request id that
 the service has generated, the headers `Connection` and `Keep-Alive`, scores by 1e-6, and `Content-Length` where scores
 differ by that. A difference must occur twice in a row. Requests with a deadline that one adapter missed are skipped.
-Every difference is printed; the command ends with status 1 if there is one. `--only NUMBER` repeats one request.
+After the last request, the counters in COUNTERS are compared as well. Every difference is printed; the command ends
+with status 1 if there is one. `--only NUMBER` repeats one request.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from urllib.parse import urlsplit
 from benchmarks.arguments import parser_of
 from benchmarks.rounds import progress
 from benchmarks.serving import fuzz_bodies
+from benchmarks.serving.metrics import Metrics
 from benchmarks.serving.plain_adapter import serving_plain
 from benchmarks.serving.service import serving
 from benchmarks.serving.texts import TEXTS, masked
@@ -47,6 +49,10 @@ SETTINGS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 TOLERANCE = 1e-6
 ANSWER_SECONDS = 30.0
+COUNTERS = (
+    "ernie_requests_total", "ernie_request_failures_total", "ernie_request_duration_seconds_count",
+    "ernie_tokenize_seconds_count", "ernie_queue_seconds_count", "ernie_truncated_total",
+)  # fmt: skip
 ALLOWED = frozenset({"date", "connection", "keep-alive", "content-length"})
 GENERATED_ID = re.compile(r"\b[0-9a-f]{32}\b")
 
@@ -113,8 +119,8 @@ def some_request(rng: random.Random) -> Request:
     body = some_body(rng, path)
     if rng.random() < 0.97:
         headers += [f"Content-Type: {rng.choice(JSON_TYPES if rng.random() < 0.8 else TYPES)}"]
-    if rng.random() < 0.7:
-        headers += [f"Authorization: {rng.choice(KEYS) if rng.random() < 0.3 else KEYS[0]}"]
+    if rng.random() < 0.9:
+        headers += [f"Authorization: {rng.choice(KEYS) if rng.random() < 0.2 else KEYS[0]}"]
     headers += [f"X-Request-ID: {rng.choice(IDS)}" for _ in range(rng.choice((0, 0, 1, 1, 2)))]
     headers += [rng.choice(EXTRA_HEADERS) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
     if rng.random() < 0.05:
@@ -305,6 +311,21 @@ def fuzz(urls: tuple[str, str], name: str, numbers: Mapping[int, Request]) -> tu
     return statuses, different
 
 
+def miscounted(urls: tuple[str, str]) -> list[str]:
+    """A sentence for each counter that differs; both have counted all requests since they were started."""
+    found = []
+    one, other = (Metrics.of(url) for url in urls)
+    for name in COUNTERS:
+        left, right = one.series(name), other.series(name)
+        if not left:
+            found.append(f"{name} does not exist")
+        for labels in sorted(left.keys() | right.keys()):
+            pair = left.get(labels, 0.0), right.get(labels, 0.0)
+            if pair[0] != pair[1]:
+                found.append(f"{name} {labels}: {pair[0]:.0f} and {pair[1]:.0f}")
+    return found
+
+
 def main() -> int:
     """Runs both groups of settings; 1 where there is a difference."""
     parser = parser_of(__doc__, models=True, seed=True)
@@ -322,7 +343,10 @@ def main() -> int:
             serving_plain(service, SETTINGS[name], arguments.http) as plain,
         ):
             statuses, different = fuzz((service.url, plain), name, requests)
-        total += different
+            counters = miscounted((service.url, plain))
+        total += different + len(counters)
+        for sentence in counters:
+            print(f"{name}, connection and application: {sentence}")
         shown = ", ".join(f"{status or 'none'} {count}" for status, count in sorted(statuses.items()))
         print(f"{name}: {different} of {len(requests)} requests were answered differently; statuses: {shown}")
     return 1 if total else 0

@@ -21,6 +21,10 @@ class Metrics:
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             return cls(answer.read().decode())
 
+    def series(self, name: str) -> dict[str, float]:
+        """The values of the samples with this name, by their labels."""
+        return {str(sorted(each.labels.items())): each.value for each in self._samples if each.name == name}
+
     def total(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 without samples."""
         return sum(each.value for each in self._samples if each.name == name and labels.items() <= each.labels.items())
