@@ -24,6 +24,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -211,6 +212,10 @@ def one_round(setup: Setup, commands: Mapping[str, tuple[str, ...]], number: int
                 bar.set_description(f"{figure.name}, {build}")
                 figure.values[build].append(figure.take(services[build]))
                 bar.update()
+            if bar.disable:
+                print(
+                    f"round {number + 1}: {figure.name}: ratio {figure.ratios()[-1]:.2f}", file=sys.stderr, flush=True
+                )
 
 
 def command_of(checkout: Path) -> tuple[str, ...]:
