@@ -1,37 +1,33 @@
-"""What figures were measured on."""
+"""The machine that figures are measured on."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 from pathlib import Path
 
-from benchmarks.contenders import PEERS
-from service.runtime.cores import cores
-
+CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LIBRARIES = ("fastdeploy-python", "onnxruntime", "openvino")
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, and the versions of what is compared."""
-    told = {"processor": processor(Path("/proc/cpuinfo")), "cores": str(cores()), "Python": platform.python_version()}
+    """Processor, cores, Python, and the versions of the runtimes."""
+    found = {
+        "processor": processor(CPUINFO), "cores": str(len(os.sched_getaffinity(0))), "Python": platform.python_version()
+    }  # fmt: skip
     for name in LIBRARIES:
         try:
-            told[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            told[name] = "not installed"
-    for peer in PEERS:
-        pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", peer.requirements.read_text(encoding="utf-8"), re.MULTILINE))
-        told[f"peer {peer.name}"] = ", ".join(
-            f"{name} {pinned[name]}" for name in (*peer.libraries, "onnxruntime", "tokenizers")
-        )
-    return told
+            found[name] = "not installed"
+    return found
 
 
 def processor(cpuinfo: Path) -> str:
-    """Its name and those of its instruction sets that matter for matrix products; as /proc/cpuinfo has them."""
+    """Its name and the names of its instruction sets that matter for matrix products, from /proc/cpuinfo."""
     text = cpuinfo.read_text(encoding="utf-8")
     name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)

@@ -1,40 +1,99 @@
-"""Timing of things that take turns, so that a change of the machine meets all of them alike.
+"""Rounds in which the compared things take turns, so that a change of the machine affects all of them alike.
 
-Times are CPU seconds of this process: what is compared here runs on one thread, and then they are the seconds that it
-would take alone on a core, whatever else the machine does.
+Printed is `median (lowest–highest)` over the rounds. A ratio is taken within each round.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from tqdm import tqdm
+
 Name = TypeVar("Name", bound=Hashable)
-ROUND_SECONDS = 0.05
-"""Shorter calls are repeated to fill this much of a round."""
+T = TypeVar("T")
+LEAST_SECONDS = 0.05
+"""A shorter call is repeated until it has taken this long."""
 
 
-def alternate(calls: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
-    """CPU seconds of one call of each, by round; every call is made once before."""
-    for call in calls.values():
-        call()
-    repeats = {name: max(1, round(ROUND_SECONDS / max(_timed(call, 1), 1e-6))) for name, call in calls.items()}
-    seconds: dict[Name, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            seconds[name].append(_timed(call, repeats[name]))
-    return seconds
+def alternate(
+    calls: Mapping[Name, Callable[[], T]], rounds: int, *, warm_up: Callable[[], object] | None = None
+) -> dict[Name, list[T]]:
+    """What each call returned, by round. Every second round runs in reverse order. `warm_up` runs once before."""
+    if warm_up:
+        warm_up()
+    found: dict[Name, list[T]] = {name: [] for name in calls}
+    with progress(total=rounds * len(calls), unit="turn") as bar:
+        for number in range(rounds):
+            for name in reversed(list(calls)) if number % 2 else list(calls):
+                bar.set_description(str(name))
+                found[name].append(calls[name]())
+                bar.update()
+    return found
 
 
-def ratio(slow: list[float], fast: list[float]) -> float:
-    """How many times as fast, the median over rounds of the ratio within one."""
-    return statistics.median(one / other for one, other in zip(slow, fast, strict=True))
+def progress(items: Iterable[T] | None = None, total: float | None = None, unit: str = "it") -> tqdm[T]:
+    """A bar with the rate and the time left, on a terminal only."""
+    return tqdm(items, total=total, unit=unit, disable=None, file=sys.stderr, leave=False)
 
 
-def _timed(call: Callable[[], object], repeats: int) -> float:
-    begun = time.process_time()
+def cpu_seconds(call: Callable[[], object]) -> Callable[[], float]:
+    """A call that returns the CPU seconds of this process for one run of `call`.
+
+    On one thread these are the seconds that it would take alone on a core, whatever else the machine does.
+    """
+    call()
+    repeats = max(1, round(LEAST_SECONDS / max(_seconds(call, 1, time.process_time), 1e-6)))
+    return lambda: _seconds(call, repeats, time.process_time)
+
+
+def seconds(call: Callable[[], object]) -> Callable[[], float]:
+    """A call that returns the seconds that one run of `call` takes."""
+    return lambda: _seconds(call, 1, time.perf_counter)
+
+
+def _seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    begun = clock()
     for _ in range(repeats):
         call()
-    return (time.process_time() - begun) / repeats
+    return (clock() - begun) / repeats
+
+
+def ratios(left: Sequence[float], right: Sequence[float]) -> list[float]:
+    """Left over right, within each round."""
+    return [one / other for one, other in zip(left, right, strict=True)]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` of them do not exceed; 0 without values."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))] if ranked else 0.0
+
+
+def median(values: Iterable[float]) -> float:
+    """0 without values."""
+    found = list(values)
+    return statistics.median(found) if found else 0.0
+
+
+def spread(values: Iterable[float], unit: str = "") -> str:
+    """`median unit (lowest–highest)`; only the value where there is one."""
+    found = sorted(values)
+    middle = f"{number(median(found))}{unit}"
+    return f"{middle} ({number(found[0])}–{number(found[-1])})" if len(found) > 1 else middle
+
+
+def number(value: float) -> str:
+    """Three significant digits, or all digits before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; the first column is aligned to the left, the others to the right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -85,7 +85,7 @@ OWN = {
 BENCH_RUNTIMES = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "service" / "bench_runtimes.py").read_text(encoding="utf-8")))
 BENCHMARKS = {
     flag
-    for module in ROOT.glob("benchmarks/*.py")
+    for module in ROOT.glob("benchmarks/**/*.py")
     for flag in re.findall(r'"(--[a-z0-9-]+)"', module.read_text(encoding="utf-8"))
 }
 

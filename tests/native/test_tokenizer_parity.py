@@ -1,6 +1,6 @@
-"""Ids against the two well-known tokenizers, and that they differ where benchmarks.tokenizer_parity says, nowhere else.
+"""Ids compared with two well-known tokenizers: they differ only where benchmarks.training.tokenizer_parity says so.
 
-The full comparison, a million strings and all of the data, is `python -m benchmarks.tokenizer_parity`.
+The full comparison, a million strings and all of the data, is `python -m benchmarks.training.tokenizer_parity`.
 """
 
 import itertools
@@ -12,7 +12,7 @@ pytest.importorskip(
     "fast_tokenizer", reason="fast-tokenizer-python has no wheel for this Python; Python 3.10 runs this"
 )
 
-from benchmarks.tokenizer_parity import (
+from benchmarks.training.tokenizer_parity import (
     ABORTING,
     FAST_DIFFERS,
     HUGGING_FACE_DIFFERS,

@@ -206,7 +206,7 @@ def test_a_bad_request_spoils_no_other_request_of_the_same_batch(service: Servic
 
 
 def test_bodies_that_are_wrong_in_every_way_never_make_a_server_error_or_end_a_process() -> None:
-    command = [sys.executable, "-m", "benchmarks.fuzz_bodies", "--bodies", "3000", "--seed", "7"]
+    command = [sys.executable, "-m", "benchmarks.serving.fuzz_bodies", "--bodies", "3000", "--seed", "7"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
     assert "3000 of 3000 bodies answered" in ended.stdout

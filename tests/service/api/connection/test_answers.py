@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from benchmarks.fuzz_bodies import KINDS
+from benchmarks.serving.fuzz_bodies import KINDS
 from model_build.bundle import Task
 from service.api.connection import ATTRIBUTES, Connection, check_uvicorn, connections
 from service.api.models.engine_link import EngineFailed

@@ -1,0 +1,41 @@
+"""The metrics of a running service."""
+
+from __future__ import annotations
+
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+class Metrics:
+    """All samples of one scrape."""
+
+    def __init__(self, exposition: str) -> None:
+        """From the text format of Prometheus."""
+        families = text_string_to_metric_families(exposition)
+        self._samples = [sample for family in families for sample in family.samples]
+
+    @classmethod
+    def of(cls, url: str) -> Metrics:
+        """From /metrics of a service."""
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            return cls(answer.read().decode())
+
+    def series(self, name: str) -> dict[str, float]:
+        """The values of the samples with this name, by their labels."""
+        return {str(sorted(each.labels.items())): each.value for each in self._samples if each.name == name}
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of the samples with this name and these labels; 0 without samples."""
+        return sum(each.value for each in self._samples if each.name == name and labels.items() <= each.labels.items())
+
+
+def grown(before: Metrics, after: Metrics, name: str, **labels: str) -> float:
+    """The difference between two scrapes."""
+    return after.total(name, **labels) - before.total(name, **labels)
+
+
+def mean(before: Metrics, after: Metrics, histogram: str, **labels: str) -> float:
+    """The mean of the observations between two scrapes; 0 without observations."""
+    total, count = (grown(before, after, f"{histogram}_{part}", **labels) for part in ("sum", "count"))
+    return total / count if count else 0.0

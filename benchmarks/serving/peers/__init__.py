@@ -1,0 +1,1 @@
+"""ernie-serve compared with the services of other libraries; `python -m benchmarks.serving.peers`."""
