@@ -48,7 +48,9 @@ def test_a_folder_that_paddlenlp_saved_is_a_checkpoint_and_exports(
 def test_a_head_of_no_known_task_is_told(tmp_path: Path) -> None:
     published.ErnieModel(published.ErnieConfig(**SHAPE)).save_pretrained(str(tmp_path))
     (tmp_path / "vocab.txt").write_text(VOCAB, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r'"task" must be classify or fill-mask or .*, not None; it tells what'):
+    with pytest.raises(
+        CheckpointError, match=r'"task" must be classify or fill-mask or .*, not None; set it to the task'
+    ):
         read_checkpoint(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**config, "task": "classify", "id2label": {"0": "a"}}), "utf-8")

@@ -30,7 +30,9 @@ def test_every_published_shape_can_be() -> None:
     assert all(ErnieConfig.from_dict(config.to_dict()) == config for config in VARIANTS.values())
 
 
-@pytest.mark.parametrize(("content", "message"), [("[1, 2]", "holds no JSON object"), ("{,", "is no JSON in UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("[1, 2]", "must hold a JSON object"), ("{,", "is not JSON in UTF-8")]
+)
 def test_a_config_file_that_is_none_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(content, encoding="utf-8")

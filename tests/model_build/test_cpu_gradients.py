@@ -13,7 +13,16 @@ from paddle.base import core, framework
 
 from model_build import cpu_gradients
 from model_build.config import ErnieConfig
-from model_build.cpu_gradients import GELU, Dropout, LayerNorm, Linear, attention, by_hand, keep_mask, linear
+from model_build.cpu_gradients import (
+    GELU,
+    Dropout,
+    LayerNorm,
+    Linear,
+    attention,
+    keep_mask,
+    linear,
+    uses_manual_gradients,
+)
 from model_build.heads import ErnieForPretraining, ErnieForSequenceClassification, ErnieForTokenClassification
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -308,15 +317,15 @@ def test_finetuning_goes_by_hand(head: type[nn.Layer]) -> None:
 
 def test_other_precisions_autocast_and_static_graphs_are_left_to_paddle(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = Linear(4, 4), normal([2, 4])
-    assert by_hand(layer, x)
-    assert not by_hand(layer, x.astype("float64"))
-    assert not by_hand(layer, x.astype("bfloat16"))
+    assert uses_manual_gradients(layer, x)
+    assert not uses_manual_gradients(layer, x.astype("float64"))
+    assert not uses_manual_gradients(layer, x.astype("bfloat16"))
     with monkeypatch.context() as patch:
         # What paddle.amp.auto_cast sets; on the CPU it sets nothing.
         patch.setattr(framework._dygraph_tracer(), "_amp_level", core.AmpLevel.O1)
-        assert not by_hand(layer, x)
+        assert not uses_manual_gradients(layer, x)
     with cpu_gradients.paddle_gradients():
-        assert not by_hand(layer, x)
-    assert by_hand(layer, x)
+        assert not uses_manual_gradients(layer, x)
+    assert uses_manual_gradients(layer, x)
     traced = paddle.jit.to_static(Linear(4, 4), input_spec=[paddle.static.InputSpec([None, 4])], full_graph=True)
     assert "py_layer" not in str(traced.forward.main_program)

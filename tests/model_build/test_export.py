@@ -74,7 +74,7 @@ def test_a_changed_file_is_found(exported: Path) -> None:
     (bundle,) = find_bundles(exported)
     path = bundle.graph("onnx")[0]
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
-    with pytest.raises(BundleError, match=r"model\.onnx differs from the hash"):
+    with pytest.raises(BundleError, match=r"model\.onnx differs from its hash"):
         verify_bundle(bundle)
     assert main(["verify", str(exported)]) == 2
 

@@ -11,11 +11,12 @@ import pytest
 from model_build.bundle import Bundle
 from model_build.config import ErnieConfig
 from model_build.ernie import ErnieModel
-from model_build.export import FillMaskGraph, LogitsGraph, onnx_runner, parity
+from model_build.export import parity
+from model_build.graphs import FillMaskGraph, LogitsGraph
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
 from model_build.last_layer import first_states, states_at
 from model_build.quantization import with_initializers
-from model_build.runners import paddle_runner
+from model_build.runners import onnx_runner, paddle_runner
 from tests.model_build.small_models import batches, small_bundle
 
 SHAPES = [{"num_hidden_layers": 1}, {"num_hidden_layers": 3, "hidden_act": "gelu"}, {"num_attention_heads": 1}]

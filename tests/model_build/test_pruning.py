@@ -76,7 +76,7 @@ def test_the_result_is_a_checkpoint_that_exports_and_says_what_was_done(tmp_path
 
 def test_positions_that_the_model_has_not_are_refused(tmp_path: Path) -> None:
     source = small_checkpoint(tmp_path, "classify")
-    with pytest.raises(PruningError, match="--max-length 65 must lie between 8 and the 64 positions"):
+    with pytest.raises(PruningError, match="--max-length 65 must be between 8 and the 64 positions"):
         prune(source, tmp_path, range(5), max_length=65)
-    with pytest.raises(PruningError, match="--max-length 2 must lie between 8"):
+    with pytest.raises(PruningError, match="--max-length 2 must be between 8"):
         prune(source, tmp_path, range(5), max_length=2)

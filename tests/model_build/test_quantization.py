@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from model_build.bundle import Bundle, BundleError, find_bundles, open_bundle, verify_bundle
 from model_build.quantization import (
     QuantizationError,
-    difference,
     half_graph,
     int8_graph,
     quantize,
     quantize_tables,
+    relative_error,
     with_initializers,
 )
 from model_build.runners import Runner, bf16_runner, has_bf16, onnx_runner
@@ -51,7 +51,7 @@ def test_the_answers_stay_near_the_originals_and_the_file_shrinks(
 ) -> None:
     made = quantized(bundle, tmp_path, precision=precision)
     near = {"int8": 0.08, "fp16": 2e-3, "bf16": 2e-2}[precision]
-    assert 0 < difference(scores(bundle), scores(made)) < near
+    assert 0 < relative_error(scores(bundle), scores(made)) < near
     sizes = [each.graph("onnx")[0].stat().st_size for each in (bundle, made)]
     assert sizes[1] < sizes[0] * (0.6 if precision == "int8" else 0.7)
     assert made.manifest.provenance["quantization"]["precision"] == precision
@@ -145,7 +145,7 @@ def run_of_table(table: np.ndarray) -> Runner:
 def test_the_products_that_lose_most_may_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
     all_of_them = quantized(bundle, tmp_path / "a", tables=False)
     fewer = quantized(bundle, tmp_path / "b", tables=False, keep_float=6)
-    losses = [difference(scores(bundle), scores(made)) for made in (all_of_them, fewer)]
+    losses = [relative_error(scores(bundle), scores(made)) for made in (all_of_them, fewer)]
     assert losses[1] < losses[0]
     assert types(fewer).count("QuantizeLinear") < types(all_of_them).count("QuantizeLinear")
     with pytest.raises(QuantizationError, match="has 14 matrix products with weights, so --keep-float 14 leaves noth"):
@@ -218,10 +218,12 @@ def test_openvino_computes_in_bf16(bundle: Bundle) -> None:
     inputs = batches(bundle.manifest.task, 3)
     exact, rounded = ([out for each in inputs for out in run(each)]
                       for run in (onnx_runner(path, names), bf16_runner(path, names)))  # fmt: skip
-    assert 1e-5 < difference(exact, rounded) < 0.1
+    assert 1e-5 < relative_error(exact, rounded) < 0.1
 
 
 def test_what_is_quantised_is_not_quantised_again(bundle: Bundle, tmp_path: Path) -> None:
     made = quantized(bundle, tmp_path, precision="fp16")
-    with pytest.raises(QuantizationError, match=r"is in fp16 already; give the bundle that it was made from, m 1\."):
+    with pytest.raises(
+        QuantizationError, match=r"is in fp16 already; give the bundle that it was made from, m version 1\."
+    ):
         quantize(made, tmp_path / "m" / "3", QuantizeSettings(), batches(bundle.manifest.task))
