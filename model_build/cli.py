@@ -43,9 +43,8 @@ def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(
         prog="ernie-build",
         description="Makes and checks model bundles. A bundle is a folder with a graph, a vocabulary and bundle.json. "
-        "The folder MODELS/NAME/VERSION in a model repository MODELS holds one bundle, and `ernie-serve --models "
-        "MODELS` serves the newest version of every name. A bundle is never changed: each command writes a new "
-        "version.",
+        "A model repository MODELS holds bundles as MODELS/NAME/VERSION; `ernie-serve --models MODELS` serves the "
+        "newest version of every name. No command changes an existing bundle; the result is always a new version.",
         epilog="example: ernie-build export output/reviews/model --models models",
     )
     version = f"%(prog)s {importlib.metadata.version('ernie-zh')}"
