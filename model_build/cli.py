@@ -102,16 +102,15 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("path", type=Path, help="a bundle, a folder exported by PaddleNLP, or a model repository")
         command.set_defaults(run=run)
-    for add in _commands_of_other_packages():
+    for add in _other_rooms():
         add(commands)
     return main_parser
 
 
-def _commands_of_other_packages() -> Iterator[Callable[[Any], None]]:
-    """Functions that add subcommands of packages that `model_build` may not import, such as `training`.
+def _other_rooms() -> Iterator[Callable[[Any], None]]:
+    """What adds the commands that need more than this room may import: the entry points of `ernie_build.commands`.
 
-    They are the entry points of the group `ernie_build.commands`. If a package is not installed, as `training` in an
-    image for the service alone, its commands are left out.
+    Where the service is installed alone there is no training, and its commands are left out.
     """
     for entry in importlib.metadata.entry_points(group="ernie_build.commands"):
         if importlib.util.find_spec(entry.module.partition(".")[0]):

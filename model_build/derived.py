@@ -22,11 +22,11 @@ class WorseThanOriginal(RuntimeError):
 def write_derived(
     original: Bundle, target: Path, write: Callable[[Path], dict[str, GraphFile]], provenance: Mapping[str, Any]
 ) -> Bundle:
-    """A bundle with the manifest and vocabulary of `original` and other graphs.
+    """Writes a bundle with the manifest and the vocabulary of `original` and other graphs.
 
-    `write` puts the files into the folder that it is given, the bundle's `graph/`, and names them. What was evaluated
-    was the original, so no figures are taken over. The folder is `<name>/<version>` of the new bundle.
-    Raises BundleError where `target` exists.
+    `target` is the path `<models>/<name>/<version>` of the new bundle. `write` gets its folder `graph/`, writes the
+    files of the graphs into it and returns their entries for the manifest. The evaluation figures of the original are
+    not copied. Raises BundleError if `target` exists.
     """
     target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,9 +82,9 @@ def side_by_side(before: Figures, after: Figures) -> dict[str, Any]:
 
 
 def publish(made: Bundle, target: Path, evaluation: Mapping[str, Any], provenance: Mapping[str, Any]) -> Bundle:
-    """Moves a bundle that was written aside to `target`, with figures, and with more of its provenance.
+    """Moves a finished bundle to `target` and adds evaluation figures and provenance to its manifest.
 
-    Raises BundleError where `target` exists.
+    Raises BundleError if `target` exists.
     """
     target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
     manifest = made.manifest.model_copy(

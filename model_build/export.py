@@ -143,11 +143,11 @@ def write_bundle(
     batches: Sequence[Arrays],
     models: Path,
 ) -> Bundle:
-    """Exports `graph` to `<models>/<name>/<version>/`, for Paddle Inference (not with Paddle 3) and ONNX Runtime.
+    """Exports `graph` to the bundle `<models>/<name>/<version>`, as a Paddle graph (not with Paddle 3) and as ONNX.
 
-    `manifest` comes without graphs, inputs and outputs; `batches` are real inputs for the parity check. The directory
-    is written under a temporary name and renamed, so it is complete or absent. Raises ExportError when a graph
-    differs from eager mode by more than 1e-4, and BundleError when that version is there already.
+    `manifest` has name and version; this function sets its graphs, inputs and outputs. `batches` are real inputs for
+    the parity check. The bundle is written under a temporary name and renamed, so it is complete or absent. Raises
+    ExportError if a graph differs from eager mode by more than 1e-4, BundleError if the version exists.
     """
     target = new_bundle_path(models, manifest.name, manifest.version)
     target.parent.mkdir(parents=True, exist_ok=True)

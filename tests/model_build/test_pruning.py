@@ -49,7 +49,7 @@ def test_texts_of_kept_tokens_get_the_same_scores(tmp_path: Path, task: str) -> 
         load_model(directory)(paddle.to_tensor([row])).numpy()
         for directory, row in ((source, ids), (tmp_path / "pruned", [kept.index(each) for each in ids]))
     )
-    # The logits of the masked LM have no columns for the removed tokens.
+    # The masked LM's logits lose the columns of the tokens that are gone.
     np.testing.assert_array_equal(before[..., kept] if task == "fill-mask" else before, after)
 
 

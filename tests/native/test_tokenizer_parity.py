@@ -1,6 +1,6 @@
-"""The ids equal those of two other tokenizers, except for the differences that benchmarks.tokenizer_parity lists.
+"""Ids against the two well-known tokenizers, and that they differ where benchmarks.tokenizer_parity says, nowhere else.
 
-`python -m benchmarks.tokenizer_parity` compares more: a million strings and all of the data.
+The full comparison, a million strings and all of the data, is `python -m benchmarks.tokenizer_parity`.
 """
 
 import itertools
