@@ -118,7 +118,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BundleError(f"{path}: not UTF-8 at byte {error.start}.") from error
+        raise BundleError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
 
 
 def read_vocabulary(path: Path) -> list[str]:

@@ -24,7 +24,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}.") from error
+        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
     missing_final_newline = lines[-1] != ""
     if not missing_final_newline:
         lines.pop()

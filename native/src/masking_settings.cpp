@@ -1,6 +1,5 @@
 #include "masking_settings.h"
 
-#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -85,22 +84,6 @@ MaskingDraws::MaskingDraws(const MaskingSettings& settings) {
             if (settings.levels[row + i] > 0) break;
         }
     }
-}
-
-int MaskingDraws::level(int64_t epoch, Random& random) const {
-    const size_t epochs = level_thresholds_.size() / 4;
-    const size_t row = 4 * std::min<size_t>(static_cast<size_t>(epoch), epochs - 1);
-    const uint32_t word = random.next();
-    int level = 0;
-    while (word >= level_thresholds_[row + static_cast<size_t>(level)]) ++level;
-    return level;
-}
-
-int32_t MaskingDraws::ngram_length(Random& random) const {
-    const uint32_t word = random.next();
-    int32_t n = 1;
-    while (word >= ngram_thresholds_[static_cast<size_t>(n - 1)]) ++n;
-    return n;
 }
 
 }  // namespace ernie

@@ -1,5 +1,7 @@
 // Settings of the masked-LM batches, and the random draws that follow from them.
 #pragma once
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -33,10 +35,22 @@ class MaskingDraws {
     explicit MaskingDraws(const MaskingSettings& settings);
 
     // The level of a sample in `epoch`; the last row of `levels` holds for all later epochs. Takes one random word.
-    int level(int64_t epoch, Random& random) const;
+    int level(int64_t epoch, Random& random) const {
+        const size_t epochs = level_thresholds_.size() / 4;
+        const size_t row = 4 * std::min<size_t>(static_cast<size_t>(epoch), epochs - 1);
+        const uint32_t word = random.next();
+        int level = 0;
+        while (word >= level_thresholds_[row + static_cast<size_t>(level)]) ++level;
+        return level;
+    }
 
     // 1 … max_ngrams, n with a probability proportional to 1 / n. Takes one random word.
-    int32_t ngram_length(Random& random) const;
+    int32_t ngram_length(Random& random) const {
+        const uint32_t word = random.next();
+        int32_t n = 1;
+        while (word >= ngram_thresholds_[static_cast<size_t>(n - 1)]) ++n;
+        return n;
+    }
 
   private:
     std::vector<uint64_t> ngram_thresholds_;  // cumulative, one for each n

@@ -84,8 +84,8 @@ def test_the_parity_check_compares_with_the_model_as_it_was_trained(task: str, m
         return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
     assert parity(graph, exported, batches(task)) < 1e-5
-    monkeypatch.setattr("model_build.export.first_states", lambda ernie, *ids: ernie.encode(*ids)[:, -1:])
-    monkeypatch.setattr("model_build.export.states_at", lambda ernie, *ids: ernie.encode(*ids[:2])[:, 0][None])
+    monkeypatch.setattr("model_build.graphs.first_states", lambda ernie, *ids: ernie.encode(*ids)[:, -1:])
+    monkeypatch.setattr("model_build.graphs.states_at", lambda ernie, *ids: ernie.encode(*ids[:2])[:, 0][None])
     assert parity(graph, exported, batches(task)) > 1e-3
 
 

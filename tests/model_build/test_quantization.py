@@ -173,7 +173,7 @@ def test_the_error_for_weights_too_large_for_fp16_names_them(bundle: Bundle) -> 
     values = numpy_helper.to_array(tensor).copy()
     values[0, 0] = 1e5
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    with pytest.raises(QuantizationError, match=rf"{tensor.name} has weights beyond 65504, .*use bf16"):
+    with pytest.raises(QuantizationError, match=rf"{tensor.name} has weights beyond 65504, .*use --precision bf16"):
         half_graph(model, "fp16")
 
 
