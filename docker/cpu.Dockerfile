@@ -1,19 +1,19 @@
-# The service on CPUs: FastDeploy, no Paddle, no compiler, no installer. From the root of the repository:
+# The service on CPUs, with FastDeploy, without Paddle, compiler and installer. Build in the root of the repository:
 #   docker build -f docker/cpu.Dockerfile -t ernie-zh:cpu .
 ARG PYTHON_IMAGE=docker.io/library/python:3.10-slim-bookworm
 
-# Libraries change less often than code, so they have a layer of their own here and in the image that is made.
+# Libraries change less often than code, so they have a separate layer, here and in the final image.
 FROM ${PYTHON_IMAGE} AS libraries
 ARG UV_VERSION=0.13.9
-# More runtimes: "serve fastdeploy openvino"; spans: "serve fastdeploy otel".
+# For more runtimes: "serve fastdeploy openvino". For tracing: "serve fastdeploy otel".
 ARG EXTRAS="serve fastdeploy"
 WORKDIR /build
 RUN python3 -m pip install --no-cache-dir --root-user-action=ignore "uv==${UV_VERSION}" && \
     uv venv --python "$(command -v python3)" /opt/ernie
 ENV VIRTUAL_ENV=/opt/ernie
 COPY pyproject.toml constraints.txt docker/slim.py ./
-# In this folder uv reads [tool.uv] of pyproject.toml, with the overrides. The version of protobuf is Paddle's; what
-# exports spans needs a later one.
+# In this folder uv reads [tool.uv] of pyproject.toml, with the overrides. The constraint on protobuf is for Paddle; the
+# exporter of traces needs a later version.
 # hadolint ignore=SC2046
 RUN sed -i '/^protobuf==/d' constraints.txt && \
     uv pip install --no-cache --compile-bytecode --constraint constraints.txt \

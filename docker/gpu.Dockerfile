@@ -1,14 +1,14 @@
-# The service on NVIDIA GPUs: FastDeploy's GPU build. From the root of the repository:
+# The service on NVIDIA GPUs, with the GPU build of FastDeploy. Build in the root of the repository:
 #   docker build -f docker/gpu.Dockerfile --build-arg FASTDEPLOY_WHEELS=https://www.paddlepaddle.org.cn/whl/fastdeploy.html \
 #       -t ernie-zh:gpu .
-# FastDeploy 1.0.7 is built for CUDA 11.2 and cuDNN 8.2, asks for at least CUDA 11.2 and cuDNN 8.0, and brings TensorRT 8.5.
-# Ubuntu 22.04 has Python 3.10. What differs from cpu.Dockerfile is where Python and FastDeploy come from.
+# FastDeploy 1.0.7 is built for CUDA 11.2 and cuDNN 8.2, needs at least CUDA 11.2 and cuDNN 8.0, and includes TensorRT 8.5.
+# Ubuntu 22.04 has Python 3.10. Only the sources of Python and FastDeploy differ from cpu.Dockerfile.
 ARG CUDA_IMAGE=docker.io/nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04
 
 FROM ${CUDA_IMAGE} AS libraries
 ARG UV_VERSION=0.13.9
 ARG EXTRAS="serve fastdeploy"
-# PyPI has a stub of that name only; this is a page with links to the wheels, or a folder of the image.
+# A page with links to the wheels, or a folder in the image. On PyPI, the package of this name is an empty stub.
 ARG FASTDEPLOY_WHEELS
 WORKDIR /build
 # hadolint ignore=DL3008,DL3009
@@ -17,8 +17,8 @@ RUN apt-get update && apt-get install --yes --no-install-recommends python3 pyth
     uv venv --python "$(command -v python3)" /opt/ernie
 ENV VIRTUAL_ENV=/opt/ernie
 COPY pyproject.toml constraints.txt docker/slim.py ./
-# The version of protobuf is Paddle's; what exports spans needs a later one.
-# FastDeploy makes the links to its TensorRT when it is first imported, which a read-only image does not let it.
+# The constraint on protobuf is for Paddle; the exporter of traces needs a later version.
+# FastDeploy makes links to its TensorRT at the first import, which is not possible in a read-only image; so make them here.
 # hadolint ignore=SC2046
 RUN sed -i '/^protobuf==/d' constraints.txt && \
     echo fastdeploy-python > excludes.txt && \

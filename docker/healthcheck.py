@@ -1,6 +1,6 @@
-"""Ends with status 0 while the service is ready, else with 1 and a sentence: `HEALTHCHECK` of an image without curl.
+"""The `HEALTHCHECK` of the images, which have no curl: exits with 0 if the service is ready, otherwise with 1.
 
-It asks the host and port of the environment; ERNIE_HOST=0.0.0.0 reaches this machine on Linux.
+It connects to ERNIE_HOST and ERNIE_PORT. On Linux, a connection to 0.0.0.0 reaches the local machine.
 """
 
 import http.client

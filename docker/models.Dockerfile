@@ -1,6 +1,6 @@
-# Models as an image, for k8s/components/models-image. The folder it is built from is the repository <name>/<version>/:
+# An image with models, for k8s/components/models-image. It is built from a model repository <name>/<version>/:
 #   docker build -f docker/models.Dockerfile -t ernie-models:1 models
-# The base brings `cp`, which puts the models where the service looks for them.
+# The base image must have `cp`, which copies the models into the pod's volume.
 ARG BASE_IMAGE=docker.io/library/busybox:1.37
 FROM ${BASE_IMAGE}
 COPY . /models

@@ -1,6 +1,6 @@
-"""Takes out of installed packages what the service never opens: `python3 slim.py SITE_PACKAGES`.
+"""Removes files that the service never opens from installed packages: `python3 slim.py SITE_PACKAGES`.
 
-Only for images: what is left is no longer what the packages' own lists of files say. Prints what each step has saved.
+Use it only in images: afterwards the packages differ from their lists of files. Prints the bytes that each step saves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 UNUSED = {
     "libraries for linking": ["fastdeploy/**/*.a"],
-    # libfastdeploy.so is linked to libopenvino.so, and that one opens these when a graph is loaded; the service
-    # does not use FastDeploy's OpenVINO, which refuses ERNIE's graphs.
+    # libopenvino.so, to which libfastdeploy.so is linked, opens these when it loads a graph. The service does not use
+    # FastDeploy's OpenVINO, which cannot load ERNIE's graphs.
     "FastDeploy's OpenVINO plugins": ["fastdeploy/libs/third_libs/openvino/runtime/lib/libopenvino_*"],
     "face detectors of OpenCV": ["cv2/data/*.xml"],
     "tests of NumPy": ["numpy/**/tests"],
@@ -46,9 +46,10 @@ def remove(path: Path) -> int:
 
 
 def link_copies(site: Path) -> int:
-    """Makes one library of those that are equal in a folder; returns the bytes saved.
+    """Replaces equal libraries in a folder by links to one of them; returns the bytes saved.
 
-    A wheel can hold no links, so `libx.so` and `libx.so.1` lie in it twice. The longest name stays the file.
+    A wheel cannot contain links, so it has a library twice, as `libx.so` and `libx.so.1`. The one with the longest name
+    stays.
     """
     equal: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in site.rglob("*.so*"):

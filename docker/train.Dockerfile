@@ -1,6 +1,6 @@
-# Training and export: Paddle, ernie-train, ernie-build. From the root of the repository:
+# Training and export, with Paddle, ernie-train and ernie-build. Build in the root of the repository:
 #   docker build -f docker/train.Dockerfile -t ernie-zh:train .
-# For GPUs: an image with CUDA and Python 3.10 as PYTHON_IMAGE, and
+# For GPUs, give an image with CUDA and Python 3.10 as PYTHON_IMAGE, and
 #   --build-arg PADDLE=paddlepaddle-gpu==2.6.2 --build-arg WITHOUT=paddlepaddle
 ARG PYTHON_IMAGE=docker.io/library/python:3.10-slim-bookworm
 
@@ -10,7 +10,7 @@ ARG EXTRAS=train
 ARG PADDLE=paddlepaddle==2.6.2
 ARG WITHOUT=
 WORKDIR /build
-# --seed: `ernie-train data` downloads with pip.
+# --seed installs pip, with which `ernie-train data` downloads.
 RUN python3 -m pip install --no-cache-dir --root-user-action=ignore "uv==${UV_VERSION}" && \
     uv venv --seed --python "$(command -v python3)" /opt/ernie
 ENV VIRTUAL_ENV=/opt/ernie
@@ -39,7 +39,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && 
     install --directory --owner 10001 --group 10001 /work
 COPY --from=libraries /opt/ernie /opt/ernie
 COPY --from=package /app /app
-# Paddle's libraries write below HOME, also for a user that the image does not know.
+# Paddle's libraries write to HOME, so it must be writable for every user.
 ENV PATH=/app/bin:/opt/ernie/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,4 +1,4 @@
 """ERNIE in Paddle, static-graph export, and the model-bundle contract."""
 
-# Paddle 2.6 imported before zlib breaks zlib for the rest of the process (segfaults in zlib.decompress).
+# zlib must be imported before Paddle 2.6. In the other order, zlib.decompress crashes (segmentation fault).
 import zlib as _zlib  # noqa: F401

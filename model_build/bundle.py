@@ -1,7 +1,8 @@
 """The model bundle: a directory that any machine can serve without Paddle.
 
-Layout: `bundle.json`, `vocab.txt`, `graph/` with a Paddle graph, an ONNX graph, or both. A bundle is immutable; it is
-written under a temporary name and renamed. A directory exported by PaddleNLP is read as a bundle too.
+Layout: `bundle.json`, `vocab.txt`, and `graph/` with a Paddle graph, an ONNX graph, or both. A bundle is never changed.
+It is written under a temporary name that begins with a dot and then renamed, so it is complete or absent. A directory
+exported by PaddleNLP can be read as a bundle too.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class BundleError(ValueError):
-    """A directory that cannot be served; the message is one sentence that says what and where."""
+    """A directory that is not a usable bundle; the message is one sentence that names the file and the error."""
 
 
 class OtherTaskError(BundleError):
-    """A bundle that is good, but for none of the tasks that were asked for."""
+    """A valid bundle whose task is not one of the requested tasks."""
 
 
 class _Strict(BaseModel):
@@ -36,7 +37,7 @@ class _Strict(BaseModel):
 
 
 class TensorSpec(_Strict):
-    """Name, dtype and shape of a graph's input or output; -1 is a dynamic axis."""
+    """Name, dtype and shape of one input or output of a graph; -1 marks a dynamic axis."""
 
     name: str
     dtype: str
@@ -44,13 +45,16 @@ class TensorSpec(_Strict):
 
 
 class TokenizerSettings(_Strict):
-    """How text becomes pieces; the vocabulary is `vocab.txt` beside the manifest."""
+    """How the tokenizer splits text; its vocabulary is the file `vocab.txt` of the bundle."""
 
     do_lower_case: bool = True
 
 
 class GraphFile(_Strict):
-    """One static graph of the bundle. Paths are relative to the bundle."""
+    """The files of one static graph, with paths relative to the bundle.
+
+    `parity_max_abs_error` is the largest difference from the outputs of the model in eager mode.
+    """
 
     path: str
     params_path: str | None = None
@@ -79,7 +83,7 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A manifest and the directory it describes."""
+    """A bundle that was read: its directory and its manifest."""
 
     directory: Path
     manifest: Manifest
@@ -89,7 +93,10 @@ class Bundle:
         return self.directory / "vocab.txt"
 
     def graph(self, graph_format: str) -> tuple[Path, Path | None]:
-        """Model file and parameter file of the `paddle` or `onnx` graph; raises BundleError when there is none."""
+        """Model file and parameter file (None for ONNX) of the graph `paddle` or `onnx`.
+
+        Raises BundleError if the bundle has no such graph.
+        """
         graph = self.manifest.graphs.get(graph_format)
         if graph is None:
             has = " and ".join(sorted(self.manifest.graphs))
@@ -107,17 +114,18 @@ def sha256_of(path: Path) -> str:
 
 
 def _read_text(path: Path) -> str:
-    """A file in UTF-8; raises BundleError where it is not, and OSError."""
+    """The text of a UTF-8 file; raises BundleError if it is not UTF-8, OSError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BundleError(f"{path}: not UTF-8 at byte {error.start}.") from error
+        raise BundleError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Tokens in id order. Lines are `token` (its id is the line's number from 0) or `token<TAB>id` with the same id.
+    """The tokens of a `vocab.txt` in the order of their ids.
 
-    A missing final newline is tolerated; raises BundleError naming the line for an empty line or another id.
+    Line n, counted from 0, is `token` or `token<TAB>n`. The last line may lack its newline. Raises BundleError with the
+    line number if a line is empty or has another id. `native.vocabulary.read_vocabulary` follows the same rules.
     """
     lines = _read_text(path).split("\n")
     if lines[-1] == "":
@@ -132,7 +140,7 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 class _ExportConfig(BaseModel):
-    """What is needed of the configuration beside PaddleNLP's export; the rest of it is kept as it is."""
+    """The fields of PaddleNLP's `config.json` that are used here; the other fields are kept unchanged."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -141,7 +149,7 @@ class _ExportConfig(BaseModel):
 
 
 def _validated(document: type[T], path: Path) -> T:
-    """A JSON file as `document`; raises BundleError naming the first field that is wrong."""
+    """Reads a JSON file as the class `document`; raises BundleError that names the first invalid field."""
     try:
         return document.model_validate_json(_read_text(path))
     except ValidationError as error:
@@ -151,7 +159,10 @@ def _validated(document: type[T], path: Path) -> T:
 
 
 def _paddlenlp_export(directory: Path) -> Bundle:
-    """Describes PaddleNLP's own `to_static` export: two int64 inputs, logits out, labels where a file gives them."""
+    """A manifest for a folder that PaddleNLP's `to_static` exported: a classifier with two int64 inputs and logits.
+
+    The labels come from `labels.txt` or `label_list.txt`, otherwise from `id2label` in the configuration.
+    """
     config = _ExportConfig()
     for name in ("config.json", "model_config.json"):
         if (directory / name).is_file():
@@ -178,21 +189,24 @@ def _paddlenlp_export(directory: Path) -> Bundle:
 
 
 def new_bundle_path(models: Path, name: str, version: str) -> Path:
-    """`<models>/<name>/<version>`, where a bundle is to be written.
+    """The path `<models>/<name>/<version>` of a new bundle.
 
-    Raises BundleError for a name or version that is no plain name of a folder, and where the folder exists.
+    Raises BundleError if the name or the version is not a plain folder name, or if the path exists.
     """
     for flag, value in (("--name", name), ("--model-version", version)):
         if not value or value.startswith(".") or "/" in value:
-            raise BundleError(f"{flag} {value!r} must be one name, without / and not beginning with a dot.")
+            raise BundleError(f"{flag} {value!r} must be one name, without / and without a dot at its start.")
     target = models / name / version
     if target.exists():
-        raise BundleError(f"{target} exists; bundles are immutable, so give another --model-version or remove it.")
+        raise BundleError(f"{target} exists, and bundles are immutable; give another --model-version or remove it.")
     return target
 
 
 def open_bundle(directory: Path) -> Bundle:
-    """Reads a bundle, or a directory exported by PaddleNLP; raises BundleError in one sentence."""
+    """Reads a bundle or a directory exported by PaddleNLP.
+
+    Raises BundleError if a file is missing, invalid or cannot be read. Hashes are not checked; see `verify_bundle`.
+    """
     try:
         return _read_bundle(directory)
     except OSError as error:
@@ -206,18 +220,21 @@ def _read_bundle(directory: Path) -> Bundle:
         if all((directory / name).is_file() for name in needed):
             return _paddlenlp_export(directory)
         raise BundleError(
-            f"{directory}: neither a bundle (no bundle.json) nor a PaddleNLP export ({', '.join(needed)})."
+            f"{directory} is neither a bundle (it lacks bundle.json) nor a PaddleNLP export ({', '.join(needed)})."
         )
     manifest = _validated(Manifest, manifest_path)
     if manifest.schema_version > SCHEMA_VERSION:
-        raise BundleError(f"{manifest_path}: schema version {manifest.schema_version} is newer than {SCHEMA_VERSION}.")
+        raise BundleError(
+            f"{manifest_path} has schema version {manifest.schema_version}, but this release reads up to "
+            f"{SCHEMA_VERSION}; install a newer release."
+        )
     bundle = Bundle(directory, manifest)
     for path in [
         bundle.vocab_path,
         *(directory / name for graph in manifest.graphs.values() for name in graph.sha256),
     ]:
         if not path.is_file():
-            raise BundleError(f"{path} is missing from the bundle.")
+            raise BundleError(f"{path} is missing from the bundle; copy the bundle again.")
     return bundle
 
 
@@ -226,11 +243,11 @@ def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bundle], dict[str, BundleError]]:
-    """The newest good version of every name in a repository `<name>/<version>/`, or the one bundle that `root` is.
+    """The newest valid version of every name in a model repository `<name>/<version>/`.
 
-    A bundle for none of `tasks` is no good. The second result names what is no good: the directory, relative to `root`,
-    and the error whose sentence says why.
-    Raises BundleError where `root` is no directory.
+    `root` may also be a single bundle. The second result maps each refused directory, relative to `root`, to its error:
+    an invalid bundle, or one whose task is not in `tasks` (OtherTaskError). Raises BundleError if `root` is not a
+    directory.
     """
     if not root.is_dir():
         raise BundleError(f"{root} is not a directory; give a model repository, a bundle, or a PaddleNLP export.")
@@ -238,7 +255,7 @@ def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bun
         paths = [root]
     else:
         found = [path for pattern in ("*/*/bundle.json", "*/model.pdmodel") for path in sorted(root.glob(pattern))]
-        # What begins with a dot is not whole yet: bundles are written aside under such names.
+        # A name that begins with a dot belongs to a bundle that is still being written.
         paths = [
             path.parent for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)
         ]
@@ -259,25 +276,26 @@ def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bun
 
 
 def find_bundles(root: Path, tasks: Sequence[Task] = TASKS) -> list[Bundle]:
-    """`read_repository` for those who want all of it to be good and not to be empty; raises BundleError.
+    """The newest version of every name in a model repository, all of which must be valid.
 
-    Bundles for none of `tasks` are passed over, with a warning, unless there is no other.
+    Bundles whose task is not in `tasks` are skipped with a warning. Raises BundleError for the first invalid bundle,
+    and if no bundle is left.
     """
     bundles, refused = read_repository(root, tasks)
     for error in refused.values():
         if not isinstance(error, OtherTaskError) or not bundles:
             raise error
-        log.warning("passed over: %s", error)
+        log.warning("skipped: %s", error)
     if not bundles:
-        raise BundleError(f"{root}: no model found; expected <name>/<version>/bundle.json below it.")
+        raise BundleError(f"{root} contains no model; expected <name>/<version>/bundle.json in it.")
     return bundles
 
 
 def verify_bundle(bundle: Bundle) -> None:
-    """Hashes every graph file again; raises BundleError naming the first that differs."""
+    """Compares the SHA-256 of every graph file with the manifest; raises BundleError for the first that differs."""
     for graph in bundle.manifest.graphs.values():
         for name, expected in graph.sha256.items():
             if sha256_of(bundle.directory / name) != expected:
                 raise BundleError(
-                    f"{bundle.directory / name} differs from the hash in bundle.json; copy the bundle again."
+                    f"{bundle.directory / name} differs from its hash in bundle.json; copy the bundle again."
                 )

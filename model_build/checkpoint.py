@@ -1,9 +1,9 @@
-"""Checkpoints as training leaves them: weights, shape, vocabulary and what is known about them, in one folder.
+"""Model checkpoints: one folder with weights, configuration, vocabulary and their description, as training writes it.
 
 model_state.pdparams   weights under PaddleNLP's names
-config.json            ErnieConfig, plus "task", "labels", "max_length", "evaluation", "provenance"
+config.json            the fields of ErnieConfig, and "task", "labels", "max_length", "evaluation", "provenance"
 vocab.txt
-sentences.txt          real sentences for the parity check of the export, one a line
+sentences.txt          real sentences, one on each line, for the parity check of the export
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from model_build.heads import (
 from model_build.weights import load_state, read_pdparams
 
 LONGEST = 512
-"""Tokens that a model reads at once unless its folder says otherwise, however many positions it has."""
+"""Default of `max_length`, in tokens, for a model with more positions than this."""
 LABELLED: tuple[Task, ...] = ("classify", "token-classification")
 PUBLISHED: dict[str, Task] = {
     "ErnieForMaskedLM": "fill-mask",
@@ -40,16 +40,16 @@ PUBLISHED: dict[str, Task] = {
     "ErnieForSequenceClassification": "classify",
     "ErnieForTokenClassification": "token-classification",
 }
-"""PaddleNLP's classes."""
+"""The task of each PaddleNLP class that `config.json` can name under `architectures`."""
 
 
 class CheckpointError(ValueError):
-    """A folder that is not a usable checkpoint; the message is one sentence."""
+    """A folder that is not a usable checkpoint; the message is one sentence that names the file and the error."""
 
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds beside its weights."""
+    """The content of a checkpoint except for weights and vocabulary."""
 
     config: ErnieConfig
     task: Task
@@ -83,7 +83,7 @@ def save_checkpoint(
 def write_checkpoint(
     directory: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor], vocab_path: Path, sentences: list[str]
 ) -> None:
-    """Writes the four files into an existing folder; `state` is the model's state_dict."""
+    """Writes the four files of a checkpoint into an existing folder; `state` is the state_dict of the model."""
     paddle.save(state, str(directory / "model_state.pdparams"))
     about = {
         **checkpoint.config.to_dict(),
@@ -99,20 +99,24 @@ def write_checkpoint(
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
-    """Reads `config.json`, ours or PaddleNLP's, which tells the task by `architectures` and the labels by `id2label`.
+    """Reads the `config.json` of a checkpoint folder; the weights are not read.
 
-    Raises CheckpointError naming what is missing.
+    A `config.json` of PaddleNLP gives the task in `architectures` and the labels in `id2label`. Raises CheckpointError
+    if a file is missing or the task is unknown, ConfigError if `config.json` is invalid.
     """
     for name in ("config.json", "vocab.txt", "model_state.pdparams"):
         if not (directory / name).is_file():
-            raise CheckpointError(f"{directory / name} is missing; a checkpoint folder needs it.")
+            raise CheckpointError(
+                f"{directory / name} is missing; give a folder with config.json, vocab.txt and model_state.pdparams."
+            )
     config = ErnieConfig.from_json(directory / "config.json")
     values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     task = values.get("task") or _published_task(values)
     if task not in TASKS:
         raise CheckpointError(
-            f'{directory / "config.json"}: "task" must be {" or ".join(TASKS)}, not {task!r}; it tells what the head '
-            "of the model is for."
+            f'{directory / "config.json"}: "task" must be {" or ".join(TASKS)}, not {task!r}; set it to the task of '
+            "the "
+            "model's head."
         )
     names = values.get("id2label") or {}
     labels = values.get("labels") or [names[key] for key in sorted(names, key=int)]
@@ -127,15 +131,18 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 
 def _published_task(values: Mapping[str, Any]) -> str | None:
-    """The task of the class that PaddleNLP saved."""
+    """The task of the PaddleNLP class in `architectures`, or None."""
     return next((PUBLISHED[name] for name in values.get("architectures") or [] if name in PUBLISHED), None)
 
 
 def model_of(checkpoint: Checkpoint, directory: Path) -> nn.Layer:
-    """The model that a checkpoint describes, at random. Raises CheckpointError where its labels are too few."""
+    """A randomly initialised model for the checkpoint.
+
+    Raises CheckpointError if a task with labels has fewer than two.
+    """
     labels = len(checkpoint.labels)
     if checkpoint.task in LABELLED and labels < 2:
-        raise CheckpointError(f'{directory / "config.json"}: "labels" must name at least two classes.')
+        raise CheckpointError(f'{directory / "config.json"}: "labels" must name at least two classes, not {labels}.')
     if checkpoint.task == "fill-mask":
         return ErnieForMaskedLM(checkpoint.config)
     if checkpoint.task == "question-answering":
@@ -146,7 +153,10 @@ def model_of(checkpoint: Checkpoint, directory: Path) -> nn.Layer:
 
 
 def load_model(directory: Path) -> nn.Layer:
-    """The model of a checkpoint with its weights, in evaluation mode."""
+    """The model of a checkpoint with its weights, in evaluation mode.
+
+    Raises CheckpointError, ConfigError or WeightsError if a file is missing, invalid or does not fit.
+    """
     model = model_of(read_checkpoint(directory), directory)
     load_state(model, read_pdparams(directory))
     model.eval()

@@ -1,4 +1,4 @@
-"""`ernie-build`: export a checkpoint to a bundle, make one smaller, look into one, verify one."""
+"""`ernie-build`: exports a checkpoint as a model bundle, makes bundles smaller, and checks them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0; 2 with one sentence on standard error; 130 when interrupted."""
+    """Entry point.
+
+    Returns the exit status: 0, 2 after an error (one sentence on standard error), 130 if interrupted.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     arguments = parser().parse_args(argv)
-    # SIGTERM ends the command as Ctrl-C does, so that what is half written is removed.
+    # SIGTERM must end the command as Ctrl-C does, so that unfinished files are removed.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Paddle is imported only by the commands that need it, after the errors it would hide behind are caught.
+    # Each command imports Paddle itself if it needs it: the import takes seconds and may fail.
     try:
         arguments.run(arguments)
     except (ValueError, RuntimeError, OSError) as error:
@@ -36,37 +39,72 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(prog="ernie-build", description=__doc__)
-    made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
-    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    """The parser of `ernie-build` with all its subcommands."""
+    main_parser = argparse.ArgumentParser(
+        prog="ernie-build",
+        description="Makes and checks model bundles. A bundle is a folder with a graph, a vocabulary and bundle.json. "
+        "A model repository MODELS holds bundles as MODELS/NAME/VERSION; `ernie-serve --models MODELS` serves the "
+        "newest version of every name. No command changes an existing bundle; the result is always a new version.",
+        epilog="example: ernie-build export output/reviews/model --models models",
+    )
+    version = f"%(prog)s {importlib.metadata.version('ernie-zh')}"
+    main_parser.add_argument("--version", action="version", version=version)
+    commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
     export = commands.add_parser(
         "export",
         help="write a bundle from a checkpoint",
-        description="Exports a checkpoint, ours or PaddleNLP's, to MODELS/NAME/VERSION/ as a Paddle and an ONNX graph, "
-        "and checks both against eager mode on real sentences; a difference above 1e-4 fails the export.",
+        description="Exports a checkpoint to the bundle MODELS/NAME/VERSION, as a Paddle graph and an ONNX graph. The "
+        "checkpoint may come from `ernie-train` or from PaddleNLP's save_pretrained. The command runs both graphs on "
+        "real sentences and compares their outputs with those of the Paddle model in eager mode. If an output differs "
+        "by more than 1e-4, the command fails and writes no bundle.",
         epilog="example: ernie-build export output/reviews/model --models models --name reviews --model-version 1",
     )
     export.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
-    export.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
-    export.add_argument("--name", help="name of the model (default: the folder's; of a folder `model`, that above it)")
-    export.add_argument("--model-version", default="1", help="version directory (default: 1)")
     export.add_argument(
-        "--top-candidates", type=int, default=100, help="candidates a fill-mask graph returns (default: 100)"
+        "--models", type=Path, default=Path("models"), help="model repository to write into (default: models)"
+    )
+    export.add_argument(
+        "--name",
+        help="name of the model (default: the name of the checkpoint folder, or of its parent folder if the checkpoint "
+        "folder is called `model`)",
+    )
+    export.add_argument(
+        "--model-version", default="1", help="version of the bundle; the command never overwrites one (default: 1)"
+    )
+    export.add_argument(
+        "--top-candidates",
+        type=int,
+        default=100,
+        help="number of candidate tokens that a fill-mask graph returns for each mask; no effect for other tasks "
+        "(default: 100)",
     )
     export.set_defaults(run=_export)
 
-    for name, run, text in (
-        ("inspect", _inspect, "print what a bundle is"),
-        ("verify", _verify, "hash a bundle's files again and compare with bundle.json"),
+    for name, run, summary, description in (
+        (
+            "inspect",
+            _inspect,
+            "print the contents of a bundle",
+            "Prints name, version, task, labels, graphs and evaluation figures of a bundle. For a model repository, "
+            "prints those of the newest version of every name.",
+        ),
+        (
+            "verify",
+            _verify,
+            "check the files of a bundle against their hashes",
+            "Computes the SHA-256 of every graph file of a bundle and compares it with bundle.json. Fails and names "
+            "the file if one differs. For a model repository, checks the newest version of every name.",
+        ),
     ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("path", type=Path, help="a bundle, a PaddleNLP export, or a model repository")
+        command = commands.add_parser(
+            name, help=summary, description=description, epilog=f"example: ernie-build {name} models"
+        )
+        command.add_argument("path", type=Path, help="a bundle, a folder exported by PaddleNLP, or a model repository")
         command.set_defaults(run=run)
     for add in _other_rooms():
         add(commands)
-    return made
+    return main_parser
 
 
 def _other_rooms() -> Iterator[Callable[[Any], None]]:
@@ -94,7 +132,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def describe(bundle: Bundle) -> None:
-    """Prints what a bundle is."""
+    """Prints name, version, task, labels, graphs and evaluation figures of a bundle on standard output."""
     manifest = bundle.manifest
     print(f"{manifest.name} version {manifest.version}: {manifest.task}, at most {manifest.max_length} tokens")
     if manifest.labels:
@@ -110,13 +148,13 @@ def describe(bundle: Bundle) -> None:
     original = manifest.evaluation.get("original", {})
     for name, value in manifest.evaluation.items():
         if name in original:
-            print(f"  {name}: {_beside(value, original[name])}")
+            print(f"  {name}: {_compared(value, original[name])}")
         elif name != "original":
             print(f"  {name}: {value}")
 
 
-def _beside(figures: dict[str, Any], original: dict[str, Any]) -> str:
-    """The figures that are no counts, each with the original's behind it."""
+def _compared(figures: dict[str, Any], original: dict[str, Any]) -> str:
+    """The figures that are float, such as accuracies, each followed by the original bundle's; counts are left out."""
     shares = [name for name, value in figures.items() if isinstance(value, float) and name in original]
     return ", ".join(f"{name} {figures[name]:.4f} (original {original[name]:.4f})" for name in shares)
 
@@ -129,7 +167,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _verify(arguments: argparse.Namespace) -> None:
     for bundle in find_bundles(arguments.path):
         if not any(graph.sha256 for graph in bundle.manifest.graphs.values()):
-            raise BundleError(f"{bundle.directory}: a PaddleNLP export carries no hashes to verify.")
+            raise BundleError(
+                f"{bundle.directory} has no hashes to verify, because PaddleNLP exported it; give a bundle."
+            )
         verify_bundle(bundle)
         print(f"{bundle.directory}: every file is as it was written")
 

@@ -1,6 +1,6 @@
-"""ERNIE's variants as a table of data.
+"""The configuration of an ERNIE model, and a table of the published variants.
 
-Hyper-parameters follow PaddleNLP's `paddlenlp/transformers/ernie/configuration.py`, which published the weights.
+The values are those of `paddlenlp/transformers/ernie/configuration.py` in PaddleNLP, which publishes the weights.
 """
 
 from __future__ import annotations
@@ -12,49 +12,54 @@ from typing import Any
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message is one sentence."""
+    """An invalid configuration; the message is one sentence that names the field or the file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ErnieConfig:
-    """Shape of one ERNIE encoder. Field names are those of PaddleNLP's `config.json`."""
+    """The hyper-parameters of an ERNIE model, with the field names of PaddleNLP's `config.json`.
+
+    Raises ConfigError for a value out of range or values that contradict each other.
+    """
 
     vocab_size: int = 18000
-    """Rows of the word-embedding table; may exceed the number of vocabulary entries."""
+    """Rows of the word-embedding table; may be more than the tokens of the vocabulary."""
     hidden_size: int = 768
     """Width of every hidden state."""
     num_hidden_layers: int = 12
     """Number of encoder layers."""
     num_attention_heads: int = 12
-    """Attention heads per layer; divides `hidden_size`."""
+    """Attention heads of each layer; `hidden_size` must be divisible by it."""
     intermediate_size: int = 3072
     """Width of the feed-forward layer."""
     hidden_act: str = "relu"
     """Activation of the feed-forward layer and of the masked-LM head: `relu` or `gelu`."""
     max_position_embeddings: int = 513
-    """Longest sequence, in tokens."""
+    """Rows of the position table, and therefore the longest sequence in tokens."""
     type_vocab_size: int = 2
     """Rows of the token-type table."""
     task_type_vocab_size: int = 3
-    """Rows of the task-type table (ERNIE 2.0 continual learning); used when `use_task_id`."""
+    """Rows of the task-type table (ERNIE 2.0, arXiv:1907.12412); used only with `use_task_id`."""
     use_task_id: bool = False
     """Whether a task-type embedding is added to the input."""
     task_id: int = 0
-    """Task type used when the caller gives none."""
+    """Task type that the model uses if the caller gives none."""
     hidden_dropout_prob: float = 0.1
-    """Dropout of embeddings, attention output, feed-forward output and heads."""
+    """Dropout probability of embeddings, attention output, feed-forward output and heads."""
     attention_probs_dropout_prob: float = 0.1
-    """Dropout of the attention probabilities."""
+    """Dropout probability of the attention weights."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
     pad_token_id: int = 0
-    """Id of `[PAD]`; positions holding it are not attended to."""
+    """Id of `[PAD]`; no token attends to a position with this id."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and (not isinstance(value, int) or value < (0 if field.name.endswith("_id") else 1)):
-                raise ConfigError(f"{field.name} must be a whole number of at least 1 (an id: 0), not {value!r}.")
+                raise ConfigError(
+                    f"{field.name} must be a whole number of at least 1 (at least 0 for an id), not {value!r}."
+                )
         if not self.initializer_range > 0:
             raise ConfigError(f"initializer_range must be above 0, not {self.initializer_range!r}.")
         if self.hidden_size % self.num_attention_heads:
@@ -65,26 +70,31 @@ class ErnieConfig:
             raise ConfigError(f"hidden_act must be 'relu' or 'gelu', not {self.hidden_act!r}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionary, as stored in checkpoints and bundles."""
+        """The fields as a dictionary, as stored in checkpoints and bundles."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ErnieConfig:
-        """Builds a config from a dictionary; keys that describe other things (as in `config.json`) are left out."""
+        """Builds a configuration from a dictionary; keys that are not fields are ignored. Raises ConfigError."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
 
     @classmethod
     def from_json(cls, path: Path) -> ErnieConfig:
-        """Reads PaddleNLP's `config.json` (or `model_config.json` of older releases, where `init_args` nests it)."""
+        """Reads a `config.json`, or a `model_config.json` of older PaddleNLP releases, which nest it in `init_args`.
+
+        Raises ConfigError if the file is not a JSON object or a value is invalid, OSError if it cannot be read.
+        """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ConfigError(f"{path} is no JSON in UTF-8: {error}; copy it again.") from error
+            raise ConfigError(f"{path} is not JSON in UTF-8 ({error}); copy it again.") from error
         while isinstance(values, dict) and isinstance(values.get("init_args"), list) and values["init_args"]:
             values = values["init_args"][0]
         if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no JSON object with the shape of a model.")
+            raise ConfigError(
+                f"{path} must hold a JSON object with the fields of a model configuration; copy it again."
+            )
         return cls.from_dict(values)
 
 
@@ -126,8 +136,8 @@ VARIANTS: dict[str, ErnieConfig] = {
 
 
 def variant(name: str) -> ErnieConfig:
-    """The published shape called `name`; raises ConfigError with the known names."""
+    """The configuration of the published variant `name`; raises ConfigError that lists the names if it is unknown."""
     try:
         return VARIANTS[name]
     except KeyError:
-        raise ConfigError(f"unknown ERNIE variant {name!r}; known: {', '.join(VARIANTS)}.") from None
+        raise ConfigError(f"{name!r} is not a known ERNIE variant; give one of {', '.join(VARIANTS)}.") from None

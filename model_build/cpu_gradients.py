@@ -1,13 +1,14 @@
-"""Layers whose gradients are written by hand, for training on the CPU.
+"""Layers whose gradients are written by hand, for fast training on the CPU.
 
-On the CPU, Paddle 2.6 spends more than half of a training step on what is not a matrix product: gradients of biases and
-layer norms, dropout's random numbers, the attention mask, copies of transposed views. The layers here give the same
-answers, to rounding, with fewer and cheaper passes over memory. Everywhere else (in evaluation, in exported graphs, on
-other devices, in other precisions, see `by_hand`) they are Paddle's own layers, and they always have their parameters.
+On the CPU, Paddle 2.6 spends more than half of a training step on operations other than matrix products: gradients of
+biases and layer norms, random numbers of dropout, the attention mask, copies of transposed views. The layers of this
+module need fewer and cheaper passes over memory, and their results are equal except for rounding. In all other cases
+(evaluation, exported graphs, other devices, other precisions; see `uses_manual_gradients`) they run Paddle's own
+layers. Their parameters are always those of Paddle's layers.
 
-In the formulas x is an input, y the output, dx and dy their gradients, @ a matrix product, * goes element by element,
-and 1 is a column of ones. The kernels are called as `ops`, for Paddle's public in-place methods take ten times as
-long to begin. Paddle lets a PyLayer be walked through once only, whatever `retain_graph` says.
+In the formulas x is an input, y the output, dx and dy are their gradients, @ is the matrix product, * the product of
+elements, and 1 a column of ones. The code calls Paddle's kernels directly (`ops`), because calls of the public in-place
+methods have ten times the overhead. The backward pass of a PyLayer can run only once, also with `retain_graph`.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from paddle.autograd import PyLayer
 from paddle.base import core, framework
 
 SCORES_AT_ONCE = 2**20
-"""Attention takes as many heads at once as have this many scores (4 MiB), which stay in the processor's cache."""
+"""Attention processes heads in groups of up to this number of scores (4 MiB), which fit in the processor's cache."""
 
 _switched_on = True
 
 
-def by_hand(layer: nn.Layer, x: Tensor) -> bool:
-    """Whether `layer` treats `x` as written here: in training, eagerly, on the CPU, in float32, without autocast.
+def uses_manual_gradients(layer: nn.Layer, x: Tensor) -> bool:
+    """Whether `layer` uses the gradients of this module for the input `x`.
 
-    It does so with gradients switched off, too, or the two forward passes of a recomputed layer would differ.
+    It does in training, in eager mode, on the CPU, in float32 and without autocast. Whether gradients are enabled does
+    not matter: the first forward pass of a recomputed layer runs without them, and both passes must be equal.
     """
     return (
         layer.training
@@ -47,7 +49,7 @@ def by_hand(layer: nn.Layer, x: Tensor) -> bool:
 
 @contextlib.contextmanager
 def paddle_gradients() -> Iterator[None]:
-    """Paddle's own gradients throughout: what those written here are compared with."""
+    """Within this context, all layers use Paddle's own gradients; for comparison with those of this module."""
     global _switched_on
     before, _switched_on = _switched_on, False
     try:
@@ -61,16 +63,16 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        # The base class is named, here and below, for graphs cannot be traced through a bare `super()`.
-        return linear(x, self.weight, self.bias) if by_hand(self, x) else nn.Linear.forward(self, x)
+        # The base class is named, here and below, because Paddle cannot trace a graph through `super()`.
+        return linear(x, self.weight, self.bias) if uses_manual_gradients(self, x) else nn.Linear.forward(self, x)
 
 
 class GELU(nn.GELU):
-    """x Φ(x), Φ being the normal distribution function (Hendrycks & Gimpel, 2016, arXiv:1606.08415)."""
+    """x Φ(x), where Φ is the normal distribution function (Hendrycks & Gimpel, 2016, arXiv:1606.08415)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        return _Gelu.apply(x) if by_hand(self, x) else nn.GELU.forward(self, x)
+        return _Gelu.apply(x) if uses_manual_gradients(self, x) else nn.GELU.forward(self, x)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -78,17 +80,17 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., H] -> [..., H]."""
-        if by_hand(self, x):
+        if uses_manual_gradients(self, x):
             return _LayerNorm.apply(x, self.weight, self.bias, self._epsilon)
         return nn.LayerNorm.forward(self, x)
 
 
 class Dropout(nn.Dropout):
-    """Zeroes a share p of the elements, and divides the others by 1 - p."""
+    """Sets a share p of the elements to zero and divides the others by 1 - p."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        if by_hand(self, x):
+        if uses_manual_gradients(self, x):
             return x * ops.scale_(keep_mask(x.shape, self.p), 1 / (1 - self.p), 0.0, True) if self.p else x
         return nn.Dropout.forward(self, x)
 
@@ -99,9 +101,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, transpose: bool = False) 
 
 
 def attention(qkv: Tensor, bias: Tensor, num_heads: int, dropout: float) -> Tensor:
-    """softmax(q @ kᵀ / √d + bias) @ v in every head (Vaswani et al., 2017, arXiv:1706.03762).
+    """softmax(q @ kᵀ / √d + bias) @ v for every head (Vaswani et al., 2017, arXiv:1706.03762).
 
-    qkv [B, S, 3 * H]: queries, keys and values side by side; bias [B, 1, 1 or S, S] -> [B, S, H].
+    qkv [B, S, 3 * H], queries, keys and values concatenated; bias [B, 1, 1 or S, S] -> [B, S, H].
     """
     return _Attention.apply(qkv, bias, num_heads, dropout)
 
@@ -109,8 +111,8 @@ def attention(qkv: Tensor, bias: Tensor, num_heads: int, dropout: float) -> Tens
 def keep_mask(shape: list[int], dropout: float) -> Tensor:
     """float32: 0 with probability `dropout` (to 2⁻¹⁶), else 1.
 
-    NumPy draws the bits, for Paddle takes several times as long. Their seed is drawn by Paddle, so that a run resumed
-    with the state of Paddle's generator drops what it would have dropped.
+    NumPy draws the bits, because Paddle takes several times as long. Paddle's generator draws the seed, so that a run
+    resumed with the state of this generator has the same dropout masks.
     """
     size = math.prod(shape)
     seed = paddle.randint(0, 2**31 - 1, [2], dtype="int64").numpy()
@@ -164,13 +166,13 @@ class _Gelu(PyLayer):
 class _LayerNorm(PyLayer):
     """y = n * γ + β,  n = (x - μ) * r, with the mean μ and the reciprocal standard deviation r of each row.
 
-    dγ = 1ᵀ @ (dy * n),  dβ = 1ᵀ @ dy,  dx = r * (dy * γ - mean(dy * γ) - n * mean(dy * n * γ)), where the means over
-    rows of width H are products with γ / H.
+    dγ = 1ᵀ @ (dy * n),  dβ = 1ᵀ @ dy,  dx = r * (dy * γ - mean(dy * γ) - n * mean(dy * n * γ)). The means of the rows,
+    of width H, are computed as matrix products with γ / H.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-        # The newer call keeps mean and variance to itself.
+        # The newer call does not return mean and variance.
         y, mean, variance = _legacy_C_ops.layer_norm(x, weight, bias, "epsilon", epsilon, "begin_norm_axis", x.ndim - 1)
         ctx.save_for_backward(x, weight, mean, variance)
         ctx.epsilon, ctx.wanted = epsilon, _wanted(x, weight, bias)
@@ -192,18 +194,18 @@ class _LayerNorm(PyLayer):
 
 
 class _Attention(PyLayer):
-    """o = p @ v,  p = softmax(s),  s = q @ kᵀ + bias, in every head; q comes divided by √d.
+    """o = p @ v,  p = softmax(s),  s = q @ kᵀ + bias, for every head; q is divided by √d first.
 
-    dv = pᵀ @ do,  dp = do @ vᵀ,  ds = p * (dp - rowsum(p * dp)),  dq = ds @ k,  dk = dsᵀ @ q; and the row sums are
-    rowsum(o * do), without a pass over p. Dropout by a mask m of 0 and 1 puts p * m for p in o and dv, and dp * m for
-    dp; the division by 1 - dropout is left to v, which is smaller.
+    dv = pᵀ @ do,  dp = do @ vᵀ,  ds = p * (dp - rowsum(p * dp)),  dq = ds @ k,  dk = dsᵀ @ q. The row sums are computed
+    as rowsum(o * do), which needs no pass over p. Dropout with a mask m of 0 and 1 replaces p by p * m in o and dv, and
+    dp by dp * m. The division by 1 - dropout is applied to v, which is smaller than p.
     """
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, bias: Tensor, num_heads: int, dropout: float) -> Tensor:
         batch, length, width = qkv.shape
         bias = _square(bias)
-        # Heads come first, so that the bias is added without broadcasting over an axis in the middle.
+        # The axis of the heads comes first, so that adding the bias does not broadcast over an axis in the middle.
         heads = _permuted(ops.reshape(qkv, [batch * length, 3, num_heads, -1]), [1, 2, 0, 3])
         heads = ops.unbind(ops.reshape_(heads, [3, num_heads, batch, length, -1]), 0)
         sizes = _group_sizes(num_heads, batch * length * length)
@@ -245,7 +247,7 @@ class _Attention(PyLayer):
 
 
 def _group_sizes(num_heads: int, scores: int) -> list[int]:
-    """How many heads of so many scores are taken at once: the same number, and a rest."""
+    """Numbers of heads to process together, if each head has `scores` scores: equal groups, and a smaller last one."""
     size = min(num_heads, max(1, SCORES_AT_ONCE // scores))
     rest = num_heads % size
     return [size] * (num_heads // size) + [rest] * (rest > 0)
@@ -260,7 +262,7 @@ def _square(bias: Tensor) -> Tensor:
 
 
 def _permuted(x: Tensor, axes: list[int]) -> Tensor:
-    """A transposed copy. The newer call gives a view, which slows later kernels down many times over."""
+    """A transposed copy. The newer call returns a view, on which later kernels are several times as slow."""
     return _legacy_C_ops.transpose2(x, "axis", axes)[0]
 
 
@@ -270,12 +272,12 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _sum_of_rows(x: Tensor) -> Tensor:
-    """[N, width] -> [width]: as a product, several times as fast as the kernel for sums."""
+    """[N, width] -> [width], as a matrix product, which is several times as fast as the kernel for sums."""
     return ops.reshape_(ops.matmul(_ones(1, x.shape[0]), x, False, False), [-1])
 
 
 def _minus_column(x: Tensor, column: Tensor) -> Tensor:
-    """x [N, width] - column [N or N, 1]: as a product of rank 1, which is faster than by broadcasting."""
+    """x [N, width] - column [N or N, 1] -> [N, width], as a product of rank 1, which is faster than broadcasting."""
     return ops.addmm(x, ops.reshape(column, [-1, 1]), _ones(1, x.shape[1]), 1.0, -1.0)
 
 
@@ -284,5 +286,5 @@ def _ones(*shape: int) -> Tensor:
 
 
 def _wanted(*tensors: Tensor) -> tuple[bool, ...]:
-    """Which inputs of a PyLayer need a gradient: for the others Paddle insists on None."""
+    """Which inputs of a PyLayer need a gradient; for the others, Paddle requires None."""
     return tuple(not tensor.stop_gradient for tensor in tensors)

@@ -1,4 +1,4 @@
-"""Bundles made of other bundles: written aside, judged beside their original, and refused where they are worse."""
+"""Bundles derived from other bundles, for example by quantisation, and the check that they are not much worse."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 from model_build.bundle import Bundle, GraphFile, new_bundle_path, open_bundle, sha256_of
 
 Figures = Mapping[str, Mapping[str, Any]]
-"""By part of the evaluation set, such as "test", figures by name, such as "accuracy"."""
+"""Evaluation figures, such as "accuracy", by part of the data set, such as "test"."""
 
 
 class WorseThanOriginal(RuntimeError):
-    """A bundle that loses more than was allowed; the message is one sentence with both figures."""
+    """A derived bundle whose figures fall by more than allowed; the message is one sentence with both figures."""
 
 
 def write_derived(
     original: Bundle, target: Path, write: Callable[[Path], dict[str, GraphFile]], provenance: Mapping[str, Any]
 ) -> Bundle:
-    """A bundle with the manifest and vocabulary of `original` and other graphs.
+    """Writes a bundle with the manifest and the vocabulary of `original` and other graphs.
 
-    `write` puts the files into the folder that it is given, the bundle's `graph/`, and names them. What was evaluated
-    was the original, so no figures are taken over. The folder is `<name>/<version>` of the new bundle.
-    Raises BundleError where `target` exists.
+    `target` is the path `<models>/<name>/<version>` of the new bundle. `write` gets its folder `graph/`, writes the
+    files of the graphs into it and returns their entries for the manifest. The evaluation figures of the original are
+    not copied. Raises BundleError if `target` exists.
     """
     target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,15 +56,16 @@ def write_derived(
 
 
 def described(bundle: Bundle) -> dict[str, Any]:
-    """Which bundle it is, by name, version and the hashes of its graphs."""
+    """Identifies a bundle by name, version and the hashes of its graphs."""
     graphs = {path: digest for graph in bundle.manifest.graphs.values() for path, digest in graph.sha256.items()}
     return {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": graphs}
 
 
 def check_drop(before: Figures, after: Figures, metrics: Mapping[str, str], max_drop: float) -> None:
-    """Raises WorseThanOriginal where a bundle lost more than `max_drop` points in any part.
+    """Raises WorseThanOriginal if a figure falls by more than `max_drop` points in any part of the data set.
 
-    `metrics` name the figure that decides in each part, a share of which more is better; a point is a hundredth.
+    `metrics` gives the figure to compare in each part. It must be a share between 0 and 1, of which more is better; a
+    point is 0.01.
     """
     for part, metric in metrics.items():
         drop = 100 * (before[part][metric] - after[part][metric])
@@ -76,14 +77,14 @@ def check_drop(before: Figures, after: Figures, metrics: Mapping[str, str], max_
 
 
 def side_by_side(before: Figures, after: Figures) -> dict[str, Any]:
-    """The `evaluation` of a bundle that was made of another: its own figures by part, and the original's."""
+    """The field `evaluation` of a derived bundle: its own figures by part, and those of the original bundle."""
     return {**after, "original": {part: dict(found) for part, found in before.items()}}
 
 
 def publish(made: Bundle, target: Path, evaluation: Mapping[str, Any], provenance: Mapping[str, Any]) -> Bundle:
-    """Moves a bundle that was written aside to `target`, with figures, and with more of its provenance.
+    """Moves a finished bundle to `target` and adds evaluation figures and provenance to its manifest.
 
-    Raises BundleError where `target` exists.
+    Raises BundleError if `target` exists.
     """
     target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
     manifest = made.manifest.model_copy(

@@ -1,8 +1,8 @@
-"""ERNIE: embeddings, post-LN encoder, pooler and heads.
+"""The ERNIE model without a head: embeddings, post-LN encoder and pooler.
 
 The architecture is BERT's (Devlin et al., 2018) as used by ERNIE 1.0 (Sun et al., 2019, arXiv:1904.09223), with the
-task-type embedding of ERNIE 2.0 (arXiv:1907.12412). Parameter names and shapes equal PaddleNLP's, so that its
-`.pdparams` files load. Shapes: B batch, S sequence, H hidden, V vocabulary, N masked positions.
+task-type embedding of ERNIE 2.0 (arXiv:1907.12412). Parameters have the names and shapes of PaddleNLP's, so that its
+`.pdparams` files can be loaded. Shapes: B batch, S sequence, H hidden.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 
 from model_build.config import ErnieConfig
-from model_build.cpu_gradients import GELU, Dropout, LayerNorm, Linear, attention, by_hand, linear
+from model_build.cpu_gradients import GELU, Dropout, LayerNorm, Linear, attention, linear, uses_manual_gradients
 
 LAYER_NORM_EPSILON = 1e-12
 
 
 def activation(name: str) -> nn.Layer:
-    """`relu` or `gelu` as a layer."""
+    """The activation `relu` or `gelu` as a layer."""
     return nn.ReLU() if name == "relu" else GELU()
 
 
 class ErnieEmbeddings(nn.Layer):
-    """Sum of word, position, token-type and (optionally) task-type embeddings, normalised."""
+    """The normalised sum of word, position, token-type and (if `use_task_id`) task-type embeddings."""
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
@@ -45,14 +45,17 @@ class ErnieEmbeddings(nn.Layer):
         position_ids: Tensor | None,
         task_type_ids: Tensor | None,
     ) -> Tensor:
-        """[B, S] int64 each (None: position 0…S-1, type 0, task `task_id`) -> [B, S, H]."""
+        """int64 [B, S] each -> [B, S, H].
+
+        None means positions 0 … S - 1, token type 0 and task `config.task_id`.
+        """
         if position_ids is None:
             ones = paddle.ones_like(input_ids)
             position_ids = paddle.cumsum(ones, axis=1) - ones
         if token_type_ids is None:
             token_type_ids = paddle.zeros_like(input_ids)
-        # padding_idx makes Paddle write a masked copy of the table into exported graphs. A padding position reaches
-        # no other position and no head, so outside training the plain lookup gives the same answers.
+        # With padding_idx, Paddle writes a second, masked copy of the table into exported graphs. Outside training a
+        # lookup without it gives the same outputs, because no token and no head reads a padding position.
         words = (
             self.word_embeddings(input_ids) if self.training else F.embedding(input_ids, self.word_embeddings.weight)
         )
@@ -81,12 +84,12 @@ class ErnieAttention(nn.Layer):
         return paddle.transpose(paddle.reshape(states, [0, 0, self.num_heads, self.head_dim]), [0, 2, 1, 3])
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
-        """hidden [B, S, H], attention_bias [B, 1, 1 or S, S] (0 or -1e4) -> [B, S, H]."""
+        """hidden [B, S, H] and attention_bias [B, 1, 1 or S, S], see `ErnieModel.attention_bias` -> [B, S, H]."""
         return self.out_proj(self.context(hidden, attention_bias))
 
     def context(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
-        """The values that each token attends to, heads side by side [B, S, H]; `forward` without its projection."""
-        if by_hand(self, hidden):  # what follows below, in fewer passes over memory
+        """The attention output before the output projection, all heads concatenated: [B, S, H]."""
+        if uses_manual_gradients(self, hidden):  # same result as the code below, with fewer passes over memory
             projections = self.q_proj, self.k_proj, self.v_proj
             weight = paddle.concat([each.weight for each in projections], axis=1)
             bias = paddle.concat([each.bias for each in projections])
@@ -120,21 +123,25 @@ class ErnieLayer(nn.Layer):
         return self.after_attention(hidden, self.self_attn(hidden, attention_bias))
 
     def after_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        """What is done for each token by itself: its hidden state [..., H] and its attention's output -> [..., H]."""
+        """The part of the layer that treats each token separately.
+
+        hidden [..., H] and attended [..., H], the output of the attention -> [..., H].
+        """
         hidden = self.norm1(hidden + self.dropout(attended))
         return self.norm2(hidden + self.dropout(self.linear2(self.activation(self.linear1(hidden)))))
 
 
 class ErnieEncoder(nn.Layer):
-    """The stack of layers."""
+    """The stack of encoder layers."""
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
         self.layers = nn.LayerList([ErnieLayer(config) for _ in range(config.num_hidden_layers)])
         self.recompute = False
-        """in training, keep the layers' inputs only and compute the rest again for the gradients"""
+        """In training, store only the inputs of the layers and compute the rest again for the gradients."""
 
     def forward(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
+        """[B, S, H] -> [B, S, H]."""
         for layer in self.layers:
             if self.recompute and self.training:
                 hidden = recompute(layer, hidden, attention_bias)
@@ -144,14 +151,17 @@ class ErnieEncoder(nn.Layer):
 
 
 class ErniePooler(nn.Layer):
-    """tanh(Linear(first token))."""
+    """tanh of a linear layer on the hidden state of the first token, [CLS]."""
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, cls_positions: Tensor | None = None) -> Tensor:
-        """[B, S, H] -> [B, H]; where rows hold several texts, cls_positions [n] int64 (row * S + column) -> [n, H]."""
+        """[B, S, H] -> [B, H].
+
+        For packed rows, cls_positions int64 [n] (row * S + column) gives the first token of each text -> [n, H].
+        """
         if cls_positions is None:
             first = hidden[:, 0]
         else:
@@ -159,12 +169,12 @@ class ErniePooler(nn.Layer):
         return self.pooled(first)
 
     def pooled(self, first: Tensor) -> Tensor:
-        """Of the first token alone: [..., H] -> [..., H]."""
+        """The hidden state of the first token [..., H] -> [..., H]."""
         return paddle.tanh(self.dense(first))
 
 
 class ErnieModel(nn.Layer):
-    """The encoder without a head."""
+    """Embeddings, encoder and pooler, without a head."""
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
@@ -181,15 +191,19 @@ class ErnieModel(nn.Layer):
         task_type_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states [B, S, H]; positions holding the pad id are not attended to.
+        """int64 [B, S] each -> hidden states [B, S, H]. No token attends to a position with the pad id.
 
-        segment_ids [B, S] int64 number the texts of packed rows, 0 for padding: tokens attend to their own text only.
+        In packed rows, segment_ids int64 [B, S] gives each text of a row its own number, and padding 0. A token then
+        attends only to tokens with the same number.
         """
         bias = self.attention_bias(input_ids, segment_ids)
         return self.encoder(self.embeddings(input_ids, token_type_ids, position_ids, task_type_ids), bias)
 
     def attention_bias(self, input_ids: Tensor, segment_ids: Tensor | None = None) -> Tensor:
-        """-1e4 where a token is not attended to, 0 elsewhere: [B, 1, 1, S], or [B, 1, S, S] of packed rows."""
+        """Added to the attention scores: -1e4 for a key that must be ignored, 0 for others.
+
+        [B, 1, 1, S], or [B, 1, S, S] with segment_ids.
+        """
         dtype = self.pooler.dense.weight.dtype
         if segment_ids is None:
             hidden_from = paddle.unsqueeze((input_ids == self.config.pad_token_id).astype(dtype), axis=[1, 2])
@@ -205,13 +219,17 @@ class ErnieModel(nn.Layer):
         position_ids: Tensor | None = None,
         task_type_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """[B, S] int64 -> hidden states [B, S, H] and pooled first token [B, H]."""
+        """int64 [B, S] each -> hidden states [B, S, H] and the pooled first token [B, H]."""
         hidden = self.encode(input_ids, token_type_ids, position_ids, task_type_ids)
         return hidden, self.pooler(hidden)
 
 
 def initialize(model: nn.Layer, config: ErnieConfig) -> None:
-    """BERT's initialisation: matrices from a normal distribution, the row of the pad id and biases zero."""
+    """Initialises all weight matrices and tables as BERT does, from a normal distribution.
+
+    Its standard deviation is `config.initializer_range`. The row of the pad id becomes zero. Biases, which Paddle
+    creates as zero, are not changed.
+    """
     for layer in model.sublayers():
         if isinstance(layer, nn.Linear | nn.Embedding):
             weight = paddle.normal(0.0, config.initializer_range, layer.weight.shape)
@@ -221,15 +239,17 @@ def initialize(model: nn.Layer, config: ErnieConfig) -> None:
 
 
 def set_sinusoidal_positions(model: ErnieModel) -> None:
-    """Starts the learned position table from the sinusoids of arXiv:1706.03762, with 0.6 of the words' spread.
+    """Initialises the position table with the sinusoids of Vaswani et al. (2017, arXiv:1706.03762).
 
-    Neighbouring positions look alike from the first step, so attention finds a token's neighbours early: a small
-    masked LM leaves the unigram plateau (6.8 nats on Chinese characters) within 300 steps instead of thousands.
+    Their root mean square is 0.6 times the standard deviation of the word table. Neighbouring positions have similar
+    vectors from the first step, so the attention learns early to find the neighbours of a token: the loss of a small
+    masked LM falls below that of a unigram model (6.8 nats on Chinese characters) within 300 steps instead of
+    thousands.
     """
     table = model.embeddings.position_embeddings.weight
     positions, width = table.shape
     frequencies = np.exp(-np.log(10_000.0) * np.arange(0, width, 2) / width)
     angles = np.arange(positions)[:, None] * frequencies
     sinusoids = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
-    # The root mean square of a sinusoid is 0.71.
+    # The root mean square of a sinusoid is 0.71, and 0.71 * 0.85 = 0.6.
     table.set_value((sinusoids * 0.85 * model.config.initializer_range).astype("float32"))

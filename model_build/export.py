@@ -1,4 +1,4 @@
-"""Static-graph export: a checkpoint becomes a model bundle, and the graphs must agree with eager mode."""
+"""Static-graph export: writes a checkpoint as a model bundle and compares its graphs with the model in eager mode."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
-from paddle import Tensor, nn
+from paddle import nn
 from paddle.static import InputSpec
 
 from model_build.bundle import (
     Bundle,
     GraphFile,
     Manifest,
-    TensorSpec,
     TokenizerSettings,
     new_bundle_path,
     open_bundle,
@@ -28,13 +26,12 @@ from model_build.bundle import (
     sha256_of,
 )
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
-from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification, ErnieForTokenClassification
-from model_build.last_layer import first_states, states_at
+from model_build.graphs import FillMaskGraph, Graph, LogitsGraph, QuestionAnsweringGraph, TokenLogitsGraph
 from model_build.runners import Arrays, Runner, onnx_runner, paddle_runner
 
 MAX_PARITY_ERROR = 1e-4
 ONNX_OPSET = 13
-# Paddle 3 saves graphs as `.json` (PIR), which no runtime of the service reads, so ONNX alone goes into the bundle.
+# Paddle 3 saves graphs as `.json` (PIR), which no runtime of the service reads, so the bundle gets only the ONNX graph.
 SAVES_PIR = int(paddle.__version__.partition(".")[0]) >= 3
 DEFAULT_SENTENCES = (
     "今天天气真好，我们去公园散步吧。",
@@ -45,113 +42,11 @@ DEFAULT_SENTENCES = (
 
 
 class ExportError(RuntimeError):
-    """An export that must not be used; the message is one sentence."""
-
-
-def _ids(name: str, dimensions: int) -> TensorSpec:
-    return TensorSpec(name=name, dtype="int64", shape=[-1] * dimensions)
-
-
-def _scores(name: str, *shape: int) -> TensorSpec:
-    return TensorSpec(name=name, dtype="float32", shape=list(shape))
-
-
-class Graph(nn.Layer):
-    """What is exported: a model with the inputs and outputs that its bundle tells of.
-
-    `forward` is what the runtimes will execute; `plain` is the same from the model as it was trained, by which the
-    exported graphs are judged.
-    """
-
-    input_specs: Sequence[TensorSpec] = (_ids("input_ids", 2), _ids("token_type_ids", 2))
-    output_specs: Sequence[TensorSpec]
-
-    def __init__(self, model: nn.Layer) -> None:
-        super().__init__()
-        self.model = model
-
-    def plain(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The outputs that `forward` must give."""
-        return self.forward(*inputs)
-
-
-class LogitsGraph(Graph):
-    """The exported classifier of texts: token ids in, logits out; of the last layer the first token alone."""
-
-    def __init__(self, model: ErnieForSequenceClassification, num_labels: int) -> None:
-        super().__init__(model)
-        self.output_specs = (_scores("logits", -1, num_labels),)
-
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """[B, S] int64 each -> logits float32 [B, num_labels]."""
-        ernie = self.model.ernie
-        logits = self.model.classifier(ernie.pooler.pooled(first_states(ernie, input_ids, token_type_ids)))
-        return paddle.squeeze(logits, axis=1)
-
-    def plain(self, *inputs: Tensor) -> Tensor:
-        """The model's own answer."""
-        return self.model(*inputs)
-
-
-class TokenLogitsGraph(Graph):
-    """The exported tagger: token ids in, logits of every token out."""
-
-    def __init__(self, model: ErnieForTokenClassification, num_labels: int) -> None:
-        super().__init__(model)
-        self.output_specs = (_scores("logits", -1, -1, num_labels),)
-
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """[B, S] int64 each -> logits float32 [B, S, num_labels]."""
-        return self.model(input_ids, token_type_ids)
-
-
-class AnswerGraph(Graph):
-    """The exported reader: start and end logits of the answer, for every token."""
-
-    output_specs = (_scores("start_logits", -1, -1), _scores("end_logits", -1, -1))
-
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, S] int64 each -> start and end logits float32 [B, S]."""
-        start, end = self.model(input_ids, token_type_ids)
-        return start, end
-
-
-class FillMaskGraph(Graph):
-    """The exported masked LM: only the top candidates and the targets asked for leave it, never the vocabulary."""
-
-    input_specs = (*Graph.input_specs, _ids("mask_positions", 1), _ids("target_ids", 2))
-
-    def __init__(self, model: ErnieForMaskedLM, num_tokens: int, top_candidates: int) -> None:
-        super().__init__(model)
-        self.output_specs = (
-            TensorSpec(name="top_ids", dtype="int64", shape=[-1, top_candidates]),
-            _scores("top_scores", -1, top_candidates),
-            _scores("target_scores", -1, -1),
-        )
-        self.num_tokens = num_tokens
-        self.top_candidates = top_candidates
-
-    def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor, mask_positions: Tensor, target_ids: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """ids [B, S], mask_positions [N] (row * S + column), target_ids [N, T] -> [N, K] twice and [N, T]."""
-        states = states_at(self.model.ernie, input_ids, token_type_ids, mask_positions)
-        return self._candidates(paddle.squeeze(self.model.cls.predictions(states), axis=0), target_ids)
-
-    def plain(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same candidates, of the model's own logits."""
-        *ids_and_positions, target_ids = inputs
-        return self._candidates(self.model(*ids_and_positions), target_ids)
-
-    def _candidates(self, logits: Tensor, target_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Rows of the table beyond the vocabulary are spare; no answer may name one.
-        scores = F.softmax(logits[:, : self.num_tokens])
-        top_scores, top_ids = paddle.topk(scores, self.top_candidates, axis=-1)
-        return top_ids, top_scores, paddle.index_sample(scores, target_ids)
+    """An export whose graphs are wrong; the message is one sentence."""
 
 
 def save_paddle(graph: Graph, directory: Path) -> Path:
-    """Writes `model.pdmodel` (Paddle 3: `model.json`) and `model.pdiparams`; returns the first."""
+    """Writes `model.pdmodel` (`model.json` with Paddle 3) and `model.pdiparams`; returns the path of the first."""
     graph.eval()
     specs = [
         InputSpec([None if size < 0 else size for size in each.shape], each.dtype, each.name)
@@ -167,7 +62,7 @@ def save_paddle(graph: Graph, directory: Path) -> Path:
 
 
 def strip_callstacks(path: Path) -> None:
-    """Takes out of a `.pdmodel` what Paddle writes into every operator: the Python stack that made it."""
+    """Removes the Python call stacks, with local paths, that Paddle stores in the operators of a `.pdmodel`."""
     program = paddle.base.core.ProgramDesc(path.read_bytes())
     for block in map(program.block, range(program.num_blocks())):
         for operator in map(block.op, range(block.op_size())):
@@ -176,12 +71,15 @@ def strip_callstacks(path: Path) -> None:
 
 
 def save_onnx(saved: Path, input_names: Sequence[str], output_names: Sequence[str]) -> None:
-    """Converts what `save_paddle` wrote to `model.onnx` beside it, with the same input and output names."""
+    """Converts a graph that `save_paddle` wrote to `model.onnx` in the same folder.
+
+    The outputs get the names `output_names`. Raises ExportError if the inputs of the ONNX graph are not `input_names`.
+    """
     import onnx
     import paddle2onnx
 
     target = saved.with_suffix(".onnx")
-    # The optimiser of paddle2onnx 2 installs packages while it runs, and runtimes fold constants themselves.
+    # The optimiser of paddle2onnx 2 would install packages. It is not needed, because runtimes fold constants.
     options = {"optimize_tool": None} if SAVES_PIR else {}
     with quiet():
         paddle2onnx.export(
@@ -201,13 +99,16 @@ def save_onnx(saved: Path, input_names: Sequence[str], output_names: Sequence[st
         node.input[:] = [renamed.get(name, name) for name in node.input]
     have = [value.name for value in model.graph.input]
     if sorted(have) != sorted(input_names):
-        raise ExportError(f"the ONNX graph takes {have}, but {list(input_names)} was exported.")
+        raise ExportError(
+            f"paddle2onnx wrote a graph with the inputs {have} instead of {list(input_names)}; install the version of "
+            "paddle2onnx that constraints.txt names."
+        )
     onnx.save(model, str(target))
 
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """Silences what native converters print on the standard streams."""
+    """Discards everything that is printed on standard output and standard error, also by native libraries."""
     with open(os.devnull, "w") as null:
         saved = os.dup(1), os.dup(2)
         os.dup2(null.fileno(), 1)
@@ -222,14 +123,14 @@ def quiet() -> Any:
 
 
 def parity(graph: Graph, run: Runner, batches: Sequence[Arrays]) -> float:
-    """Largest absolute difference of the floating-point outputs between the model in eager mode and `run`."""
+    """The largest absolute difference between the float outputs of the model in eager mode and those of `run`."""
     worst = 0.0
     for inputs in batches:
         with paddle.no_grad():
             eager = graph.plain(*(paddle.to_tensor(inputs[each.name]) for each in graph.input_specs))
         eager = eager if isinstance(eager, list | tuple) else (eager,)
         for want, got in zip(eager, run(inputs), strict=True):
-            # Ids of equally likely candidates may change places; their scores are compared instead.
+            # Candidates with equal scores may be in another order, so ids are not compared, only scores.
             if paddle.is_floating_point(want):
                 worst = max(worst, float(np.abs(want.numpy() - got).max()))
     return worst
@@ -242,11 +143,11 @@ def write_bundle(
     batches: Sequence[Arrays],
     models: Path,
 ) -> Bundle:
-    """Exports `graph` to `<models>/<name>/<version>/`, for Paddle Inference (not with Paddle 3) and ONNX Runtime.
+    """Exports `graph` to the bundle `<models>/<name>/<version>`, as a Paddle graph (not with Paddle 3) and as ONNX.
 
-    `manifest` comes without graphs, inputs and outputs; `batches` are real inputs for the parity check. The directory
-    is written under a temporary name and renamed, so it is complete or absent. Raises ExportError when a graph
-    differs from eager mode by more than 1e-4, and BundleError when that version is there already.
+    `manifest` has name and version; this function sets its graphs, inputs and outputs. `batches` are real inputs for
+    the parity check. The bundle is written under a temporary name and renamed, so it is complete or absent. Raises
+    ExportError if a graph differs from eager mode by more than 1e-4, BundleError if the version exists.
     """
     target = new_bundle_path(models, manifest.name, manifest.version)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -279,10 +180,11 @@ def export_checkpoint(
     top_candidates: int = 100,
     make_graph: Callable[[Checkpoint, nn.Layer, int, int], Graph] | None = None,
 ) -> Bundle:
-    """Writes the bundle of a checkpoint folder; `name` is the folder's, of `reviews/model` reviews, unless given.
+    """Writes the bundle `<models>/<name>/<version>` of a checkpoint folder; `name` defaults to `name_of` the folder.
 
-    Its graphs are checked on the checkpoint's own `sentences.txt`, or on a few built-in ones. `make_graph` is
-    `graph_of` unless given.
+    The graphs are checked on the sentences in the checkpoint's `sentences.txt`, or on a few built-in sentences.
+    `top_candidates` applies to fill-mask only; `make_graph` replaces `graph_of`. Raises CheckpointError, ConfigError or
+    WeightsError for a checkpoint that cannot be read, and the errors of `write_bundle`.
     """
     checkpoint = read_checkpoint(directory)
     model = load_model(directory)
@@ -319,34 +221,40 @@ def export_checkpoint(
 
 
 def name_of(directory: Path) -> str:
-    """The name a checkpoint folder gives its bundle: its own, or of `reviews/model` reviews."""
+    """The name of a checkpoint folder, or of its parent folder if it is called `model`: `reviews/model` -> reviews."""
     return directory.parent.name if directory.name == "model" and directory.parent.name else directory.name
 
 
 def next_version(directory: Path) -> str:
-    """The number after the highest version below `directory`, also after 1.5 and 2-beta; bundles stay as they are."""
+    """The next whole number after the versions in the folder `directory`.
+
+    3 after 1.5 and 2-beta, 1 if there is none.
+    """
     firsts = [path.name.replace("-", ".").partition(".")[0] for path in directory.glob("*")]
     return str(max((int(first) for first in firsts if first.isdecimal()), default=0) + 1)
 
 
 def graph_of(checkpoint: Checkpoint, model: nn.Layer, num_tokens: int, top_candidates: int) -> Graph:
-    """The graph of the checkpoint's task."""
+    """The graph to export for the task of the checkpoint."""
     if checkpoint.task == "fill-mask":
         return FillMaskGraph(model, num_tokens, top_candidates)
     if checkpoint.task == "question-answering":
-        return AnswerGraph(model)
+        return QuestionAnsweringGraph(model)
     labels = len(checkpoint.labels)
     return LogitsGraph(model, labels) if checkpoint.task == "classify" else TokenLogitsGraph(model, labels)
 
 
 def character_ids(text: str, ids: Mapping[str, int], max_length: int) -> list[int]:
-    """[CLS], one id a character, [SEP]: the tokenizer's ids of Chinese text, and real enough for other text."""
+    """[CLS], one id for each character, [SEP].
+
+    For Chinese text these are the ids of the tokenizer. For other text they differ, which is good enough for the check.
+    """
     known = [ids.get(character, ids["[UNK]"]) for character in text.lower() if not character.isspace()]
     return [ids["[CLS]"], *known[: max_length - 2], ids["[SEP]"]]
 
 
 def _checked_graphs(graph: Graph, saved: Path, bundle: Path, batches: Sequence[Arrays]) -> dict[str, GraphFile]:
-    """The graphs as the manifest names them; raises ExportError for one that differs from eager mode."""
+    """The entries `graphs` of the manifest; raises ExportError if a graph differs too much from eager mode."""
     params, onnx = saved.with_suffix(".pdiparams"), saved.with_suffix(".onnx")
     graphs = {"onnx": (onnx_runner(onnx, [each.name for each in graph.output_specs]), [onnx])}
     if SAVES_PIR:
@@ -359,7 +267,8 @@ def _checked_graphs(graph: Graph, saved: Path, bundle: Path, batches: Sequence[A
         error = parity(graph, run, batches)
         if not error <= MAX_PARITY_ERROR:
             raise ExportError(
-                f"the {graph_format} graph differs from eager mode by {error:.2g}, more than {MAX_PARITY_ERROR:g}."
+                f"the {graph_format} graph differs from eager mode by {error:.2g}, more than {MAX_PARITY_ERROR:g}; no "
+                "bundle was written."
             )
         checked[graph_format] = _graph_file(bundle, files, error)
     return checked
@@ -376,9 +285,9 @@ def _graph_file(bundle: Path, files: Sequence[Path], error: float) -> GraphFile:
 
 
 def parity_batches(rows: Sequence[Sequence[int]], task: str, *, mask_id: int, pad_id: int) -> list[Arrays]:
-    """Real sentences as graph inputs: each alone, and all of them padded to one batch.
+    """Graph inputs for the parity check: up to eight sentences, each alone, and all sentences padded to one batch.
 
-    For fill-mask the middle token of every row is masked and its own id, and the next one's, are the targets.
+    For fill-mask, the middle token of every row is masked; the targets are this token and the token before it.
     """
     batches = []
     for chosen in [[row] for row in rows[:8]] + [list(rows)]:

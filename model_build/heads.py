@@ -1,4 +1,7 @@
-"""ERNIE's heads: masked LM, sentence order, sequence and token classification, extractive question answering."""
+"""ERNIE with a head: masked LM, sentence order, text and token classification, extractive question answering.
+
+Shapes: B batch, S sequence, H hidden, V vocabulary, N masked positions, n texts.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import paddle
 from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
-from model_build.cpu_gradients import Dropout, LayerNorm, Linear, by_hand, linear
+from model_build.cpu_gradients import Dropout, LayerNorm, Linear, linear, uses_manual_gradients
 from model_build.ernie import LAYER_NORM_EPSILON, ErnieModel, activation, initialize
 
 
 class TiedDecoder(nn.Layer):
-    """Projects hidden states on the word-embedding table, which it shares, and adds a bias of its own."""
+    """Multiplies hidden states with the word-embedding table, which it shares with the embeddings, and adds a bias."""
 
     def __init__(self, embedding_weight: Tensor) -> None:
         super().__init__()
@@ -20,13 +23,13 @@ class TiedDecoder(nn.Layer):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, H] -> logits [N, V]."""
-        if by_hand(self, hidden):
+        if uses_manual_gradients(self, hidden):
             return linear(hidden, self.weight, self.bias, transpose=True)
         return paddle.matmul(hidden, self.weight, transpose_y=True) + self.bias
 
 
 class MaskedLMHead(nn.Layer):
-    """Gathers the masked positions first, then transform, activation, norm, tied decoder."""
+    """Masked-LM head: linear layer, activation, layer norm and tied decoder, at the masked positions only."""
 
     def __init__(self, config: ErnieConfig, embedding_weight: Tensor) -> None:
         super().__init__()
@@ -34,17 +37,20 @@ class MaskedLMHead(nn.Layer):
         self.activation = activation(config.hidden_act)
         self.layer_norm = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
         self.decoder = TiedDecoder(embedding_weight)
-        self.decoder_bias = self.decoder.bias  # the name under which PaddleNLP also stores the bias
+        self.decoder_bias = self.decoder.bias  # PaddleNLP stores the bias under both names
 
     def forward(self, hidden: Tensor, mask_positions: Tensor | None = None) -> Tensor:
-        """hidden [B, S, H], mask_positions [N] int64 (row * S + column) -> logits [N, V]; None: [B, S, V]."""
+        """hidden [B, S, H] and mask_positions int64 [N] (row * S + column) -> logits [N, V].
+
+        Without mask_positions -> logits of all positions [B, S, V].
+        """
         if mask_positions is not None:
             hidden = paddle.gather(paddle.reshape(hidden, [-1, hidden.shape[-1]]), mask_positions)
         return self.decoder(self.layer_norm(self.activation(self.transform(hidden))))
 
 
 class PretrainingHeads(nn.Layer):
-    """Masked LM on every masked position, and sentence order on the pooled first token (absent when not trained)."""
+    """The masked-LM head and, with `sentence_order`, a linear layer of two classes on the pooled first token."""
 
     def __init__(self, config: ErnieConfig, embedding_weight: Tensor, *, sentence_order: bool) -> None:
         super().__init__()
@@ -54,7 +60,7 @@ class PretrainingHeads(nn.Layer):
 
 
 class ErnieForPretraining(nn.Layer):
-    """Masked LM and, unless turned off, sentence order."""
+    """ERNIE with the heads of pretraining: masked LM and, with `sentence_order`, sentence order."""
 
     def __init__(self, config: ErnieConfig, *, sentence_order: bool = True) -> None:
         super().__init__()
@@ -74,10 +80,11 @@ class ErnieForPretraining(nn.Layer):
         segment_ids: Tensor | None = None,
         cls_positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """-> masked-LM logits [N, V] and sentence-order logits [B, 2] (class 1: the segments were swapped), or None.
+        """Ids int64 [B, S] and mask_positions int64 [N] -> masked-LM logits [N, V], sentence-order logits [B, 2].
 
-        Rows that hold several texts need all of position_ids [B, S], segment_ids [B, S] and cls_positions [n] (the
-        sentence-order logits are then [n, 2]); see `training.batches.Batch`.
+        Sentence-order class 1 means that the segments were swapped; without that head the second result is None. Packed
+        rows need position_ids [B, S], segment_ids [B, S] and cls_positions [n], and their sentence-order logits are
+        [n, 2]; see `training.batches.Batch`.
         """
         hidden = self.ernie.encode(input_ids, token_type_ids, position_ids, segment_ids=segment_ids)
         predictions = self.cls.predictions(hidden, mask_positions)
@@ -87,7 +94,7 @@ class ErnieForPretraining(nn.Layer):
 
 
 class ErnieForMaskedLM(nn.Layer):
-    """Masked LM only."""
+    """ERNIE with the masked-LM head."""
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
@@ -99,12 +106,12 @@ class ErnieForMaskedLM(nn.Layer):
     def forward(
         self, input_ids: Tensor, token_type_ids: Tensor | None = None, mask_positions: Tensor | None = None
     ) -> Tensor:
-        """-> logits [N, V], or [B, S, V] without `mask_positions`."""
+        """Ids int64 [B, S] and mask_positions int64 [N] -> logits [N, V]; without mask_positions [B, S, V]."""
         return self.cls.predictions(self.ernie.encode(input_ids, token_type_ids), mask_positions)
 
 
 class ErnieForSequenceClassification(nn.Layer):
-    """Dropout and a linear layer on the pooled first token."""
+    """ERNIE with a classifier of texts: dropout and a linear layer on the pooled first token."""
 
     def __init__(self, config: ErnieConfig, num_labels: int) -> None:
         super().__init__()
@@ -115,12 +122,12 @@ class ErnieForSequenceClassification(nn.Layer):
         initialize(self, config)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """[B, S] int64 -> logits [B, num_labels]."""
+        """int64 [B, S] -> logits [B, num_labels]."""
         return self.classifier(self.dropout(self.ernie(input_ids, token_type_ids)[1]))
 
 
 class ErnieForTokenClassification(nn.Layer):
-    """Dropout and a linear layer on every position."""
+    """ERNIE with a classifier of tokens: dropout and a linear layer at every position."""
 
     def __init__(self, config: ErnieConfig, num_labels: int) -> None:
         super().__init__()
@@ -131,12 +138,12 @@ class ErnieForTokenClassification(nn.Layer):
         initialize(self, config)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """[B, S] int64 -> logits [B, S, num_labels]."""
+        """int64 [B, S] -> logits [B, S, num_labels]."""
         return self.classifier(self.dropout(self.ernie.encode(input_ids, token_type_ids)))
 
 
 class ErnieForQuestionAnswering(nn.Layer):
-    """Start and end logits of the answer span in the second segment."""
+    """ERNIE with a head for extractive question answering: start and end logits of the answer span."""
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
@@ -146,6 +153,6 @@ class ErnieForQuestionAnswering(nn.Layer):
         initialize(self, config)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[B, S] int64 -> start logits [B, S] and end logits [B, S]."""
+        """int64 [B, S] -> start logits [B, S] and end logits [B, S]."""
         logits = self.classifier(self.ernie.encode(input_ids, token_type_ids))
         return logits[:, :, 0], logits[:, :, 1]

@@ -1,10 +1,11 @@
-"""The last encoder layer where its answer is read, and nowhere else: the forward pass that is exported.
+"""Computes the last encoder layer only for the tokens whose hidden state is used; for exported graphs.
 
-A classifier reads the first token of the last layer, a masked LM the masked ones. What the layer would give for all
-others is not computed, so the answers are the plain model's and the work is a layer's less, or nearly. Training and
-evaluation keep to `model_build.ernie`. Shapes: B batch, S sequence, H hidden, A attention heads, N masked positions.
-States keep three axes: with two, ONNX Runtime makes a Gemm of a product and its bias, which it does not run in int8,
-and it would turn the weights into floats again for every batch.
+A classifier uses only the first token of the last layer, a masked LM only the masked tokens. The layer is not computed
+for the other tokens. The outputs are those of `model_build.ernie`, which training and evaluation use, and the graph
+saves almost the whole work of one layer. Shapes: B batch, S sequence, H hidden, A attention heads, N masked positions.
+
+All hidden states keep three axes. With two axes, ONNX Runtime merges a matrix product and its bias into a Gemm node.
+It does not run Gemm in int8, and would convert the weights to float again for every batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from model_build.ernie import ErnieAttention, ErnieModel
 
 
 def first_states(ernie: ErnieModel, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-    """[B, S] int64 each -> hidden states of the first tokens [B, 1, H]."""
+    """int64 [B, S] each -> hidden states of the first tokens [B, 1, H]."""
     hidden, bias = _before_last(ernie, input_ids, token_type_ids)
     layer = ernie.encoder.layers[-1]
     first = hidden[:, :1]
@@ -26,10 +27,11 @@ def first_states(ernie: ErnieModel, input_ids: Tensor, token_type_ids: Tensor) -
 
 
 def states_at(ernie: ErnieModel, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
-    """[B, S] int64 each, positions int64 [N] (row * S + column) -> hidden states there [1, N, H].
+    """int64 [B, S] each, positions int64 [N] (row * S + column) -> hidden states at the positions [1, N, H].
 
-    The attention is computed for every token: for the masked ones alone it would take a copy of their whole text for
-    each, and one request may have hundreds.
+    The attention is still computed for every token, and only the feed-forward half is limited to the positions. An
+    attention for the masked tokens alone would need one copy of the whole text for each of them, and one request may
+    have hundreds.
     """
     hidden, bias = _before_last(ernie, input_ids, token_type_ids)
     layer = ernie.encoder.layers[-1]
@@ -41,7 +43,7 @@ def states_at(ernie: ErnieModel, input_ids: Tensor, token_type_ids: Tensor, posi
 
 
 def _before_last(ernie: ErnieModel, input_ids: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """What the last layer is given: hidden states [B, S, H] and the attention bias [B, 1, 1, S]."""
+    """The inputs of the last layer: hidden states [B, S, H] and the attention bias [B, 1, 1, S]."""
     bias = ernie.attention_bias(input_ids)
     hidden = ernie.embeddings(input_ids, token_type_ids, None, None)
     for layer in list(ernie.encoder.layers)[:-1]:
@@ -50,19 +52,21 @@ def _before_last(ernie: ErnieModel, input_ids: Tensor, token_type_ids: Tensor) -
 
 
 def first_context(attention: ErnieAttention, first: Tensor, hidden: Tensor, bias: Tensor) -> Tensor:
-    """What the first token attends to [B, 1, H], of the first states [B, 1, H] and all [B, S, H].
+    """The attention output of the first token [B, 1, H], before the output projection.
 
-    Products of matrices may be taken in any order. With one query q a text, q · (W h) is (q W) · h, and the weighted
-    sum of all values is the value of the weighted sum; so no token has a key or a value of its own. The keys' bias adds
-    the same to the scores of every token, which softmax takes out again.
+    first [B, 1, H] is the hidden state of the first token, hidden [B, S, H] those of all tokens. Only one query q per
+    text is needed, so the order of the matrix products is changed: q · (W h) = (q W) · h, and the weighted sum of the
+    values equals the value projection of the weighted sum of the hidden states. No key and no value of a single token
+    is computed. The bias of the keys is left out: it adds the same number to all scores, which does not change the
+    softmax.
     """
-    own = _own_features(attention)
-    query = attention.q_proj(first) * attention.head_dim**-0.5 * own  # [B, A, H]
-    looked_for = paddle.matmul(query, attention.k_proj.weight, transpose_y=True)  # [B, A, H]
-    weights = F.softmax(paddle.matmul(looked_for, hidden, transpose_y=True) + paddle.squeeze(bias, axis=1))
-    return paddle.sum(attention.v_proj(paddle.matmul(weights, hidden)) * own, axis=1, keepdim=True)
+    head_features = _head_features(attention)
+    query = attention.q_proj(first) * attention.head_dim**-0.5 * head_features  # [B, A, H]
+    key_side = paddle.matmul(query, attention.k_proj.weight, transpose_y=True)  # q W, [B, A, H]
+    weights = F.softmax(paddle.matmul(key_side, hidden, transpose_y=True) + paddle.squeeze(bias, axis=1))
+    return paddle.sum(attention.v_proj(paddle.matmul(weights, hidden)) * head_features, axis=1, keepdim=True)
 
 
-def _own_features(attention: ErnieAttention) -> Tensor:
-    """[A, H]: 1 where a feature belongs to the head, 0 elsewhere."""
+def _head_features(attention: ErnieAttention) -> Tensor:
+    """float32 [A, H]: 1 if the feature belongs to the head, else 0."""
     return paddle.to_tensor(np.kron(np.eye(attention.num_heads), np.ones(attention.head_dim)).astype(np.float32))

@@ -1,8 +1,8 @@
-"""Smaller tables: a checkpoint without the tokens that a domain does not use, and without positions it does not need.
+"""Pruning of a checkpoint: removes tokens that a domain does not use, and positions that it does not need.
 
-A token that is left out is read as the pieces it is made of where these are there, and as [UNK] where they are not. The
-weights that stay are the same, so a text whose tokens all stay gets the same logits to the last bit; the probabilities
-of a masked LM grow, since they are spread over fewer tokens.
+The tokenizer then splits a word with a removed token into other pieces if they are in the vocabulary, and reads it as
+[UNK] otherwise. The weights of the other tokens do not change, so a text without removed tokens gets equal logits,
+apart from rounding. The probabilities of a masked LM rise, because they are distributed over fewer tokens.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ from model_build.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from model_build.weights import read_pdparams
 
 SHORTEST = 8
-"""Positions; fewer hold no text beside [CLS] and [SEP]."""
+"""The smallest number of positions; a model with fewer can hardly read a text between [CLS] and [SEP]."""
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 BY_TOKEN = ("embeddings.word_embeddings.weight", "predictions.decoder.weight", "predictions.decoder.bias",
             "predictions.decoder_bias")  # fmt: skip
-"""How names of tables with a row for every token end."""
+"""Endings of the names of parameters with one row or entry for each token."""
 BY_POSITION = "embeddings.position_embeddings.weight"
 
 
 class PruningError(ValueError):
-    """Something that cannot be left out; the message is one sentence."""
+    """A pruning that is not possible; the message is one sentence."""
 
 
 def kept_tokens(tokens: Sequence[str], counts: np.ndarray, min_count: int, max_tokens: int = 0) -> list[int]:
-    """Ids, in order, of the tokens to keep: those with `counts`, int64 [V], of `min_count` or more.
+    """Ids, in ascending order, of the tokens that occur at least `min_count` times; `counts` is int64 [V].
 
-    Special tokens and single ASCII letters and digits, with `##` before them and without, always stay, so that words of
-    other languages still fall into pieces. `max_tokens` bounds the whole, which then holds the most frequent; 0 does
-    not. Raises PruningError where those that stay are more.
+    Special tokens, and single ASCII letters and digits with and without `##`, are always kept, so that words of other
+    languages can still be split into pieces. If `max_tokens` is not 0, only the most frequent tokens are kept,
+    `max_tokens` in all. Raises PruningError if the tokens that are always kept are more than that.
     """
     always = {index for index, token in enumerate(tokens) if token in SPECIAL or _is_letter(token)}
     if max_tokens and len(always) > max_tokens:
-        raise PruningError(f"{len(always)} special tokens, letters and digits must stay; raise --max-tokens to that.")
+        raise PruningError(
+            f"{len(always)} special tokens, letters and digits must stay; raise --max-tokens to {len(always)} or more."
+        )
     seen = [index for index, count in enumerate(counts) if count >= min_count and index not in always]
     seen.sort(key=lambda index: -counts[index])
     room = max_tokens - len(always) if max_tokens else len(seen)
@@ -55,20 +57,20 @@ def _is_letter(token: str) -> bool:
 
 
 def prune(directory: Path, output: Path, keep: Sequence[int], max_length: int = 0) -> Checkpoint:
-    """Writes the checkpoint in `directory` into the folder `output` with the tokens `keep` alone, ids in rising order.
+    """Writes the checkpoint in `directory` to the existing folder `output` with only the tokens `keep` (ascending ids).
 
-    `max_length` is the number of positions that stay; 0 keeps all. The figures of the original are not taken over.
-    Raises PruningError for positions that the model has not, and CheckpointError.
+    `max_length` is the number of positions to keep; 0 keeps all. The evaluation figures are not copied. Raises
+    PruningError for a `max_length` out of range, and the errors of `read_checkpoint` and `read_pdparams`.
     """
     checkpoint = read_checkpoint(directory)
     config, tokens = checkpoint.config, read_vocabulary(directory / "vocab.txt")
     positions = max_length or config.max_position_embeddings
     if not SHORTEST <= positions <= config.max_position_embeddings:
         raise PruningError(
-            f"--max-length {positions} must lie between {SHORTEST} and the {config.max_position_embeddings} positions "
+            f"--max-length {positions} must be between {SHORTEST} and the {config.max_position_embeddings} positions "
             f"of {directory}."
         )
-    # What pads rows stays whatever its token is called.
+    # The token that pads rows is always kept, whatever its name is.
     kept = np.union1d(np.asarray(keep, dtype=np.int64), [config.pad_token_id])
     pruned = dataclasses.replace(
         config,
@@ -96,7 +98,7 @@ def prune(directory: Path, output: Path, keep: Sequence[int], max_length: int = 
 
 
 def _pruned(state: dict[str, Any], kept: np.ndarray, positions: int) -> dict[str, Any]:
-    """The weights with fewer rows where they have one for a token or a position."""
+    """The weights, with only the kept rows of the parameters that have one for each token or position."""
     found = {}
     for name, value in state.items():
         if name.endswith(BY_TOKEN):

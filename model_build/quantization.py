@@ -1,12 +1,13 @@
 """Post-training quantisation: a bundle's ONNX graph with int8 matrix products, or with weights stored in 16 bits.
 
-int8 is static: the ranges of activations are seen on real text. Weights have a scale for every output channel,
-activations one for the tensor, and the graph says so in pairs of QuantizeLinear and DequantizeLinear, which runtimes
-turn into integer kernels of their own. What a matrix product gives stays in float: behind ERNIE's feed-forward layers
-few values are large and many small, and 8 bits for both cost a point of accuracy. Products of two activations
-(attention) stay in float too; they are small.
+int8 quantisation is static: the ranges of the activations are measured on real text. Weights have one scale for each
+output channel, activations one for the whole tensor. The graph stores them as pairs of QuantizeLinear and
+DequantizeLinear nodes, which runtimes replace by integer kernels. The outputs of matrix products stay in float: after
+ERNIE's feed-forward layers a few values are large and most are small, and 8 bits for both cost one point of accuracy.
+Products of two activations (in the attention) stay in float too, because they are small.
+
 Method: Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference"
-(arXiv:1712.05877), as `onnxruntime.quantization` carries it out.
+(arXiv:1712.05877), as implemented in `onnxruntime.quantization`.
 """
 
 from __future__ import annotations
@@ -31,25 +32,27 @@ from model_build.settings import QuantizeSettings
 log = logging.getLogger(__name__)
 
 SMALLEST_TABLE = 64
-"""Rows; embedding tables with fewer are not worth a scale a row."""
+"""Rows; embedding tables with fewer stay in float, because they would hardly become smaller."""
 LARGEST_FP16 = 65504.0
+"""The largest finite fp16 number."""
 
 
 class QuantizationError(RuntimeError):
-    """A graph that cannot be quantised as asked; the message is one sentence."""
+    """A bundle or graph that cannot be quantised with these settings; the message is one sentence."""
 
 
 def quantize(bundle: Bundle, target: Path, settings: QuantizeSettings, batches: Sequence[Arrays]) -> Bundle:
-    """Writes the bundle's ONNX graph, quantised, as a bundle of its own; it has no Paddle graph.
+    """Quantises the ONNX graph of a bundle and writes it as a new bundle `target`, which has no Paddle graph.
 
-    `batches` are inputs of the graph, made of real text, that show how large activations get; 16-bit weights need none.
-    Raises BundleError where `target` exists, and QuantizationError where the bundle has no ONNX graph or is quantised.
+    `batches` are inputs of the graph from real text, on which the ranges of the activations are measured; only int8
+    needs them. Raises BundleError if `target` exists. Raises QuantizationError if the bundle has no ONNX graph or is
+    quantised already, if int8 has no batches, or if the settings do not fit the graph.
     """
     check_plain(bundle)
     model = onnx.load(str(bundle.graph("onnx")[0]))
     if settings.precision == "int8":
         if not batches:
-            raise QuantizationError("int8 needs text to calibrate on; give some.")
+            raise QuantizationError("int8 needs text to calibrate on; give examples with --train or --dataset.")
         made = int8_graph(model, batches, settings)
     else:
         made = half_graph(model, settings.precision)
@@ -63,12 +66,12 @@ def quantize(bundle: Bundle, target: Path, settings: QuantizeSettings, batches: 
 
 
 def check_plain(bundle: Bundle) -> None:
-    """Raises QuantizationError for a bundle that cannot be quantised: it has no ONNX graph, or is quantised."""
+    """Raises QuantizationError if a bundle has no ONNX graph or is quantised already."""
     if "quantization" in bundle.manifest.provenance:
         source = bundle.manifest.provenance["made_from"]
         raise QuantizationError(
             f"{bundle.directory} is in {bundle.manifest.provenance['quantization']['precision']} already; give the "
-            f"bundle that it was made from, {source['name']} {source['version']}."
+            f"bundle that it was made from, {source['name']} version {source['version']}."
         )
     try:
         bundle.graph("onnx")
@@ -81,10 +84,10 @@ def _rows(inputs: Arrays) -> int:
 
 
 def half_graph(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """The graph with matrices and tables stored in 16 bits and cast to float32 where it begins.
+    """The graph with matrices and tables stored in 16 bits and cast to float32 at the start of the graph.
 
-    Runtimes carry out the casts once, when they load it; in which precision they compute is a setting of theirs. Raises
-    QuantizationError where a weight is too large for fp16.
+    Runtimes execute the casts once, when they load the graph; the precision of the computation is a setting of the
+    runtime. Raises QuantizationError if a weight is too large for fp16.
     """
     graph = with_initializers(model).graph
     kind = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.BFLOAT16
@@ -95,7 +98,7 @@ def half_graph(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
             continue
         if precision == "fp16" and np.abs(values).max() > LARGEST_FP16:
             raise QuantizationError(
-                f"{tensor.name} has weights beyond {LARGEST_FP16:g}, more than fp16 holds; use bf16."
+                f"{tensor.name} has weights beyond {LARGEST_FP16:g}, the largest fp16 number; use --precision bf16."
             )
         name = tensor.name
         stored = values.astype(np.float16).tobytes() if precision == "fp16" else _bf16_bytes(values)
@@ -108,34 +111,34 @@ def half_graph(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
 
 
 def _bf16_bytes(values: np.ndarray) -> bytes:
-    """float32 rounded to the nearest bf16, halves to even; the upper two bytes of each, little-endian."""
+    """float32 values rounded to the nearest bf16 (ties to even), as little-endian bytes."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
     return (rounded >> 16).astype("<u2").tobytes()
 
 
 def int8_graph(model: onnx.ModelProto, batches: Sequence[Arrays], settings: QuantizeSettings) -> onnx.ModelProto:
-    """The graph with the matrix products of weights in int8, and the embedding tables unless the settings say no.
+    """The graph with its matrix products with weights in int8, and its embedding tables if `settings.tables`.
 
-    Raises QuantizationError where it has no such products, or fewer than are to stay in float.
+    `settings.keep_float` of the products stay in float. Raises QuantizationError if no product is left to quantise.
     """
     plain = with_initializers(model)
     fold_transposes(plain.graph)
     weights = {tensor.name for tensor in plain.graph.initializer if len(tensor.dims) == 2}
     products = [node.name for node in plain.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
     if not products:
-        raise QuantizationError("the graph has no matrix products with weights.")
+        raise QuantizationError("the graph has no matrix products with weights to quantise; give another bundle.")
     if settings.keep_float >= len(products):
         raise QuantizationError(
             f"the graph has {len(products)} matrix products with weights, so --keep-float {settings.keep_float} leaves "
-            "nothing to quantise."
+            "nothing to quantise; give a smaller number."
         )
     quantizer = _Quantizer(plain, batches, settings.activations)
     chosen = products
     if settings.keep_float:
         losses = quantizer.losses(products)
         kept = sorted(products, key=lambda name: -losses[name])[: settings.keep_float]
-        log.info("in float: %s", ", ".join(f"{name} (alone {losses[name]:.2%} off)" for name in kept))
+        log.info("kept in float: %s", ", ".join(f"{name} (output error in int8: {losses[name]:.2%})" for name in kept))
         chosen = [name for name in products if name not in kept]
     made = quantizer.quantized(chosen)
     if settings.tables:
@@ -144,7 +147,7 @@ def int8_graph(model: onnx.ModelProto, batches: Sequence[Arrays], settings: Quan
 
 
 class _Quantizer:
-    """A graph and the ranges of its activations on the calibration text."""
+    """Quantises products of one graph, with the ranges of its activations measured on the calibration batches."""
 
     def __init__(self, model: onnx.ModelProto, batches: Sequence[Arrays], activations: str) -> None:
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
@@ -177,8 +180,8 @@ class _Quantizer:
         made = QDQQuantizer(
             copy.deepcopy(self.model),
             per_channel=True,
-            # 7 bits for weights: processors without VNNI add two products in 16 bits, which 8 bits would overflow, so
-            # that a bundle would be right where it was judged and wrong elsewhere.
+            # 7 bits for weights: processors without VNNI add two products in 16 bits, and with 8-bit weights this sum
+            # can overflow. A bundle would then be right on one processor and wrong on another.
             reduce_range=True,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if self.symmetric else QuantType.QUInt8,
@@ -197,32 +200,33 @@ class _Quantizer:
         return model
 
     def losses(self, products: Sequence[str]) -> dict[str, float]:
-        """For each MatMul node, how far the outputs go astray when it alone is in int8; see `difference`.
+        """For each MatMul node, the error of the outputs if only this node is in int8; see `relative_error`.
 
-        Eight batches of all are enough to rank them.
+        About eight of the batches are used, which is enough to rank the nodes.
         """
         some = self.batches[:: -(-len(self.batches) // 8)]
         want = _outputs(self.model, some)
-        return {name: difference(want, _outputs(self.quantized([name]), some)) for name in products}
+        return {name: relative_error(want, _outputs(self.quantized([name]), some)) for name in products}
 
 
 def _outputs(model: onnx.ModelProto, batches: Sequence[Arrays]) -> list[np.ndarray]:
-    """The outputs that are float32, of all batches one after the other."""
+    """The float32 outputs of a graph for all batches, in the order of the batches."""
     names = [each.name for each in model.graph.output if each.type.tensor_type.elem_type == TensorProto.FLOAT]
     run = onnx_runner(model.SerializeToString(), names)
     return [output for inputs in batches for output in run(inputs)]
 
 
-def difference(want: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
-    """Root mean square of the difference of outputs, as a share of their own spread around zero."""
+def relative_error(want: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
+    """Root mean square of the difference of the outputs, divided by the root mean square of the wanted outputs."""
     squares = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(want, got, strict=True))
     return float(np.sqrt(squares / sum(float(np.square(a, dtype=np.float64).sum()) for a in want)))
 
 
 def quantize_tables(graph: onnx.GraphProto) -> None:
-    """Embedding tables float32 [V, H] that are looked up by row become int8 [V, H] and a scale [V, 1].
+    """Replaces embedding tables float32 [V, H] by int8 [V, H] and float32 scales [V, 1], in place.
 
-    Rows differ in size, so a scale for each loses less than one for the table.
+    An embedding table is a constant that a Gather node reads by row. The sizes of the rows differ, so one scale for
+    each row loses less than one for the table.
     """
     tables = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
     nodes: list[Any] = []
@@ -251,29 +255,33 @@ def _axis(node: onnx.NodeProto) -> int:
 
 
 def _int8_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [V, H] -> int8 [V, H] and float32 [V, 1], whose product is the table to half a step of each row."""
+    """float32 [V, H] -> int8 [V, H] and scales float32 [V, 1]; their product differs by at most half a scale."""
     largest = np.abs(table).max(axis=1, keepdims=True)
     scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
     return np.rint(table / scales).astype(np.int8), scales
 
 
 def with_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph whose constants are initializers, where quantisers look; paddle2onnx writes them as nodes."""
+    """A copy of the graph with its constants as initializers, as quantisers expect.
+
+    Paddle2onnx writes them as nodes.
+    """
     made = copy.deepcopy(model)
     graph = made.graph
     graph.initializer.extend(_constants(graph))
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     for number, node in enumerate(nodes):
-        node.name = node.name or f"{node.op_type}.unnamed.{number}"  # products are chosen by name
+        node.name = node.name or f"{node.op_type}.unnamed.{number}"  # because products are selected by name
     del graph.node[:]
     graph.node.extend(nodes)
     return made
 
 
 def fold_transposes(graph: onnx.GraphProto) -> None:
-    """Transposed weights, such as the table that a masked LM's decoder shares, become weights themselves.
+    """Replaces Transpose nodes on weights by transposed weights, in place.
 
-    In int8 the table and its transpose together are still half of the one in float.
+    A masked LM has one for the word table, which its decoder shares. In int8, the table and its transpose together are
+    half as large as the table in float.
     """
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     nodes = []
@@ -305,12 +313,12 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
 
 
 def _checked(graph: onnx.GraphProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph as a model like the one it comes from."""
+    """A model of the graph, with the opset and IR version of `model`; raises an error of ONNX if it is invalid."""
     made = helper.make_model(graph, opset_imports=_plain_opsets(model), ir_version=model.ir_version)
     onnx.checker.check_model(made)
     return made
 
 
 def _plain_opsets(model: onnx.ModelProto) -> list[onnx.OperatorSetIdProto]:
-    """Those of the original: quantisers add domains of their own that older runtimes do not know."""
+    """The opsets of the original model; quantisers add other domains, which older runtimes do not know."""
     return [copy.deepcopy(each) for each in model.opset_import]

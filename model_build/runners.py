@@ -1,4 +1,4 @@
-"""What runs a bundle's graphs where they are made and judged: one function a library, arrays in, arrays out."""
+"""Functions that run an exported graph with Paddle Inference, ONNX Runtime or OpenVINO, to check and evaluate it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
-"""Inputs of a graph by name"""
+"""Inputs of a graph by name."""
 Runner = Callable[[Arrays], list[np.ndarray]]
-"""Gives the outputs in the order of the manifest."""
+"""Takes the inputs of a graph and returns its outputs in the order of the manifest."""
 
 
 def paddle_runner(model: Path, params: Path) -> Runner:
-    """Runs a saved Paddle graph with Paddle Inference."""
+    """A runner of a saved Paddle graph in Paddle Inference, on the CPU."""
     from paddle import inference
 
     config = inference.Config(str(model), str(params))
@@ -33,7 +33,7 @@ def paddle_runner(model: Path, params: Path) -> Runner:
 
 
 def onnx_runner(model: Path | bytes, output_names: Sequence[str]) -> Runner:
-    """Runs an ONNX graph, a file or its bytes, with ONNX Runtime on the CPU."""
+    """A runner of an ONNX graph, given as a file or as bytes, in ONNX Runtime on the CPU."""
     import onnxruntime
 
     content = model if isinstance(model, bytes) else str(model)
@@ -42,7 +42,7 @@ def onnx_runner(model: Path | bytes, output_names: Sequence[str]) -> Runner:
 
 
 def has_bf16() -> bool:
-    """Whether OpenVINO is installed and computes in bf16 on this processor."""
+    """Whether OpenVINO is installed and can compute in bf16 on this processor."""
     if not importlib.util.find_spec("openvino"):
         return False
     import openvino
@@ -51,7 +51,10 @@ def has_bf16() -> bool:
 
 
 def bf16_runner(model: Path, output_names: Sequence[str]) -> Runner:
-    """Runs an ONNX graph with OpenVINO, its matrix products in bf16; where `has_bf16` says so."""
+    """A runner of an ONNX graph in OpenVINO on the CPU, with matrix products in bf16.
+
+    Use it only if `has_bf16` returns true.
+    """
     import openvino
 
     compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})

@@ -1,4 +1,7 @@
-"""Settings of ernie-build's commands; nothing here needs a library, so a command line is made without any."""
+"""Settings of the commands of `ernie-build`.
+
+This module imports no other package, so that the command line can be built quickly.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,24 @@ Precision = Literal["int8", "fp16", "bf16"]
 
 @dataclass(frozen=True)
 class QuantizeSettings:
-    """What a quantised graph follows from, beside the graph and the calibration text."""
+    """How to quantise a graph. Raises ValueError if `keep_float` is negative."""
 
     precision: Annotated[
-        Precision, "int8 computes in 8 bits; fp16 and bf16 halve the file, and how it is computed is the runtime's"
+        Precision,
+        "int8 computes the matrix products in 8 bits; fp16 and bf16 only store the weights in 16 bits, which halves "
+        "the file, and the runtime chooses the precision of the computation",
     ] = "int8"
     activations: Annotated[
-        Literal["uint8", "int8"], "uint8 is fastest in ONNX Runtime on x86; TensorRT reads int8 alone, centred at 0"
+        Literal["uint8", "int8"],
+        "type of the inputs of an int8 matrix product: uint8 is the fastest in ONNX Runtime on x86; TensorRT needs "
+        "int8 with zero point 0",
     ] = "uint8"
-    tables: Annotated[bool, "embedding tables in int8 too, with a scale for every row"] = True
-    keep_float: Annotated[int, "so many matrix products, those that lose most in int8, stay as they are"] = 0
+    tables: Annotated[bool, "with int8, also store the embedding tables in int8, with one scale for every row"] = True
+    keep_float: Annotated[
+        int,
+        "with int8, number of matrix products that stay in float32: the ones whose quantisation changes the output "
+        "most",
+    ] = 0
 
     def __post_init__(self) -> None:
         if self.keep_float < 0:

@@ -1,4 +1,4 @@
-"""Hot loops in C++, with a typed Python face."""
+"""Python interface of the C++ extension: tokenizer, sample map, order of samples, blending and batch maker."""
 
 from native._core import (
     MAX_BLENDING_PERIOD,

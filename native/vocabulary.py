@@ -1,4 +1,4 @@
-"""Vocabulary files: one token a line, as ERNIE 1.0 has them, or `token<TAB>id`, as ERNIE 3.0 has them."""
+"""Vocabulary files: one token on each line, as for ERNIE 1.0, or `token<TAB>id`, as for ERNIE 3.0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Vocabulary(NamedTuple):
-    """Tokens in id order, and whether the file's last line lacks its newline."""
+    """The tokens in the order of their ids, and whether the last line of the file lacks its newline."""
 
     tokens: list[str]
     missing_final_newline: bool
@@ -17,13 +17,14 @@ class Vocabulary(NamedTuple):
 def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     """Reads a UTF-8 file whose line n, from 0, holds the token with id n.
 
-    Tokens may stand twice. Raises ValueError naming the line for an empty one or another id. The rule is that of
-    `model_build.bundle.read_vocabulary`, which may not import this room; a test holds the two together.
+    A token may occur twice. Raises ValueError with the line number if a line is empty or has another id, OSError if the
+    file cannot be read. `model_build.bundle.read_vocabulary` follows the same rules, because `model_build` may not
+    import this package; a test compares the two.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}.") from error
+        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
     missing_final_newline = lines[-1] != ""
     if not missing_final_newline:
         lines.pop()

@@ -1,1 +1,1 @@
-"""What a release is made of, and the check that it holds."""
+"""Builds the archives of a release and checks them."""

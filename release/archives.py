@@ -1,4 +1,4 @@
-"""Source archives and wheels as what they hold: names and bytes, and what must not be among them."""
+"""Reads source archives and wheels, and compares their files with the expected ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-# Installers write these; a wheel's own WHEEL holds the platform tag, which is set after the build.
+# Installers write these files. WHEEL is one of them because it holds the platform tag, which is set after the build.
 _INSTALLERS = {"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"}
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
-    """Every file of a wheel, or of an sdist without its top folder (`name-version/`), by its path."""
+    """The content of every file of a wheel or sdist by its path.
+
+    The top folder of an sdist is removed from the paths.
+    """
     if path.suffix == ".whl":
         with zipfile.ZipFile(path) as wheel:
             return {name: wheel.read(name) for name in wheel.namelist() if not name.endswith("/")}
@@ -30,7 +33,7 @@ def _content(sdist: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def packaged(tracked: Iterable[str], packages: Iterable[str], excluded: Iterable[str]) -> set[str]:
-    """The `tracked` files that a wheel of `packages` holds; `excluded` are patterns as in `wheel.exclude`."""
+    """The files of `tracked` that a wheel of `packages` contains; `excluded` are patterns as in `wheel.exclude`."""
     folders, patterns = set(packages), list(excluded)
     return {
         name
@@ -40,24 +43,24 @@ def packaged(tracked: Iterable[str], packages: Iterable[str], excluded: Iterable
 
 
 def difference(found: Iterable[str], expected: Iterable[str]) -> str:
-    """What is missing and what is too much, in words; empty where both are the same."""
+    """The missing and the unexpected files, as the end of a sentence; empty if there are none."""
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     parts = [
         f"{word} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for word, names in (("lacks", missing), ("has no business with", surplus))
+        for word, names in (("lacks", missing), ("must not contain", surplus))
         if names
     ]
     return " and ".join(parts)
 
 
 def mentions(files: Mapping[str, bytes], paths: Iterable[Path | str]) -> list[str]:
-    """`file: path` for every one of `paths` that stands in the bytes of a file, as paths of a building machine do."""
+    """`file: path` for every path of `paths` that occurs in a file, such as a path of the machine that built it."""
     sought = [(str(path), str(path).encode()) for path in paths]
     return [f"{name}: {path}" for name, content in files.items() for path, wanted in sought if wanted in content]
 
 
 def installed_hashes(record: str) -> dict[str, str]:
-    """`{file: hash}` of the packages' own files in a RECORD (the wheel's, or the one an installer has written).
+    """The hashes by file in a RECORD, either of a wheel or of an installed package.
 
     The format is the packaging specification "Recording installed projects". Files that installers add are left out.
     """

@@ -11,14 +11,13 @@ _RELEASED = re.compile(r"(\S+) - (\d{4}-\d{2}-\d{2})")
 
 
 class ChangelogError(ValueError):
-    """One sentence on what CHANGELOG.md lacks for a release."""
+    """CHANGELOG.md is not ready for a release; the message is one sentence that says what to write."""
 
 
 def newest_section(text: str, version: str, *, today: datetime.date, allow_unreleased: bool = False) -> str:
-    """The title of the first section, which has to be that of `version`.
+    """The title of the first section, which must be that of `version`; with `allow_unreleased` also "Unreleased".
 
-    Raises ChangelogError where it is of another version, has no date or a date after `today`, or tells nothing.
-    With `allow_unreleased` it may also be "Unreleased".
+    Raises ChangelogError if the section is of another version, is empty, has no date or a date after `today`.
     """
     heading = _HEADING.search(text)
     if not heading:
@@ -26,21 +25,21 @@ def newest_section(text: str, version: str, *, today: datetime.date, allow_unrel
     title = heading[1]
     following = _HEADING.search(text, heading.end())
     if not text[heading.end() : following.start() if following else len(text)].strip():
-        raise ChangelogError(f'CHANGELOG.md: the section "{title}" is empty; say what is new for users.')
+        raise ChangelogError(f'CHANGELOG.md: the section "{title}" is empty; write what is new for users.')
     if title == UNRELEASED and allow_unreleased:
         return title
     released = _RELEASED.fullmatch(title)
     if not released or released[1] != version:
         raise ChangelogError(
-            f'CHANGELOG.md begins with "{title}", and pyproject.toml says {version}; the first section of a release is '
-            f'"## {version} - {today}" (--allow-unreleased tries everything else).'
+            f'CHANGELOG.md begins with "{title}", but pyproject.toml has version {version}; begin it with '
+            f'"## {version} - {today}", or use --allow-unreleased to run the other checks.'
         )
     try:
         date = datetime.date.fromisoformat(released[2])
     except ValueError:
         raise ChangelogError(
-            f"CHANGELOG.md: {released[2]}, the date of {version}, is no day of the calendar."
+            f"CHANGELOG.md: {released[2]}, the date of {version}, is not a day of the calendar; correct it."
         ) from None
     if date > today:
-        raise ChangelogError(f"CHANGELOG.md: {date}, the date of {version}, lies after today, {today}.")
+        raise ChangelogError(f"CHANGELOG.md: {date}, the date of {version}, is after today, {today}; correct it.")
     return title

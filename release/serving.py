@@ -1,4 +1,4 @@
-"""A started `ernie-serve` that is asked over HTTP what a user would ask first."""
+"""Starts `ernie-serve` and sends it the first requests of a user."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from typing import Any
 READY_SECONDS = 180
 PROBE_SECONDS = 5
 _LISTENING = re.compile(r"listening on (http://\S+?),")
-# Whatever proxy the machine has, it is not asked for 127.0.0.1.
+# Requests to 127.0.0.1 must not go through a proxy of the machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ServingError(RuntimeError):
-    """One sentence on what the service did not do, and the end of its log."""
+    """The service did not work; the message is one sentence and the end of its log."""
 
 
 def ask_service(program: Path, models: Path, runtime: str, folder: Path, environment: Mapping[str, str]) -> set[str]:
-    """Starts `program` on the embedded `models`, asks both endpoints and the page, and ends it with SIGTERM.
+    """Starts `program` with the embedded `models`, requests both endpoints and the page, and stops it with SIGTERM.
 
-    Returns the versions of ernie-zh that it states. Its log is written to `folder`. Raises ServingError.
+    Returns the set of versions of ernie-zh that the service reports. Writes its log to `folder`. Raises ServingError if
+    the service does not start, answer correctly or stop with status 0.
     """
     log = folder / f"serve-{runtime}.log"
     command = [str(program), "--models", str(models), "--port", "0", "--runtime", runtime]
@@ -35,7 +36,7 @@ def ask_service(program: Path, models: Path, runtime: str, folder: Path, environ
         process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=stream, stderr=stream)
     try:
         url = _wait_until_ready(process, log)
-        _ask_both_endpoints(url)
+        _check_endpoints(url)
         versions = {_get(f"{url}/openapi.json")["info"]["version"], _get(f"{url}/v2")["version"]}
         process.send_signal(signal.SIGTERM)
         if status := process.wait(timeout=60):
@@ -68,22 +69,22 @@ def _is_ready(url: str) -> bool:
         if error.code == 503:
             return False
         raise
-    except OSError:  # it listens before the processes that answer have started
+    except OSError:  # the parent process listens before the API processes have started
         return False
 
 
-def _ask_both_endpoints(url: str) -> None:
+def _check_endpoints(url: str) -> None:
     review = _post(f"{url}/classify", {"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]})
     labels = [result["labels"][0]["label"] for result in review["results"]]
     if labels != ["positive", "negative"]:
-        raise ServingError(f"/classify finds a good and a bad review {' and '.join(labels)}")
+        raise ServingError(f"/classify labels a good and a bad review as {' and '.join(labels)}")
     filled = _post(f"{url}/fill-mask", {"inputs": "他把钱存进了[MASK]行。", "top_k": 5})
     candidates = [candidate["token"] for candidate in filled["results"][0]["masks"][0]]
     if len(candidates) != 5 or "银" not in candidates:
-        raise ServingError(f"/fill-mask, asked for 5 candidates with 银 among them, gives {candidates}")
+        raise ServingError(f"/fill-mask must return 5 candidates, one of them 银, but returns {candidates}")
     with _OPENER.open(f"{url}/", timeout=30) as page:
         if b"<html" not in page.read():
-            raise ServingError("GET / gives no page")
+            raise ServingError("GET / returns no HTML page")
 
 
 def _post(url: str, body: dict[str, Any]) -> Any:

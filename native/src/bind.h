@@ -1,7 +1,7 @@
-// What module.cpp puts together.
+// The bindings that module.cpp registers.
 #pragma once
 #include <nanobind/nanobind.h>
 
 void bind_tokenizer(nanobind::module_& m);
 void bind_sample_map(nanobind::module_& m);
-void bind_masking(nanobind::module_& m);
+void bind_batch_maker(nanobind::module_& m);

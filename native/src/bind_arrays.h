@@ -1,4 +1,4 @@
-// numpy arrays across the seam: taken as they are or refused with a sentence, never converted or copied in silence.
+// NumPy arrays as arguments and results. An argument is used without a copy or refused with an error; never converted.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -52,19 +52,21 @@ bool has_dtype(const AnyArray& array) {
     return array.dtype() == nb::dtype<T>();
 }
 
-// The array's first element. TypeError unless it is C-contiguous, aligned, in main memory, of type T and `ndim` axes.
+// The elements of an array. Throws a TypeError unless it is C-contiguous, aligned and in main memory, with dtype T and
+// `ndim` axes.
 template <typename T>
 const T* elements(const AnyArray& array, const char* name, size_t ndim = 1) {
     const auto address = reinterpret_cast<uintptr_t>(array.data());
     if (!has_dtype<T>(array) || array.ndim() != ndim || array.device_type() != nb::device::cpu::value ||
         !(is_contiguous(array) || array.size() == 0) || address % alignof(T))
-        throw nb::type_error((std::string(name) + " must be a C-contiguous " + dtype_name<T>() + " array of " +
-                              std::to_string(ndim) + (ndim == 1 ? " axis, not " : " axes, not ") + describe(array) + ".")
-                                 .c_str());
+        throw nb::type_error(
+            (std::string(name) + " must be a C-contiguous " + dtype_name<T>() + " array of " + std::to_string(ndim) +
+             (ndim == 1 ? " axis, not " : " axes, not ") + describe(array) + ".")
+                .c_str());
     return static_cast<const T*>(array.data());
 }
 
-// A numpy array that owns what the vector held.
+// A NumPy array [n] that owns the elements of the vector.
 template <typename T>
 nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values) {
     auto owner = std::make_unique<std::vector<T>>(std::move(values));

@@ -20,9 +20,10 @@ void require(bool condition, const char* message) {
 nb::tuple build(const AnyArray& offsets, const AnyArray& documents, int64_t tokens, int64_t first, int64_t last,
                 int64_t window, double short_seq_prob, bool pairs, uint64_t seed) {
     const CorpusIndex corpus{elements<int64_t>(offsets, "offsets"), static_cast<int64_t>(offsets.size()) - 1,
-                             elements<int64_t>(documents, "documents"), static_cast<int64_t>(documents.size()) - 1, tokens};
+                             elements<int64_t>(documents, "documents"), static_cast<int64_t>(documents.size()) - 1,
+                             tokens};
     require(corpus.sentences >= 0 && corpus.document_count >= 0,
-            "offsets and documents have at least one entry each, the end of the last sentence and document.");
+            "offsets and documents must have at least one entry each.");
     SampleMap map;
     {
         nb::gil_scoped_release release;
@@ -43,17 +44,17 @@ nb::tuple build(const AnyArray& offsets, const AnyArray& documents, int64_t toke
 
 nb::tuple permute(const AnyArray& positions, int64_t size, uint64_t seed) {
     const int64_t* values = elements<int64_t>(positions, "positions");
-    require(size >= 1 && size <= (int64_t{1} << 62), "size lies between 1 and 2^62.");
+    require(size >= 1 && size <= (int64_t{1} << 62), "size must be between 1 and 2^62.");
     std::vector<int64_t> epochs(positions.size()), rows(positions.size());
     {
         nb::gil_scoped_release release;
         for (size_t i = 0; i < rows.size(); ++i) {
-            require(values[i] >= 0, "positions count from 0.");
+            require(values[i] >= 0, "positions must be at least 0.");
             epochs[i] = values[i] / size;
             rows[i] = values[i] - epochs[i] * size;
-            require(epochs[i] <= int64_t{0xFFFFFFFF}, "a position lies beyond epoch 2^32.");
+            require(epochs[i] <= int64_t{0xFFFFFFFF}, "a position is in an epoch above 2^32 - 1.");
         }
-        // Neighbours are mostly of one epoch; its permutation is made once for all of them.
+        // Neighbouring positions are mostly of one epoch and share its permutation.
         for (size_t first = 0, end; first < rows.size(); first = end) {
             for (end = first; end < rows.size() && epochs[end] == epochs[first];) ++end;
             Permutation(size, seed, static_cast<uint32_t>(epochs[first])).apply(rows.data() + first, end - first);
@@ -69,7 +70,7 @@ nb::tuple blend(const Blending& blending, const AnyArray& positions) {
     {
         nb::gil_scoped_release release;
         for (size_t i = 0; i < indices.size(); ++i) {
-            require(values[i] >= 0, "positions count from 0.");
+            require(values[i] >= 0, "positions must be at least 0.");
             blending.at(values[i], corpora[i], indices[i]);
         }
     }
@@ -79,15 +80,17 @@ nb::tuple blend(const Blending& blending, const AnyArray& positions) {
 }  // namespace
 
 void bind_sample_map(nb::module_& m) {
-    m.def("philox4x32", [](Block counter, std::array<uint32_t, 2> key) { return philox4x32(counter, key); }, "counter"_a,
-          "key"_a, "One block of Philox4x32-10.");
+    m.def("philox4x32", [](Block counter, std::array<uint32_t, 2> key) { return philox4x32(counter, key); },
+          "counter"_a, "key"_a, "One block of Philox4x32-10.");
     m.def("build_sample_map", &build, "offsets"_a, "documents"_a, nb::kw_only(), "tokens"_a, "first"_a, "last"_a,
-          "window"_a, "short_seq_prob"_a, "pairs"_a, "seed"_a, "The samples of one epoch, and counts.");
+          "window"_a, "short_seq_prob"_a, "pairs"_a, "seed"_a,
+          "The samples of one epoch, and counts of special cases.");
     m.def("permute", &permute, "positions"_a, nb::kw_only(), "size"_a, "seed"_a,
           "The epoch and the row at each position of an endless run over `size` rows.");
     nb::class_<Blending>(m, "Blending", "Weighted mixing of several corpora with random access.")
         .def(nb::init<std::vector<int64_t>>(), "weights"_a)
         .def_prop_ro("period", &Blending::period)
-        .def("at", &blend, "positions"_a, "The corpus at each position, and how many of its samples came before.");
+        .def("at", &blend, "positions"_a,
+             "The corpus at each position, and the number of its samples at earlier positions.");
     m.attr("MAX_BLENDING_PERIOD") = Blending::max_period;
 }

@@ -1,4 +1,4 @@
-// Python face of the tokenizer. Text is read where Python keeps it; the interpreter's lock is released meanwhile.
+// Python bindings of the tokenizer. It reads text in Python's own memory, without a copy, and releases the GIL.
 #include "bind.h"
 #include "encoding.h"
 #include "tokenizer.h"
@@ -25,14 +25,14 @@ using namespace ernie;
 
 namespace {
 
-// Below this many characters, giving the lock up and taking it back costs more than it gives others.
+// Characters; for shorter texts, releasing the GIL and taking it back costs more than it gains.
 constexpr std::size_t kWorthReleasing = 1000;
 
 [[noreturn]] void wrong_type(const std::string& what, const char* wanted, nb::handle given) {
     throw nb::type_error((what + " must be " + wanted + ", not " + Py_TYPE(given.ptr())->tp_name + ".").c_str());
 }
 
-// Valid as long as `given` is; characters of a str never change.
+// Valid as long as `given` lives; the characters of a str never change.
 Text text_of(nb::handle given, const char* name, std::size_t index = 0, bool numbered = false) {
     if (!PyUnicode_Check(given.ptr()))
         wrong_type(name + (numbered ? "[" + std::to_string(index) + "]" : ""), "a str", given);
@@ -41,11 +41,11 @@ Text text_of(nb::handle given, const char* name, std::size_t index = 0, bool num
 #endif
     const auto length = static_cast<std::size_t>(PyUnicode_GET_LENGTH(given.ptr()));
     if (length >= std::numeric_limits<std::int32_t>::max())
-        throw std::invalid_argument(std::string(name) + " has more than 2 thousand million characters.");
+        throw std::invalid_argument(std::string(name) + " has 2^31 - 1 characters or more; split it.");
     return {PyUnicode_DATA(given.ptr()), length, static_cast<int>(PyUnicode_KIND(given.ptr()))};
 }
 
-// Views of the strings in a sequence, and the references that keep them alive while the lock is released.
+// Views of the strings in a sequence, and the references that keep the strings alive while the GIL is released.
 struct Texts {
     nb::object held;
     std::vector<Text> views;
@@ -69,8 +69,8 @@ struct Texts {
 std::u32string u32_of(nb::handle given, const char* name, std::size_t index) {
     const Text text = text_of(given, name, index, true);
     std::u32string characters(text.length, 0);
-    for (std::size_t place = 0; place < text.length; ++place)
-        characters[place] = PyUnicode_READ(text.width, text.characters, place);
+    for (std::size_t position = 0; position < text.length; ++position)
+        characters[position] = PyUnicode_READ(text.width, text.characters, position);
     return characters;
 }
 
@@ -79,10 +79,10 @@ nb::str str_of(const std::u32string& characters) {
         PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, characters.data(), static_cast<Py_ssize_t>(characters.size())));
 }
 
-// The interpreter's lock is released while an instance lives, if the work is worth it.
-class Released {
+// Releases the GIL while an instance lives, if the work is long enough.
+class ReleasedGil {
 public:
-    explicit Released(std::size_t characters) {
+    explicit ReleasedGil(std::size_t characters) {
         if (characters >= kWorthReleasing) released_.emplace();
     }
 
@@ -98,7 +98,7 @@ template <class Value> nb::object array_of(std::vector<Value>&& values) {
     return nb::cast(nb::ndarray<nb::numpy, Value, nb::ndim<1>>(data, {size}, owner));
 }
 
-// Zeros [rows, columns]; Python gets a MemoryError where they cannot be had.
+// Zeros [rows, columns]. If there is not enough memory, Python gets a MemoryError.
 template <class Value> nb::ndarray<nb::numpy, Value, nb::ndim<2>> zeros(std::size_t rows, std::size_t columns) {
     if (columns > (std::size_t{1} << 40) / std::max<std::size_t>(rows, 1)) throw std::bad_alloc();
     void* data = std::calloc(std::max<std::size_t>(rows * columns, 1), sizeof(Value));
@@ -116,7 +116,7 @@ ErnieTokenizer make(nb::handle tokens, bool lower_case, std::optional<bool> stri
     return ErnieTokenizer(std::move(entries), {lower_case, strip_accents.value_or(lower_case), split_cjk});
 }
 
-// Reading is Python's; only what is wrong with the tokens themselves has to be told where they come from.
+// Python code reads the file. Errors of the tokens themselves get the name of the file here.
 ErnieTokenizer make_from_file(nb::handle path, bool lower_case, std::optional<bool> strip_accents, bool split_cjk) {
     nb::object vocabulary = nb::module_::import_("native.vocabulary").attr("read_vocabulary")(path);
     try {
@@ -140,7 +140,7 @@ template <class Id> PaddedBatch pad(const ErnieTokenizer& tokenizer, const Batch
     const std::size_t rows = batch.layouts.size();
     auto ids = zeros<Id>(rows, width), types = zeros<Id>(rows, width), mask = zeros<Id>(rows, width);
     {
-        const Released released(rows * width);
+        const ReleasedGil released(rows * width);
         fill(tokenizer, batch, width, ids.data(), types.data(), mask.data());
     }
     std::vector<std::int64_t> lengths, full_lengths;
@@ -158,9 +158,10 @@ std::size_t width_of(
     if (padding != "longest" && padding != "max_length")
         throw std::invalid_argument("padding must be longest or max_length, not '" + padding + "'.");
     if (padding == "max_length" && !max_length)
-        throw std::invalid_argument("padding is max_length, but no max_length is given.");
+        throw std::invalid_argument("padding is max_length, but max_length is not given; give it.");
     if (multiple && (*multiple < 1 || *multiple > 1 << 20))
-        throw std::invalid_argument("pad_to_multiple_of must be from 1 to 1048576, not " + std::to_string(*multiple) + ".");
+        throw std::invalid_argument(
+            "pad_to_multiple_of must be between 1 and 1048576, not " + std::to_string(*multiple) + ".");
     std::size_t width = batch.longest;
     if (padding == "max_length") width = std::max(width, static_cast<std::size_t>(*max_length));
     const auto step = static_cast<std::size_t>(multiple.value_or(1));
@@ -174,22 +175,24 @@ PaddedBatch encode_padded(
     const Texts seconds = pairs.is_none() ? Texts() : Texts(pairs, "pairs");
     if (!pairs.is_none() && seconds.views.size() != firsts.views.size())
         throw std::invalid_argument("there are " + std::to_string(firsts.views.size()) + " texts, but " +
-                                    std::to_string(seconds.views.size()) + " pairs.");
+                                    std::to_string(seconds.views.size()) + " pairs; give one pair for each text.");
     const std::string type = nb::str(nb::module_::import_("numpy").attr("dtype")(dtype).attr("name")).c_str();
-    if (type != "int64" && type != "int32") throw std::invalid_argument("dtype must be int64 or int32, not " + type + ".");
+    if (type != "int64" && type != "int32")
+        throw std::invalid_argument("dtype must be int64 or int32, not " + type + ".");
     Batch batch;
     {
-        const Released released(firsts.characters + seconds.characters);
+        const ReleasedGil released(firsts.characters + seconds.characters);
         batch = encode_batch(tokenizer, firsts.views, seconds.views, limits);
     }
     const std::size_t width = width_of(batch, padding, limits.max_length, multiple);
     if (tokenizer.pad == ErnieTokenizer::kNone)
         for (const Layout& layout : batch.layouts)
-            if (layout.length() < width) throw std::invalid_argument("the vocabulary has no [PAD] to fill rows up with.");
+            if (layout.length() < width)
+                throw std::invalid_argument("the vocabulary has no [PAD] to pad rows with; add it.");
     return type == "int64" ? pad<std::int64_t>(tokenizer, batch, width) : pad<std::int32_t>(tokenizer, batch, width);
 }
 
-// A list of what `value` makes, as a new reference, of each token of the row.
+// A list of the results of `value`, which returns a new reference, for each token of the row.
 template <class Value> nb::object column(const Encoding& encoding, Value value) {
     nb::object list = nb::steal(PyList_New(static_cast<Py_ssize_t>(encoding.layout.length())));
     if (!list.is_valid()) throw nb::python_error();
@@ -267,8 +270,8 @@ void bind_tokenizer(nb::module_& m) {
                 std::optional<std::int64_t> max_length, const std::string& truncation) {
                  const Limits limits = limits_of(special, max_length, truncation);
                  const Text first = text_of(text, "text");
-                 const std::optional<Text> second = pair.is_none() ? std::nullopt : std::optional(text_of(pair, "pair"));
-                 const Released released(first.length + (second ? second->length : 0));
+                 const auto second = pair.is_none() ? std::nullopt : std::optional(text_of(pair, "pair"));
+                 const ReleasedGil released(first.length + (second ? second->length : 0));
                  return encode(self, first, second ? &*second : nullptr, limits);
              },
              "text"_a, "pair"_a = nb::none(), nb::kw_only(), "add_special_tokens"_a = true,
@@ -288,7 +291,7 @@ void bind_tokenizer(nb::module_& m) {
                  const Texts texts(given, "texts");
                  FlatTokens flat;
                  {
-                     const Released released(texts.characters);
+                     const ReleasedGil released(texts.characters);
                      flat = encode_flat(self, texts.views, special);
                  }
                  return nb::make_tuple(

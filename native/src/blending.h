@@ -6,12 +6,13 @@
 
 namespace ernie {
 
-// Places corpora so that after every prefix of n positions corpus i was taken n * weight_i / total times, to less than
-// one: the chairman assignment of R. Tijdeman (Discrete Mathematics 32, 1980), deviation at most 1 - 1 / (2k - 2) for k
-// corpora. With whole-number weights it repeats after `total` positions, so one period answers for every position.
+// Assigns a corpus to every position. In the first n positions, corpus i occurs n * weight_i / total times, with a
+// deviation below one: the chairman assignment of R. Tijdeman (Discrete Mathematics 32, 1980), whose deviation is at
+// most 1 - 1 / (2k - 2) for k corpora. With whole-number weights the assignment repeats after `total` positions, so
+// only one period is stored.
 class Blending {
   public:
-    // Every weight >= 1, total at most max_period; throws std::invalid_argument otherwise.
+    // Throws std::invalid_argument unless every weight is at least 1 and their total at most max_period.
     explicit Blending(std::vector<int64_t> weights);
 
     static constexpr int64_t max_period = int64_t{1} << 20;
@@ -19,18 +20,18 @@ class Blending {
 
     int64_t period() const { return static_cast<int64_t>(slots_.size()); }
 
-    // corpus: which corpus stands at `position` >= 0; index: how many of its samples came before.
+    // The corpus at `position`, which must be at least 0, and the number of its samples at earlier positions.
     void at(int64_t position, int32_t& corpus, int64_t& index) const {
-        const int64_t turn = position / period();
-        const Slot& slot = slots_[static_cast<size_t>(position - turn * period())];
+        const int64_t repeat = position / period();
+        const Slot& slot = slots_[static_cast<size_t>(position - repeat * period())];
         corpus = slot.corpus;
-        index = turn * weights_[static_cast<size_t>(slot.corpus)] + slot.before;
+        index = repeat * weights_[static_cast<size_t>(slot.corpus)] + slot.before;
     }
 
   private:
     struct Slot {
         int32_t corpus;
-        int32_t before;
+        int32_t before;  // earlier slots of the same corpus
     };
     std::vector<int64_t> weights_;
     std::vector<Slot> slots_;

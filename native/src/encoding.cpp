@@ -9,17 +9,17 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
-// The longer text is cut first, down to the length of the other; then they take turns, the second one first.
-void cut_longest_first(Layout& layout, std::size_t room) {
+// Shortens the longer text to the length of the other, then both in turn, beginning with the second.
+void truncate_longest_first(Layout& layout, std::size_t room) {
     layout.second = std::min(layout.second, std::max(room - std::min(room, layout.first), room / 2));
     layout.first = std::min(layout.first, room - layout.second);
 }
 
-void cut_one(std::size_t& cut, std::size_t other, std::size_t room, const char* other_name) {
+void truncate_one(std::size_t& length, std::size_t other, std::size_t room, const char* other_name) {
     if (other > room)
         refuse(std::string("the ") + other_name + " text alone has " + std::to_string(other) + " tokens, but " +
-               "max_length leaves room for " + std::to_string(room) + "; let truncation cut it too.");
-    cut = std::min(cut, room - other);
+               "max_length leaves room for " + std::to_string(room) + "; use truncation longest_first.");
+    length = std::min(length, room - other);
 }
 
 }  // namespace
@@ -38,14 +38,14 @@ Layout lay_out(std::size_t first, std::optional<std::size_t> second, const Limit
     layout.full_length = layout.length();
     if (!limits.max_length) return layout;
     if (*limits.max_length < static_cast<std::int64_t>(specials))
-        refuse("max_length is " + std::to_string(*limits.max_length) + ", but the special tokens alone take " +
-               std::to_string(specials) + ".");
+        refuse("max_length is " + std::to_string(*limits.max_length) + ", but the special tokens alone need " +
+               std::to_string(specials) + "; give a larger max_length.");
     const std::size_t room = static_cast<std::size_t>(*limits.max_length) - specials;
     if (first + layout.second <= room) return layout;
     switch (limits.truncation) {
-        case Truncation::kLongestFirst: cut_longest_first(layout, room); break;
-        case Truncation::kOnlyFirst: cut_one(layout.first, layout.second, room, "second"); break;
-        case Truncation::kOnlySecond: cut_one(layout.second, layout.first, room, "first"); break;
+        case Truncation::kLongestFirst: truncate_longest_first(layout, room); break;
+        case Truncation::kOnlyFirst: truncate_one(layout.first, layout.second, room, "second"); break;
+        case Truncation::kOnlySecond: truncate_one(layout.second, layout.first, room, "first"); break;
         case Truncation::kNone: break;
     }
     return layout;
@@ -66,7 +66,7 @@ FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>&
     FlatTokens flat;
     std::size_t characters = 0;
     for (const Text& text : texts) characters += text.length;
-    flat.tokens.reserve(characters);  // Chinese has about as many tokens as characters
+    flat.tokens.reserve(characters);  // Chinese text has about one token for each character
     flat.splits.reserve(texts.size() + 1);
     flat.splits.push_back(0);
     for (const Text& text : texts) {

@@ -1,4 +1,4 @@
-// Token ids as a model takes them: [CLS] and [SEP], truncation, token types, padding.
+// Token ids as a model needs them: [CLS] and [SEP], truncation, token types, padding.
 #pragma once
 
 #include "tokenizer.h"
@@ -13,7 +13,7 @@ namespace ernie {
 
 enum class Truncation { kLongestFirst, kOnlyFirst, kOnlySecond, kNone };
 
-// "longest_first", "only_first", "only_second" or "none"; throws std::invalid_argument.
+// From "longest_first", "only_first", "only_second" or "none"; throws std::invalid_argument for other names.
 Truncation truncation_named(const std::string& name);
 
 struct Limits {
@@ -22,27 +22,27 @@ struct Limits {
     Truncation truncation = Truncation::kLongestFirst;
 };
 
-// How a text, or a pair of texts, is laid out in a row of `length` tokens.
+// The lengths of the parts of a row: a text or a pair of texts, with special tokens.
 struct Layout {
     std::size_t first, second;  // tokens kept of each text
-    std::size_t specials;       // added around them
+    std::size_t specials;       // special tokens that are added
     std::size_t full_length;    // before truncation, `specials` included
 
     std::size_t length() const { return first + second + specials; }
 };
 
-// `second` is empty where there is no pair. Throws std::invalid_argument where the limits cannot be kept.
+// `second` is empty if there is no pair. Throws std::invalid_argument if the row cannot be made as short as max_length.
 Layout lay_out(std::size_t first, std::optional<std::size_t> second, const Limits& limits);
 
-// One text or pair: [CLS] first [SEP] (second [SEP]), of which only the texts' own tokens are kept.
+// One text or pair, [CLS] first [SEP] (second [SEP]), stored without the special tokens.
 struct Encoding {
-    SpannedTokens tokens;  // of the first text, then of the second, all of them
-    std::size_t first;     // how many of those are the first text's
+    SpannedTokens tokens;  // all tokens of the first text, then of the second, before truncation
+    std::size_t first;     // number of tokens of the first text
     bool has_pair;
     Layout layout;
     std::int32_t cls, sep;
 
-    // Calls visit(id, start, end, type_id, added) for every token of the row; an added token has no characters.
+    // Calls visit(id, start, end, type_id, added) for every token of the row; start and end of an added token are 0.
     template <class Visit> void each(Visit visit) const {
         const auto keep = [&](std::size_t begin, std::size_t count, int type) {
             for (std::size_t at = begin; at < begin + count; ++at)
@@ -58,7 +58,7 @@ struct Encoding {
 
 Encoding encode(const ErnieTokenizer& tokenizer, const Text& text, const Text* pair, const Limits& limits);
 
-// Ids of many texts back to back; those of text i are [splits[i], splits[i + 1]).
+// The tokens of several texts, concatenated; text i has those from splits[i] to splits[i + 1] - 1.
 struct FlatTokens {
     Tokens tokens;
     std::vector<std::int64_t> splits;
@@ -66,7 +66,7 @@ struct FlatTokens {
 
 FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, bool special);
 
-// Rows of a batch before they are padded. `seconds` has no splits where there are no pairs.
+// Rows of a batch before padding. `seconds` is empty if there are no pairs.
 struct Batch {
     FlatTokens firsts, seconds;
     std::vector<Layout> layouts;
@@ -77,8 +77,9 @@ Batch encode_batch(
     const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, const std::vector<Text>& pairs,
     const Limits& limits);
 
-// Writes the rows into arrays [rows, width], which are zero (`input_ids`: filled up with `pad` here).
+// Writes the rows into arrays [rows, width], which must be zero. Pads `input_ids` with the id of [PAD].
 template <class Id>
-void fill(const ErnieTokenizer& tokenizer, const Batch& batch, std::size_t width, Id* input_ids, Id* type_ids, Id* mask);
+void fill(
+    const ErnieTokenizer& tokenizer, const Batch& batch, std::size_t width, Id* input_ids, Id* type_ids, Id* mask);
 
 }  // namespace ernie

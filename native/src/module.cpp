@@ -1,4 +1,4 @@
-// The native extension: each concept binds itself.
+// The extension module `native._core`; bind_<concept>.cpp holds the bindings of each concept.
 #include "bind.h"
 
 #include <nanobind/stl/string.h>
@@ -6,9 +6,10 @@
 #include <string>
 
 NB_MODULE(_core, m) {
-    m.doc() = "Hot loops of the ERNIE data pipeline.";
-    m.def("version", [] { return std::string(ERNIE_NATIVE_VERSION); }, "Version of the distribution this extension was built from.");
+    m.doc() = "The parts of the ERNIE data pipeline that would be slow in Python.";
+    m.def("version", [] { return std::string(ERNIE_NATIVE_VERSION); },
+          "Version of the distribution from which this extension was built.");
     bind_tokenizer(m);
     bind_sample_map(m);
-    bind_masking(m);
+    bind_batch_maker(m);
 }

@@ -1,5 +1,6 @@
-// A keyed permutation of 0 … size - 1 in O(1) memory: a Feistel network over the next power of two, walked along its
-// cycle until it lands inside (J. Black, P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
+// A keyed permutation of 0 … size - 1 in O(1) memory: a Feistel network over the next power of two, with cycle walking:
+// it is applied again until the result is below `size` (J. Black, P. Rogaway, "Ciphers with Arbitrary Finite Domains",
+// CT-RSA 2002).
 #pragma once
 #include <array>
 #include <cstddef>
@@ -25,8 +26,9 @@ class Permutation {
         }
     }
 
-    // Each value < size is replaced by its image. The domain is less than twice the size, so a walk takes less than two
-    // steps on average; first steps are made together, because they do not wait for each other.
+    // Replaces each value, which must be below `size`, by its image. The domain of the network is less than twice
+    // `size`, so a value needs less than two steps on average. The first steps of all values are in one loop: they are
+    // independent, and the processor can overlap them.
     void apply(int64_t* values, size_t count) const {
         for (size_t i = 0; i < count; ++i) values[i] = encrypt(values[i]);
         for (size_t i = 0; i < count; ++i)

@@ -1,5 +1,5 @@
-// Random numbers that are a pure function of (seed, stream, epoch, sample): nothing is carried from one sample to the
-// next, so order, batch size and number of workers cannot change what a sample looks like.
+// Random numbers that are a pure function of (seed, stream, epoch, sample). There is no state between samples, so the
+// order, the batch size and the number of workers do not change a sample.
 //
 // Philox4x32-10: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3",
 // SC'11. Checked against the authors' known-answer vectors (Random123) in tests/native/test_random.py.
@@ -23,7 +23,7 @@ inline Block philox4x32(Block counter, std::array<uint32_t, 2> key) {
     return counter;
 }
 
-// What the numbers are for. Streams never meet: the stream is part of the counter.
+// The purpose of the numbers. Streams never overlap, because the stream is part of the counter.
 enum class Stream : uint32_t { sample_map = 1, sample = 2, permutation = 3 };
 
 // The 32-bit words of the blocks 0, 1, 2, … of one (seed, stream, epoch, sample).
@@ -54,7 +54,7 @@ class Random {
     unsigned used_ = 4;
 };
 
-// A word below threshold(p) comes with probability p, to 2^-32.
+// A random word is below threshold(p) with probability p, exact to 2^-32.
 inline uint64_t threshold(double probability) { return static_cast<uint64_t>(probability * 4294967296.0); }
 
 }  // namespace ernie

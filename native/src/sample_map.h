@@ -1,24 +1,25 @@
-// The one-epoch sample map: which run of sentences makes which sample.
+// The sample map of one epoch: the sentences of every sample.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 namespace ernie {
 
-// One sample, 16 bytes: the tokens [begin, begin + length) of the corpus, whole sentences of one document, of which
-// `target` are kept when the batch is made. The sentences' ends are found again in the corpus's offsets.
+// One sample, 16 bytes: the tokens [begin, begin + length) of the corpus, which are whole sentences of one document or
+// a part of a long sentence. A batch keeps at most `target` of them. The ends of the sentences are in the corpus's
+// offsets.
 struct Sample {
     int64_t begin;
     int32_t length;
     uint16_t target;
-    uint16_t pair;  // 1: a sentence ends inside, so that it can be cut into a sentence-order pair; 0: masked LM only
+    uint16_t pair;  // 1: a sentence ends inside, so it can be cut into a sentence-order pair; 0: masked LM only
 };
 static_assert(sizeof(Sample) == 16);
 
 struct SampleMapSettings {
-    int64_t window;         // tokens of text a sample holds, special tokens left out: 2 … 65535
-    double short_seq_prob;  // share of the samples with a shorter target, uniform in [2, window]
-    bool pairs;             // samples of at least two sentences where the document has them
+    int64_t window;         // largest target, in tokens without special tokens: 2 … 65535
+    double short_seq_prob;  // share of the samples whose target is drawn uniformly from 2 … window
+    bool pairs;             // take at least two sentences if the document has them
     uint64_t seed;
 };
 
@@ -38,11 +39,12 @@ struct CorpusIndex {
     int64_t tokens;
 };
 
-// Walks the documents first … last - 1. Throws std::invalid_argument where the index is not in order.
+// The samples of the documents first … last - 1. Throws std::invalid_argument if the index is not in ascending order.
 //
-// A sample takes sentences until it holds its target, and, where pairs are wanted, at least two, and does not leave a single
-// sentence of the document behind. A sentence longer than the window ends the sample before it and is cut into windows,
-// each a sample of its own; what remains of it begins the next one. Draws are keyed by (seed, document).
+// A sample takes sentences until it has `target` tokens. With `pairs` it takes at least two sentences, and it takes the
+// last sentence of the document too if that would be left alone. A sentence longer than the window ends the sample
+// before it and is cut into windows, each of which is a sample; the rest of the sentence begins the next sample. Random
+// draws are keyed by (seed, document).
 SampleMap build_sample_map(const CorpusIndex& corpus, int64_t first, int64_t last, const SampleMapSettings& settings);
 
 }  // namespace ernie

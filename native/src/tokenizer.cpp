@@ -8,14 +8,14 @@
 namespace ernie {
 namespace {
 
-// What is to be done with a character: the lowest three bits, and above them the action's operand.
+// What to do with a character. The action is in the lowest three bits, its operand in the bits above.
 enum Action : std::uint32_t {
-    kDrop,       // nothing
-    kSpace,      // ends a word
-    kAlone,      // is a word; the operand is its id
-    kBracket,    // the same, and a special token may begin here
-    kAppend,     // belongs to a word; the operand is its normalised character
-    kNormalise,  // becomes several characters, or may have to change places with one before it
+    kDrop,       // remove it
+    kSpace,      // end the word
+    kAlone,      // a word of one character; the operand is its id
+    kBracket,    // like kAlone, but a special token may begin here
+    kAppend,     // append it to the word; the operand is the normalised character
+    kNormalise,  // it becomes several characters, or combining characters may have to be reordered
 };
 constexpr int kActionBits = 3;
 constexpr std::uint32_t encode(Action action, std::uint32_t operand = 0) { return operand << kActionBits | action; }
@@ -44,37 +44,37 @@ void PieceTrie::insert(const std::u32string& token, std::int32_t id) {
     std::uint32_t node = continuation ? kContinuation : kWordStart;
     Edge* edge = nullptr;
     for (std::size_t index = continuation ? 2 : 0; index < token.size(); ++index) {
-        std::size_t place = slot(node, token[index]);
-        while (edges_[place].parent != 0 && (edges_[place].parent != node || edges_[place].character != token[index]))
-            place = (place + 1) & mask_;
-        edge = &edges_[place];
+        std::size_t at = slot(node, token[index]);
+        while (edges_[at].parent != 0 && (edges_[at].parent != node || edges_[at].character != token[index]))
+            at = (at + 1) & mask_;
+        edge = &edges_[at];
         if (edge->parent == 0) *edge = Edge{node, token[index], nodes_++, ErnieTokenizer::kNone};
         node = edge->child;
     }
     edge->id = id;
 }
 
-// Normalised characters of the word that is being read, and where in the text each comes from.
+// The normalised characters of the current word, and the position in the text from which each comes.
 struct ErnieTokenizer::Word {
     char32_t characters[kLongestWord];
-    std::int32_t places[kLongestWord];
-    std::size_t length = 0;  // may go beyond what is kept
-    std::size_t floor = 0;   // no combining character moves before this one
-    std::int32_t last_place = 0;
+    std::int32_t positions[kLongestWord];
+    std::size_t length = 0;  // may exceed kLongestWord; further characters are not stored
+    std::size_t floor = 0;   // index before which no combining character may move
+    std::int32_t last_position = 0;
 
-    void append(char32_t character, std::size_t place) {
-        last_place = static_cast<std::int32_t>(place);
+    void append(char32_t character, std::size_t position) {
+        last_position = static_cast<std::int32_t>(position);
         if (length < kLongestWord) {
             characters[length] = character;
-            places[length] = last_place;
+            positions[length] = last_position;
         }
         ++length;
     }
 
-    // Canonical ordering, for the few combining characters that are kept: those of lower classes come first. Places
-    // stay in order, so that a piece begins where the text it may come from begins.
-    void append_in_order(char32_t character, std::size_t place) {
-        append(character, place);
+    // Canonical ordering of the combining characters that are not removed: those with a lower class come first. The
+    // positions are not reordered, so they stay ascending.
+    void append_in_order(char32_t character, std::size_t position) {
+        append(character, position);
         const int own = unicode::character(character).combining_class;
         if (own == 0 || length > kLongestWord) return;
         for (std::size_t at = length - 1; at > floor; --at) {
@@ -116,7 +116,7 @@ std::int32_t ErnieTokenizer::id_of_single(char32_t character) const {
     return edge && edge->id != kNone ? edge->id : unknown;
 }
 
-// Decomposed and lowered; marks are still in it.
+// Decomposes a character and converts it to lower case, as the options say; combining marks are not removed.
 int ErnieTokenizer::normalise(char32_t character, char32_t* out) const {
     char32_t decomposed[unicode::kLongestDecomposition] = {character};
     const int count = options_.strip_accents ? unicode::decompose(character, decomposed) : 1;
@@ -145,7 +145,7 @@ std::uint32_t ErnieTokenizer::classify(char32_t character) const {
             if (part.combining_class != 0) return encode(kNormalise);
             normalised[length++] = normalised[index];
         } else if (part.combining_class == 0) {
-            return encode(kNormalise);  // dropped, but nothing may change places across it
+            return encode(kNormalise);  // the mark is removed, but no character may be reordered across it
         }
     }
     if (length == 0) return encode(kDrop);
@@ -167,7 +167,7 @@ const ErnieTokenizer::Special* ErnieTokenizer::special_at(const Character* text,
     return nullptr;
 }
 
-// Greedy longest match; a word that is not made of known pieces, or is too long, is one [UNK].
+// Splits the word by greedy longest match. It becomes one [UNK] if that fails or if the word is too long.
 template <class Sink> void ErnieTokenizer::finish(Word& word, Sink& sink) const {
     if (word.length == 0) return;
     const std::size_t first = sink.size();
@@ -187,18 +187,18 @@ template <class Sink> void ErnieTokenizer::finish(Word& word, Sink& sink) const 
             }
         }
         known = piece != kNone;
-        if (known) sink.append(piece, word.places[begin], word.places[end - 1] + 1);
+        if (known) sink.append(piece, word.positions[begin], word.positions[end - 1] + 1);
         begin = end;
     }
     if (!known) {
         sink.shrink(first);
-        sink.append(unknown, word.places[0], word.last_place + 1);
+        sink.append(unknown, word.positions[0], word.last_position + 1);
     }
     word.clear();
 }
 
 template <class Sink>
-void ErnieTokenizer::add_normalised(char32_t character, std::size_t place, Word& word, Sink& sink) const {
+void ErnieTokenizer::add_normalised(char32_t character, std::size_t position, Word& word, Sink& sink) const {
     const bool alone = options_.split_cjk && unicode::is_cjk(character);
     if (alone) finish(word, sink);
     char32_t normalised[kLongestNormalised];
@@ -206,13 +206,13 @@ void ErnieTokenizer::add_normalised(char32_t character, std::size_t place, Word&
         const unicode::Character& part = unicode::character(normalised[index]);
         if (part.kind == unicode::kPunctuation) {
             finish(word, sink);
-            word.append(normalised[index], place);
+            word.append(normalised[index], position);
             finish(word, sink);
         } else if (part.kind != unicode::kMark || !options_.strip_accents) {
             if (options_.strip_accents) {
-                word.append_in_order(normalised[index], place);
+                word.append_in_order(normalised[index], position);
             } else {
-                word.append(normalised[index], place);
+                word.append(normalised[index], position);
             }
         } else if (part.combining_class == 0) {
             word.floor = word.length;
@@ -224,19 +224,19 @@ void ErnieTokenizer::add_normalised(char32_t character, std::size_t place, Word&
 template <class Character, class Sink>
 void ErnieTokenizer::scan(const Character* text, std::size_t length, bool special, Sink& sink) const {
     Word word;
-    for (std::size_t place = 0; place < length; ++place) {
-        const char32_t character = text[place];
+    for (std::size_t position = 0; position < length; ++position) {
+        const char32_t character = text[position];
         const std::uint32_t found = action(character);
         const std::uint32_t operand = found >> kActionBits;
-        const auto here = static_cast<std::int32_t>(place);
+        const auto here = static_cast<std::int32_t>(position);
         switch (found & ((1 << kActionBits) - 1)) {
             case kDrop: break;
             case kSpace: finish(word, sink); break;
             case kBracket:
-                if (const Special* written = special ? special_at(text + place, length - place) : nullptr) {
+                if (const Special* written = special ? special_at(text + position, length - position) : nullptr) {
                     finish(word, sink);
-                    place += written->text.size() - 1;
-                    sink.append(written->id, here, static_cast<std::int32_t>(place + 1));
+                    position += written->text.size() - 1;
+                    sink.append(written->id, here, static_cast<std::int32_t>(position + 1));
                     break;
                 }
                 [[fallthrough]];
@@ -244,8 +244,8 @@ void ErnieTokenizer::scan(const Character* text, std::size_t length, bool specia
                 finish(word, sink);
                 sink.append(static_cast<std::int32_t>(operand), here, here + 1);
                 break;
-            case kAppend: word.append(operand, place); break;
-            default: add_normalised(character, place, word, sink);
+            case kAppend: word.append(operand, position); break;
+            default: add_normalised(character, position, word, sink);
         }
     }
     finish(word, sink);

@@ -1,4 +1,5 @@
-// WordPiece as ERNIE and BERT do it: clean, split, take accents off, lower, then the longest known pieces of each word.
+// The WordPiece tokenizer of BERT (Devlin et al., 2018, arXiv:1810.04805), which ERNIE uses: clean and split the text,
+// remove accents, convert to lower case, then split each word into the longest pieces of the vocabulary, from the left.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +10,11 @@
 
 namespace ernie {
 
-// Characters of a text in the narrowest width that holds them all, as Python keeps them. Any value up to 0x10FFFF.
+// The characters of a text as Python stores them: all in the smallest width that can hold them. Values up to 0x10FFFF.
 struct Text {
     const void* characters;
     std::size_t length;
-    int width;  // bytes a character: 1, 2 or 4
+    int width;  // bytes for each character: 1, 2 or 4
 };
 
 struct Options {
@@ -22,7 +23,7 @@ struct Options {
     bool split_cjk = true;
 };
 
-// Tokens and the characters of the text at which each begins.
+// Token ids, and for each token the index of the character at which it begins.
 struct Tokens {
     std::vector<std::int32_t> ids, starts;
 
@@ -41,7 +42,7 @@ struct Tokens {
     }
 };
 
-// The same, and the characters after which each ends.
+// Tokens that also have the index after their last character.
 struct SpannedTokens : Tokens {
     std::vector<std::int32_t> ends;
 
@@ -59,7 +60,7 @@ struct SpannedTokens : Tokens {
     }
 };
 
-// Vocabulary entries as a trie whose edges lie in one hash table. Continuations ("##x") hang from a root of their own.
+// The vocabulary as a trie whose edges are in one hash table. Continuation pieces ("##x") have a separate root.
 class PieceTrie {
 public:
     static constexpr std::uint32_t kWordStart = 1, kContinuation = 2;
@@ -74,8 +75,8 @@ public:
     explicit PieceTrie(std::size_t characters);
     void insert(const std::u32string& token, std::int32_t id);
     const Edge* find(std::uint32_t parent, char32_t character) const {
-        for (std::size_t place = slot(parent, character);; place = (place + 1) & mask_) {
-            const Edge& edge = edges_[place];
+        for (std::size_t at = slot(parent, character);; at = (at + 1) & mask_) {
+            const Edge& edge = edges_[at];
             if (edge.parent == parent && edge.character == character) return &edge;
             if (edge.parent == 0) return nullptr;
         }
@@ -92,17 +93,18 @@ private:
     std::uint32_t nodes_ = kContinuation + 1;
 };
 
-// Constant after construction, so that any number of threads may use one instance.
+// Constant after construction, so several threads may use one instance.
 class ErnieTokenizer {
 public:
     static constexpr std::size_t kLongestWord = 100;  // characters; a longer word is [UNK]
     static constexpr std::int32_t kNone = -1;
 
-    // The id of a token is its place; of a token that stands twice, its last. Throws std::invalid_argument.
+    // The id of a token is its index; if the token occurs twice, the last index. Throws std::invalid_argument if a
+    // token is empty or a special token is missing.
     ErnieTokenizer(std::vector<std::u32string> tokens, Options options);
 
-    // Appends the tokens of `text`, without [CLS] and [SEP]. With `special`, a special token that is written out in
-    // the text, "[MASK]" for one, becomes its id; otherwise it is brackets and letters like any other.
+    // Appends the tokens of `text`, without [CLS] and [SEP]. With `special`, a special token in the text, such as
+    // "[MASK]", becomes its id; otherwise it is read as brackets and letters.
     void tokenize(const Text& text, bool special, Tokens& tokens) const;
     void tokenize(const Text& text, bool special, SpannedTokens& tokens) const;
 
@@ -111,7 +113,7 @@ public:
     const Options& options() const { return options_; }
     std::size_t duplicates() const { return tokens_.size() - ids_.size(); }
 
-    bool missing_final_newline = false;  // of the file the tokens were read from
+    bool missing_final_newline = false;  // of the vocabulary file
     std::int32_t pad = kNone, cls = kNone, sep = kNone, mask = kNone, unknown = kNone;
 
 private:
@@ -131,7 +133,7 @@ private:
     template <class Sink> void tokenize_any(const Text& text, bool special, Sink& sink) const;
     template <class Character, class Sink>
     void scan(const Character* text, std::size_t length, bool special, Sink& sink) const;
-    template <class Sink> void add_normalised(char32_t character, std::size_t place, Word& word, Sink& sink) const;
+    template <class Sink> void add_normalised(char32_t character, std::size_t position, Word& word, Sink& sink) const;
     template <class Sink> void finish(Word& word, Sink& sink) const;
 
     std::vector<std::u32string> tokens_;
@@ -139,7 +141,7 @@ private:
     Options options_;
     PieceTrie trie_;
     std::vector<Special> specials_;
-    std::vector<std::uint32_t> actions_;  // of the Basic Multilingual Plane
+    std::vector<std::uint32_t> actions_;  // for each character of the Basic Multilingual Plane
 };
 
 }  // namespace ernie

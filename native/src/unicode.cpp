@@ -18,12 +18,12 @@ int decompose_hangul(char32_t syllable, char32_t* out) {
     return out[2] == kTrail ? 2 : 3;
 }
 
-int mapped(char32_t code, int length, int place, char32_t* out) {
+int mapped(char32_t code, int length, int index, char32_t* out) {
     if (length == 0) {
         out[0] = code;
         return 1;
     }
-    std::copy_n(kMappings + place, length, out);
+    std::copy_n(kMappings + index, length, out);
     return length;
 }
 

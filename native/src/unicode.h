@@ -1,4 +1,4 @@
-// What the tokenizer needs to know of a character, from tables made at build time (generate_unicode_tables.py).
+// Properties of characters that the tokenizer needs, from tables made at build time (generate_unicode_tables.py).
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,8 @@ namespace unicode {
 
 enum Kind : std::uint8_t { kLetter, kControl, kSpace, kMark, kPunctuation };
 
-// Lengths of 0 say that the character stands for itself.
+// `decomposition` and `lower` are indices into a table of characters. A length of 0 means that the character does not
+// change.
 struct Character {
     std::uint8_t kind;
     std::uint8_t combining_class;
@@ -17,22 +18,22 @@ struct Character {
     std::uint16_t lower;
 };
 
-// The longest canonical decomposition of one character, and the longest small form.
+// Characters in the longest canonical decomposition and in the longest lower-case form of one character.
 constexpr int kLongestDecomposition = 4;
 constexpr int kLongestLower = 2;
 
-// Of the tables, as in `unicodedata.unidata_version`.
+// The Unicode version of the tables, as `unicodedata.unidata_version`.
 const char* version();
 
 const Character& character(char32_t code);
 
-// BERT's CJK ranges (google-research/bert): Han characters, neither kana nor Hangul.
+// Whether the character is in BERT's CJK ranges (google-research/bert): Chinese characters, but not kana or Hangul.
 bool is_cjk(char32_t code);
 
-// Canonical decomposition (NFD) of one character into `out`; returns its length.
+// Writes the canonical decomposition (NFD) of one character to `out`; returns its length.
 int decompose(char32_t code, char32_t out[kLongestDecomposition]);
 
-// Small form of one character by itself (no final sigma, no language) into `out`; returns its length.
+// Writes the lower-case form of one character to `out`, without rules for context or language; returns its length.
 int lower(char32_t code, char32_t out[kLongestLower]);
 
 }  // namespace unicode

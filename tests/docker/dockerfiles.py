@@ -12,14 +12,14 @@ DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 
 
 class Instruction(NamedTuple):
-    """`word` is COPY, RUN …; `rest` is what follows, on one line."""
+    """One instruction: `word` is COPY, RUN …; `rest` is the text after it, on one line."""
 
     word: str
     rest: str
 
 
 def stages(path: Path) -> list[list[Instruction]]:
-    """The instructions of each stage, FROM first; what stands before the first FROM is left out."""
+    """The instructions of each stage, beginning with FROM; those before the first FROM are left out."""
     text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     found: list[list[Instruction]] = []
@@ -37,6 +37,6 @@ def of(word: str, stage: list[Instruction]) -> list[str]:
 
 
 def copied(path: Path) -> list[str]:
-    """What is copied out of the context, relative to it."""
+    """The paths that are copied from the build context."""
     every = [rest.split() for stage in stages(path) for rest in of("COPY", stage) if not rest.startswith("--from")]
     return [source for *sources, _ in every for source in sources]

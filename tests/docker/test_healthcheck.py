@@ -1,4 +1,4 @@
-"""The probe of HEALTHCHECK against the real service."""
+"""The HEALTHCHECK probe against the real service."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ SECONDS = 60
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A ready service that takes an engine for unresponsive after a third of the time to its end: five seconds."""
+    """A ready service. It reports an engine as hanging after a third of --hang-seconds, which is five seconds."""
     with serving(ROOT / "models", "--probe-seconds", "0.2", "--hang-seconds", "15") as running:
         running.wait_ready()
         yield running
@@ -36,14 +36,14 @@ def port_of(service: Service) -> str:
     return service.url.rsplit(":", 1)[1]
 
 
-# The host of the image is 0.0.0.0; a proxy of the environment is not for this machine.
+# The image sets the host 0.0.0.0. The probe must not use a proxy of the environment.
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_ready_service_is_healthy(service: Service, host: str) -> None:
     done = probe(port_of(service), host, http_proxy="http://127.0.0.1:9")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_service_with_an_engine_that_hangs_is_not(service: Service) -> None:
+def test_a_service_with_a_hanging_engine_is_unhealthy(service: Service) -> None:
     engine = service.engines()["sentiment"]
     deadline = time.monotonic() + SECONDS
     engine.suspend()
@@ -56,7 +56,7 @@ def test_a_service_with_an_engine_that_hangs_is_not(service: Service) -> None:
     assert done.returncode == 0
 
 
-def test_a_port_where_nobody_listens_is_not() -> None:
+def test_a_port_without_a_listener_is_unhealthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = str(closed.getsockname()[1])
     done = probe(port)

@@ -1,4 +1,4 @@
-"""The CPU image as it is meant to be run: no privileges, nothing to write to but /tmp."""
+"""The CPU image in a container without privileges, in which only /tmp is writable."""
 
 import json
 import os
@@ -26,7 +26,7 @@ print(urllib.request.urlopen(request, timeout=60).read().decode())
 """
 
 pytestmark = [
-    pytest.mark.skipif(not ENGINE, reason="podman or docker runs the image, and neither is on PATH"),
+    pytest.mark.skipif(not ENGINE, reason="needs podman or docker, and neither is on PATH"),
     pytest.mark.skipif(not IMAGE, reason="IMAGE does not name an image; docker/README.md says how to build one"),
 ]
 
@@ -43,7 +43,7 @@ def output(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[str]:
-    """The name of a healthy container that serves the models of this repository; its exit status is looked at."""
+    """The name of a healthy container that serves the models of this repository; it must exit with status 0."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     given = ["--env", f"ERNIE_PORT={port}", "--volume", f"{ROOT / 'models'}:/models:ro"]
@@ -74,7 +74,7 @@ def test_both_endpoints_answer(container: str) -> None:
     assert filled["results"][0]["masks"][0][0]["token"] == "银"
 
 
-def test_it_runs_as_nobody_in_particular_and_without_rights(container: str) -> None:
+def test_it_runs_as_an_unprivileged_user_without_capabilities(container: str) -> None:
     assert output("exec", container, "id", "-u").strip() == "10001"
     status = output("exec", container, "cat", "/proc/1/status")
     rights = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
@@ -84,12 +84,12 @@ def test_it_runs_as_nobody_in_particular_and_without_rights(container: str) -> N
 
 
 def engines(container: str) -> set[str]:
-    """Process numbers of the engines; the shell that looks for them is none."""
+    """The process numbers of the engines, without the shell that runs the search."""
     found = output("exec", container, "sh", "-c", "grep -l 'service[.]engine' /proc/[0-9]*/cmdline; true")
     return {path.split("/")[2] for path in found.splitlines()}
 
 
-def test_engines_that_were_killed_are_replaced_and_leave_no_zombies(container: str) -> None:
+def test_killed_engines_are_replaced_and_leave_no_zombies(container: str) -> None:
     killed = engines(container)
     assert len(killed) == 2
     output("exec", container, "sh", "-c", f"kill -KILL {' '.join(killed)}")
@@ -100,14 +100,14 @@ def test_engines_that_were_killed_are_replaced_and_leave_no_zombies(container: s
     assert "Z (zombie)" not in output("exec", container, "sh", "-c", "cat /proc/[0-9]*/status 2>/dev/null; true")
 
 
-def test_nothing_is_left_in_it_that_installs_compiles_or_trains(container: str) -> None:
+def test_it_has_no_installer_no_compiler_and_no_training(container: str) -> None:
     for tool in ("pip", "uv", "cc", "g++", "cmake", "ernie-train"):
         assert engine("exec", container, "sh", "-c", f"command -v {tool}").returncode != 0, tool
     for module in ("pip", "paddle", "paddlenlp", "training"):
         assert engine("exec", container, "python", "-c", f"import {module}").returncode != 0, module
 
 
-def test_the_embedded_models_are_whole() -> None:
+def test_the_embedded_models_match_their_hashes() -> None:
     assert "sentiment" in output(
         "run", "--rm", *CONFINED, "--entrypoint", "ernie-build", IMAGE, "verify", "/app/models"
     )

@@ -1,4 +1,4 @@
-"""What is taken out of the image's libraries, and that FastDeploy runs without it."""
+"""Removing unused files from the libraries of the image; FastDeploy still works afterwards."""
 
 import importlib.util
 import json
@@ -52,13 +52,13 @@ def test_copies_of_a_library_become_links_to_the_longest_name(tmp_path: Path) ->
     assert slim(tmp_path).returncode == 0
     for name in ("libx.so", "libx.so.1"):
         assert os.readlink(tmp_path / "package" / name) == "libx.so.1.2"
-    # A library is looked for beside the one that asks, so one in another folder stays.
+    # The loader searches in the folder of the library that needs it, so a copy in another folder must stay.
     assert not any(path.is_symlink() for path in (tmp_path / "package" / "libx.so.1.2", other, elsewhere))
     assert (tmp_path / "package" / "libx.so").read_text(encoding="utf-8") == "one library"
-    assert slim(tmp_path).stdout.endswith("copies of libraries: 0 MB\n")  # once more changes nothing
+    assert slim(tmp_path).stdout.endswith("copies of libraries: 0 MB\n")  # a second run changes nothing
 
 
-def test_only_what_is_named_is_removed(tmp_path: Path) -> None:
+def test_only_the_listed_files_are_removed(tmp_path: Path) -> None:
     gone = [
         "fastdeploy/libs/third_libs/x/lib/libx.a",
         "fastdeploy/libs/third_libs/openvino/runtime/lib/libopenvino_intel_cpu_plugin.so",
@@ -79,7 +79,7 @@ def test_only_what_is_named_is_removed(tmp_path: Path) -> None:
     assert all((tmp_path / name).exists() for name in kept)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_folder(tmp_path: Path) -> None:
     done = slim(tmp_path / "missing")
     assert (done.returncode, done.stderr) == (
         1,
@@ -89,7 +89,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def slimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FastDeploy, OpenCV and NumPy as in the image: hard links to those installed here, of which some are taken out."""
+    """FastDeploy, OpenCV and NumPy as in the image: hard links to the installed files, without the removed ones."""
     site = tmp_path_factory.mktemp("slimmed")
     for name in ("fastdeploy", "cv2", "numpy"):
         spec = importlib.util.find_spec(name)
@@ -104,7 +104,7 @@ def slimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outputs(search_path: str) -> dict[str, Any]:
-    """Where FastDeploy was found, and what both backends make of the embedded models, in a process of its own."""
+    """The path of FastDeploy, and the outputs of both backends for the embedded models, from a separate process."""
     done = subprocess.run(
         [sys.executable, "-c", RUN_MODELS, str(ROOT / "models")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [search_path, str(ROOT)]))},
@@ -116,7 +116,7 @@ def outputs(search_path: str) -> dict[str, Any]:
     return made
 
 
-def test_fastdeploy_computes_the_same_without_it(slimmed: Path) -> None:
+def test_fastdeploy_computes_the_same_without_the_removed_files(slimmed: Path) -> None:
     whole, slim = outputs(""), outputs(str(slimmed))
     assert Path(slim.pop("fastdeploy")).is_relative_to(slimmed)
     assert not Path(whole.pop("fastdeploy")).is_relative_to(slimmed)

@@ -1,4 +1,4 @@
-"""The guided reading: its examples run and print what the pages say, and what the pages name is there."""
+"""The pages of docs/learn: their examples print what the pages show, and the names and files in them exist."""
 
 import pkgutil
 import re
@@ -21,7 +21,10 @@ IN_FILE = re.compile(r"((?:native|model_build|training|service|tests|docs|models
 
 
 def run(page: Path) -> int:
-    """Runs a page's examples in order, in one namespace; returns their number, raises SybilFailure at a wrong one."""
+    """Runs the examples of a page in order, in one namespace; returns their number.
+
+    Raises SybilFailure if an example prints something else.
+    """
     examples = list(Document.parse(str(page), PythonCodeBlockParser()))
     for example in examples:
         example.evaluate()
@@ -37,13 +40,13 @@ def code_spans(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The ids that MkDocs and GitHub give to the headings."""
+    """The ids of the headings in MkDocs and on GitHub."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_examples_of_a_page_print_what_it_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_a_page_print_what_it_shows(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert run(page) > 5
 
@@ -59,8 +62,8 @@ def test_a_wrong_output_fails(lines: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_python_block_is_a_session(page: Path) -> None:
-    # A block without a prompt would run, but nothing that it prints would be looked at.
+def test_every_python_block_begins_with_a_prompt(page: Path) -> None:
+    # A block without a prompt would run, but its output would not be compared.
     blocks = re.findall(r"^```python\n(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert all(first.startswith(">>> ") for first in blocks)
 
@@ -74,10 +77,10 @@ def test_names_and_files_of_the_source_exist(page: Path) -> None:
             named += 1
         elif found := IN_FILE.fullmatch(span):
             path, name = ROOT / found[1], found[2]
-            assert path.exists(), f"{span} is no file"
+            assert path.exists(), f"{span} is not a file"
             assert name is None or re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")), span
             named += 1
-    assert named, "the page names nothing of the source"
+    assert named, "the page names no part of the source"
 
 
 def test_options_of_pretraining_that_the_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +93,7 @@ def test_options_of_pretraining_that_the_pages_name_exist(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_pages_and_headings(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
         name, _, anchor = target.partition("#")
         path = LEARN / name if name else page
@@ -98,11 +101,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), target
 
 
-def test_the_overview_leads_to_every_page() -> None:
+def test_the_overview_links_to_every_page() -> None:
     linked = set(re.findall(r"\]\((\w[\w-]*\.md)\)", prose(LEARN / "index.md")))
     assert linked == {page.name for page in PAGES} - {"index.md"}
 
 
-def test_drawings_are_xml() -> None:
+def test_drawings_are_svg() -> None:
     for drawing in LEARN.glob("*.svg"):
         assert ElementTree.parse(drawing).getroot().tag.endswith("svg")

@@ -1,4 +1,4 @@
-"""Manifests as the cluster would get them."""
+"""The manifests as kustomize renders them for the cluster."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 needs_kubectl = pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="kubectl renders the overlays, and is not on PATH; install it to run this"
+    shutil.which("kubectl") is None, reason="needs kubectl, which is not on PATH; install it to run this test"
 )
 
 Object = dict[str, Any]
 
 
 def rendered(directory: Path, overlay: str, *components: str) -> list[Object]:
-    """What `kubectl kustomize` makes of an overlay with components, in a folder of its own."""
+    """The objects that `kubectl kustomize` renders for an overlay with components, in a copy of the manifests."""
     for name in ("base", "overlays", "components"):
         shutil.copytree(K8S / name, directory / name, dirs_exist_ok=True)
     mine = directory / "mine"
@@ -38,6 +38,6 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
 
 
 def read(path: str) -> Object:
-    """One object of a file below k8s/."""
+    """The object in a file of k8s/."""
     loaded: Object = yaml.safe_load((K8S / path).read_text(encoding="utf-8"))
     return loaded

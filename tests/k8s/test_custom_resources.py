@@ -1,4 +1,4 @@
-"""Custom resources against the schemas of those who define them."""
+"""Custom resources against the schemas of their projects."""
 
 from typing import Any
 
@@ -10,40 +10,40 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 
 from tests.k8s.rendered import Object, read
 
-# Models made from the definitions of KEDA 2.16 and of the Prometheus operator 0.80.
+# Classes generated from the definitions of KEDA 2.16 and of the Prometheus operator 0.80.
 DEFINED = {
     "components/keda/scaled-object.yaml": ScaledObject,
     "components/monitoring/service-monitor.yaml": ServiceMonitor,
     "components/monitoring/prometheus-rule.yaml": PrometheusRule,
 }
-# What KServe's PredictorSpec has beside the fields of a pod, as far as it is used here.
+# The fields of KServe's PredictorSpec that are used here and are not fields of a pod.
 KSERVE_SCALING = {"minReplicas", "maxReplicas"}
 
 
 def as_defined(kind: type[Any], manifest: Object) -> Object:
-    """The manifest without the fields that its definition does not know, which a cluster would prune in silence.
+    """The manifest without unknown fields, which a cluster would remove without a warning.
 
     Raises:
-        pydantic.ValidationError: A field that is known has a wrong type, or one that must be there is not.
+        pydantic.ValidationError: A known field has a wrong type, or a required field is missing.
     """
     read: Object = kind.model_validate(manifest).model_dump(mode="json", by_alias=True, exclude_unset=True)
     return read
 
 
 @pytest.mark.parametrize("path", DEFINED)
-def test_custom_resources_are_what_their_definitions_know(path: str) -> None:
+def test_custom_resources_have_only_known_fields(path: str) -> None:
     manifest = read(path)
     assert as_defined(DEFINED[path], manifest) == manifest
 
 
 @pytest.mark.parametrize("path", DEFINED)
-def test_a_field_that_a_definition_does_not_know_would_be_seen(path: str) -> None:
+def test_an_unknown_field_would_be_found(path: str) -> None:
     manifest = read(path)
     manifest["spec"]["nonsense"] = 1
     assert as_defined(DEFINED[path], manifest) != manifest
 
 
-def test_a_field_of_a_wrong_type_would_be_seen() -> None:
+def test_a_field_of_a_wrong_type_would_be_found() -> None:
     manifest = read("components/keda/scaled-object.yaml")
     manifest["spec"]["maxReplicaCount"] = "many"
     with pytest.raises(pydantic.ValidationError, match="maxReplicaCount"):

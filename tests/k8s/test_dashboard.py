@@ -1,4 +1,4 @@
-"""The dashboard and the rules on a real Prometheus that scrapes the real service under load."""
+"""The dashboard and the rules in a real Prometheus that scrapes the real service under load."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from tests.service.conftest import serving
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None,
-    reason="Prometheus runs the queries, and is not on PATH; install it to run this (Debian: package prometheus)",
+    reason="needs Prometheus, which is not on PATH; install it to run this test (Debian: package prometheus)",
 )
 MODELS = K8S.parent / "models"
 FOLDER = K8S / "components" / "monitoring"
@@ -28,7 +28,7 @@ SECONDS = 60
 
 
 class Prometheus:
-    """Its HTTP API."""
+    """A client of the HTTP API of Prometheus."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=30)
@@ -43,7 +43,7 @@ class Prometheus:
         return result
 
     def wait_for(self, expression: str) -> list[dict[str, Any]]:
-        """Asks until there is a result."""
+        """Repeats the query until it has a result."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
@@ -55,7 +55,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def scraping(directory: Path, target: str) -> Iterator[Prometheus]:
-    """A Prometheus that asks `target` every half second and records the rules every second."""
+    """A Prometheus that scrapes `target` every half second and evaluates the rules every second."""
     rules = read("components/monitoring/prometheus-rule.yaml")["spec"]
     for group in rules["groups"]:
         group["interval"] = "1s"
@@ -84,7 +84,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions() -> list[str]:
-    """Every query of the dashboard, as it is with `All` chosen everywhere and a short interval."""
+    """Every query of the dashboard, with `All` for every variable and a short interval."""
     found = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
     for name, value in {"$__rate_interval": "5s", "$namespace": ".*", "$job": ".*", "$model": ".*"}.items():
         found = [expression.replace(name, value) for expression in found]
@@ -93,24 +93,24 @@ def expressions() -> list[str]:
 
 @contextlib.contextmanager
 def load(url: str) -> Iterator[list[int]]:
-    """Asks both endpoints, one request after the other, until the end; the statuses of the answers."""
+    """Sends requests to both endpoints, one after the other, until the context ends; collects the statuses."""
     statuses: list[int] = []
-    over = threading.Event()
+    finished = threading.Event()
 
-    def ask() -> None:
+    def send() -> None:
         with httpx.Client(base_url=url, timeout=60) as client:
-            while not over.is_set():
+            while not finished.is_set():
                 statuses.append(client.post("/classify", json={"inputs": "房间很干净。"}).status_code)
                 statuses.append(client.post("/fill-mask", json={"inputs": "他把钱存进了[MASK]行。"}).status_code)
                 statuses.append(client.post("/classify", json={"inputs": ""}).status_code)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    sender = threading.Thread(target=send)
+    sender.start()
     try:
         yield statuses
     finally:
-        over.set()
-        asking.join()
+        finished.set()
+        sender.join()
 
 
 @needs_prometheus
@@ -122,7 +122,7 @@ def test_every_query_of_the_dashboard_and_every_rule_has_a_result_under_load(tmp
                 prometheus.wait_for('rate(ernie_requests_total{code="200"}[5s]) > 0')
                 for expression in expressions():
                     assert "$" not in expression
-                    prometheus.wait_for(f"({expression}) >= 0")  # which no NaN is
+                    prometheus.wait_for(f"({expression}) >= 0")  # false for NaN
                 for group in read("components/monitoring/prometheus-rule.yaml")["spec"]["groups"]:
                     for rule in group["rules"]:
                         if "record" in rule:
@@ -134,7 +134,7 @@ def test_every_query_of_the_dashboard_and_every_rule_has_a_result_under_load(tmp
                 prometheus.wait_for(f'sum(ernie_requests_total{{code="{status}"}}) == {statuses.count(status)}')
 
 
-def test_panels_have_names_and_lie_beside_each_other() -> None:
+def test_panels_have_unique_titles_and_do_not_overlap() -> None:
     panels = dashboard()["panels"]
     assert len({panel["title"] for panel in panels}) == len(panels)
     assert len({panel["id"] for panel in panels}) == len(panels)

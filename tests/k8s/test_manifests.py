@@ -1,4 +1,4 @@
-"""The manifests against Kubernetes' own schemas, and against the service they run."""
+"""The manifests against the schemas of Kubernetes, and against the settings and paths of the service."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.k8s.rendered import COMPONENTS, K8S, OVERLAYS, Object, needs_kubectl,
 CUSTOM = ("monitoring.coreos.com/", "keda.sh/", "serving.kserve.io/")
 VERSIONS = ("1.27", kubernetes_validate.latest_version())
 ENGINE_STOP_SECONDS = 15
-# Both change the number of replicas: one of them at a time.
+# keda and hpa both set the number of replicas, so only one of them can be used.
 TOGETHER = [name for name in COMPONENTS if name != "hpa"]
 
 
@@ -37,7 +37,7 @@ def kserve_pod() -> dict[str, Any]:
 
 def read_as_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> Settings:
     for name, value in variables.items():
-        assert name.removeprefix("ERNIE_").lower() in Settings.model_fields, f"{name} is no setting of the service"
+        assert name.removeprefix("ERNIE_").lower() in Settings.model_fields, f"{name} is not a setting of the service"
         monkeypatch.setenv(name, value)
     return Settings()
 
@@ -45,7 +45,7 @@ def read_as_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, st
 @needs_kubectl
 @pytest.mark.parametrize("components", [[], TOGETHER, ["hpa"]], ids=["alone", "with components", "with hpa"])
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_overlay_is_what_kubernetes_takes(tmp_path: Path, overlay: str, components: list[str]) -> None:
+def test_every_overlay_is_valid_for_kubernetes(tmp_path: Path, overlay: str, components: list[str]) -> None:
     objects = rendered(tmp_path, overlay, *components)
     kinds = {each["kind"] for each in objects}
     assert {"Deployment", "Service", "ServiceAccount", "NetworkPolicy", "ConfigMap"} <= kinds
@@ -67,7 +67,7 @@ def test_the_settings_of_every_overlay_are_settings_of_the_service(
     assert settings.port == container["ports"][0]["containerPort"]
     mounted = [each["mountPath"] for each in container["volumeMounts"]]
     for path in (settings.models, settings.tensorrt_cache, settings.api_keys_file):
-        if path is not None and not path.is_relative_to("/app"):  # what the image holds
+        if path is not None and not path.is_relative_to("/app"):  # a folder of the image
             assert any(path.is_relative_to(mount) for mount in mounted), f"nothing is mounted at {path}"
     assert not any(str(settings.models).startswith("/app") and mount == "/models" for mount in mounted)
 
@@ -86,7 +86,7 @@ def test_no_manifest_names_a_setting_that_does_not_exist() -> None:
 
 
 @needs_kubectl
-def test_the_time_to_end_covers_the_drain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grace_period_covers_the_drain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for overlay in OVERLAYS:
         objects = rendered(tmp_path / overlay, overlay)
         settings = read_as_environment(monkeypatch, settings_of(objects))
@@ -97,14 +97,14 @@ def test_the_time_to_end_covers_the_drain(tmp_path: Path, monkeypatch: pytest.Mo
             assert settings.drain_delay_seconds > probe["periodSeconds"] * probe["failureThreshold"]
 
 
-def test_the_time_to_end_under_kserve_covers_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grace_period_under_kserve_covers_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     pod = kserve_pod()
     settings = read_as_environment(monkeypatch, {each["name"]: each["value"] for each in pod["containers"][0]["env"]})
     needed = settings.drain_delay_seconds + settings.shutdown_seconds + ENGINE_STOP_SECONDS
     assert needed <= pod["terminationGracePeriodSeconds"]
 
 
-async def test_probes_and_scrapes_ask_for_what_the_service_has() -> None:
+async def test_probes_and_scrapes_use_paths_of_the_service() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in K8S.rglob("*.yaml"))
     paths = set(re.findall(r"\bpath: (/(?:health|v2|metrics)[\w/]*)", text))
     assert paths == {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"}
@@ -144,14 +144,14 @@ def test_pods_under_kserve_are_restricted() -> None:
 
 
 @needs_kubectl
-def test_whoever_sets_the_replicas_is_alone_in_that(tmp_path: Path) -> None:
+def test_with_a_scaler_the_deployment_sets_no_replicas(tmp_path: Path) -> None:
     for scaler in ("keda", "hpa"):
         (deployment,) = of_kind(rendered(tmp_path / scaler, "cpu", scaler), "Deployment")
         assert "replicas" not in deployment["spec"]
 
 
 @needs_kubectl
-def test_models_of_an_image_take_the_place_of_the_claim(tmp_path: Path) -> None:
+def test_an_image_of_models_replaces_the_volume_claim(tmp_path: Path) -> None:
     (volume,) = [
         each for each in pod_of(rendered(tmp_path, "cpu", "models-image"))["volumes"] if each["name"] == "models"
     ]
@@ -159,7 +159,7 @@ def test_models_of_an_image_take_the_place_of_the_claim(tmp_path: Path) -> None:
 
 
 @needs_kubectl
-def test_selectors_choose_the_pods_of_the_deployment(tmp_path: Path) -> None:
+def test_selectors_match_the_pods_of_the_deployment(tmp_path: Path) -> None:
     objects = rendered(tmp_path, "cpu", *TOGETHER)
     (deployment,) = of_kind(objects, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]

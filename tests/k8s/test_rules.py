@@ -1,4 +1,4 @@
-"""Recorded ratios and alerts: by Prometheus' own tools, and against the metrics that the service has."""
+"""Recorded ratios and alerts: checked by promtool, and against the metrics of the service."""
 
 import re
 import shutil
@@ -14,13 +14,13 @@ from tests.k8s.rendered import K8S, read
 RUNBOOK = K8S.parent / "docs" / "runbook.md"
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
-    reason="promtool runs the alerts, and is not on PATH; install it to run this (Debian: apt-get install prometheus)",
+    reason="needs promtool, which is not on PATH; install it to run this test (Debian: package prometheus)",
 )
 
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """The rules as a Prometheus without the operator reads them."""
+    """The rules as a file for Prometheus without the operator."""
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(read("components/monitoring/prometheus-rule.yaml")["spec"]), encoding="utf-8")
     return path
@@ -32,7 +32,7 @@ def promtool(*arguments: str) -> None:
 
 
 @needs_promtool
-def test_alerts_fire_when_they_should_and_at_no_other_time(rules: Path) -> None:
+def test_alerts_fire_only_when_they_should(rules: Path) -> None:
     promtool("check", "rules", str(rules))
     shutil.copy(Path(__file__).with_name("alerts.yaml"), rules.parent)
     promtool("test", "rules", str(rules.with_name("alerts.yaml")))
@@ -43,7 +43,7 @@ def alerts() -> list[dict[str, object]]:
     return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
-def test_the_runbook_says_of_every_alert_what_to_do() -> None:
+def test_the_runbook_has_a_section_for_every_alert() -> None:
     headings = re.findall(r"^## (.+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     assert [heading for heading in headings if heading.startswith("Ernie")] == list(
         dict.fromkeys(str(alert["alert"]) for alert in alerts())
@@ -52,7 +52,7 @@ def test_the_runbook_says_of_every_alert_what_to_do() -> None:
         assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{str(alert['alert']).lower()}"  # type: ignore[index]
 
 
-def test_every_metric_that_is_asked_for_is_one_of_the_service() -> None:
+def test_every_queried_metric_is_one_of_the_service() -> None:
     samples = {
         name
         for family in Metrics([]).registry.collect()

@@ -1,4 +1,4 @@
-"""A small classifier and a small masked LM with weights far from zero, and inputs for their graphs."""
+"""A small classifier and a small masked LM with large random weights, and inputs for their graphs."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ LABELS = ["差", "中", "好"]
 
 
 def small_checkpoint(directory: Path, task: str, **shape: object) -> Path:
-    """Writes `directory/<task>`."""
+    """Writes a checkpoint to `directory/<task>`; returns this path."""
     paddle.seed(5)
     config = ErnieConfig.from_dict(
         {
@@ -44,12 +44,12 @@ def small_checkpoint(directory: Path, task: str, **shape: object) -> Path:
 
 
 def small_bundle(directory: Path, task: str, **shape: object) -> Bundle:
-    """Exports it to `directory/models/m/1`."""
+    """Exports a small checkpoint as the bundle `directory/models/m/1`."""
     return export_checkpoint(small_checkpoint(directory, task, **shape), directory / "models", name="m")
 
 
 def batches(task: str, count: int = 12, size: int = 4) -> list[Arrays]:
-    """Inputs with random ids, padded; of a masked LM with one mask in every row."""
+    """Inputs with random ids and padding; for a masked LM with one mask in every row."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a directory, it is refused in one sentence, and no other bundle suffers from it."""
+"""An invalid directory is refused with one sentence, and other bundles are not affected."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from model_build.bundle import BundleError, GraphFile, Manifest, find_bundles, open_bundle, read_repository
 
 MANIFEST = Manifest(name="good", version="1", task="classify", max_length=8, graphs={}, inputs=[], outputs=[])
-LONG = "x" * 300  # more than a file name may have
+LONG = "x" * 300  # longer than a file name can be
 
 
 def write(directory: Path, manifest: Manifest) -> Path:
@@ -32,14 +32,14 @@ def export(directory: Path, files: dict[str, bytes]) -> Path:
     [
         ({"config.json": b"{"}, "config.json: the document: Invalid JSON"),
         ({"config.json": b"[]"}, "config.json: the document: Input should be an object"),
-        ({"config.json": b"\xff"}, "config.json: not UTF-8 at byte 0"),
+        ({"config.json": b"\xff"}, "config.json is not UTF-8 at byte 0"),
         ({"config.json": json.dumps({"id2label": {"one": "a"}}).encode()}, "config.json: id2label.one"),
         ({"config.json": json.dumps({"id2label": ["a", "b"]}).encode()}, "config.json: id2label: "),
         ({"model_config.json": b'{"max_position_embeddings": "many"}'}, "model_config.json: max_position_embeddings: "),
-        ({"labels.txt": b"\xb2\xee"}, "labels.txt: not UTF-8 at byte 0"),
+        ({"labels.txt": b"\xb2\xee"}, "labels.txt is not UTF-8 at byte 0"),
     ],
 )
-def test_a_broken_export_is_refused_and_what_is_good_beside_it_is_found(
+def test_a_broken_export_is_refused_and_the_valid_bundles_are_found(
     tmp_path: Path, files: dict[str, bytes], sentence: str
 ) -> None:
     export(tmp_path / "broken", files)
@@ -50,27 +50,27 @@ def test_a_broken_export_is_refused_and_what_is_good_beside_it_is_found(
     assert sentence in str(refused["broken"])
 
 
-def test_an_error_of_the_file_system_is_a_refusal_too(tmp_path: Path) -> None:
+def test_an_error_of_the_file_system_is_a_bundle_error(tmp_path: Path) -> None:
     graphs = {"onnx": GraphFile(path="model.onnx", sha256={LONG: "0"})}
     with pytest.raises(BundleError, match="cannot be read: File name too long"):
         open_bundle(write(tmp_path / "1", MANIFEST.model_copy(update={"graphs": graphs})))
 
 
-def test_the_configuration_of_an_export_is_kept_whole(tmp_path: Path) -> None:
+def test_the_configuration_of_an_export_is_kept_unchanged(tmp_path: Path) -> None:
     config = {"hidden_size": 24, "max_position_embeddings": 2048, "vocab_size": 40, "id2label": {"1": "b", "0": "a"}}
     manifest = open_bundle(export(tmp_path / "export", {"config.json": json.dumps(config).encode()})).manifest
     assert (manifest.max_length, manifest.labels) == (512, ["a", "b"])
     assert json.loads(json.dumps(manifest.architecture)) == config
 
 
-def test_a_version_of_digits_that_are_no_number_is_still_a_version(tmp_path: Path) -> None:
+def test_a_version_with_a_digit_that_is_not_decimal_is_accepted(tmp_path: Path) -> None:
     for version in ("1", "²"):
         write(tmp_path / "good" / version, MANIFEST.model_copy(update={"version": version}))
     (bundle,), refused = read_repository(tmp_path)
     assert (bundle.manifest.version, refused) == ("1", {})
 
 
-def test_what_is_still_being_written_is_no_version(tmp_path: Path) -> None:
+def test_a_bundle_that_is_still_being_written_is_ignored(tmp_path: Path) -> None:
     write(tmp_path / "good" / "1", MANIFEST)
     write(tmp_path / "good" / ".2-aside", MANIFEST.model_copy(update={"version": "2"}))
     export(tmp_path / ".copying", {})
@@ -79,7 +79,7 @@ def test_what_is_still_being_written_is_no_version(tmp_path: Path) -> None:
     assert not refused
 
 
-def test_a_bundle_for_another_task_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_bundle_for_another_task_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "good" / "1", MANIFEST)
     write(tmp_path / "names" / "1", MANIFEST.model_copy(update={"name": "names", "task": "token-classification"}))
     bundles, refused = read_repository(tmp_path, ("classify", "fill-mask"))
@@ -88,7 +88,7 @@ def test_a_bundle_for_another_task_is_refused_by_name(tmp_path: Path) -> None:
     assert len(read_repository(tmp_path)[0]) == 2
 
 
-def test_one_that_wants_some_tasks_passes_over_bundles_for_others_but_not_over_broken_ones(
+def test_find_bundles_skips_bundles_for_other_tasks_but_not_broken_ones(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(tmp_path / "names" / "1", MANIFEST.model_copy(update={"name": "names", "task": "token-classification"}))
@@ -96,7 +96,7 @@ def test_one_that_wants_some_tasks_passes_over_bundles_for_others_but_not_over_b
         find_bundles(tmp_path, ("classify",))
     write(tmp_path / "good" / "1", MANIFEST)
     assert [bundle.manifest.name for bundle in find_bundles(tmp_path, ("classify",))] == ["good"]
-    assert "passed over: " in caplog.text
+    assert "skipped: " in caplog.text
     export(tmp_path / "broken", {"config.json": b"{"})
     with pytest.raises(BundleError, match="broken"):
         find_bundles(tmp_path, ("classify",))

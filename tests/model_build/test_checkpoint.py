@@ -1,4 +1,4 @@
-"""Checkpoint folders, ours and PaddleNLP's."""
+"""Checkpoint folders that PaddleNLP wrote."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ SHAPE = {"vocab_size": 8, "hidden_size": 8, "num_attention_heads": 2, "num_hidde
         ("ErnieForQuestionAnswering", "question-answering", []),
     ],
 )
-def test_a_folder_that_paddlenlp_saved_is_a_checkpoint_and_exports(
+def test_a_folder_that_paddlenlp_saved_is_a_checkpoint_and_can_be_exported(
     tmp_path: Path, kind: str, task: str, labels: list[str]
 ) -> None:
     names = {0: "bad", 1: "fair", 2: "good"} if labels else {}
@@ -45,10 +45,12 @@ def test_a_folder_that_paddlenlp_saved_is_a_checkpoint_and_exports(
     assert (bundle.manifest.task, bundle.manifest.labels) == (task, labels)
 
 
-def test_a_head_of_no_known_task_is_told(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_known_task_or_labels_is_refused(tmp_path: Path) -> None:
     published.ErnieModel(published.ErnieConfig(**SHAPE)).save_pretrained(str(tmp_path))
     (tmp_path / "vocab.txt").write_text(VOCAB, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r'"task" must be classify or fill-mask or .*, not None; it tells what'):
+    with pytest.raises(
+        CheckpointError, match=r'"task" must be classify or fill-mask or .*, not None; set it to the task'
+    ):
         read_checkpoint(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**config, "task": "classify", "id2label": {"0": "a"}}), "utf-8")

@@ -1,4 +1,4 @@
-"""Shapes that cannot be, and files that describe none, are refused in one sentence."""
+"""Invalid configurations and files are refused with one sentence."""
 
 from pathlib import Path
 
@@ -21,24 +21,26 @@ from model_build.weights import WeightsError, read_pdparams
         ({"hidden_act": "tanh"}, "hidden_act must be 'relu' or 'gelu'"),
     ],
 )
-def test_a_shape_that_cannot_be_is_refused_by_name(changes: dict[str, object], message: str) -> None:
+def test_the_error_for_an_invalid_value_names_the_field(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ErnieConfig(**changes)
 
 
-def test_every_published_shape_can_be() -> None:
+def test_every_published_variant_is_valid() -> None:
     assert all(ErnieConfig.from_dict(config.to_dict()) == config for config in VARIANTS.values())
 
 
-@pytest.mark.parametrize(("content", "message"), [("[1, 2]", "holds no JSON object"), ("{,", "is no JSON in UTF-8")])
-def test_a_config_file_that_is_none_is_named(tmp_path: Path, content: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"), [("[1, 2]", "must hold a JSON object"), ("{,", "is not JSON in UTF-8")]
+)
+def test_the_error_for_an_invalid_config_file_names_it(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=f"{path} {message}"):
         ErnieConfig.from_json(path)
 
 
-def test_an_empty_file_of_weights_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_empty_file_of_weights_names_it(tmp_path: Path) -> None:
     path = tmp_path / "model.pdparams"
     path.touch()
     with pytest.raises(WeightsError, match=f"{path} holds no weights"):

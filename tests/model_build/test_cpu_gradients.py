@@ -1,4 +1,4 @@
-"""Gradients written by hand equal Paddle's own, and nothing but training on the CPU uses them."""
+"""The manual gradients equal Paddle's own, and only training on the CPU uses them."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,16 @@ from paddle.base import core, framework
 
 from model_build import cpu_gradients
 from model_build.config import ErnieConfig
-from model_build.cpu_gradients import GELU, Dropout, LayerNorm, Linear, attention, by_hand, keep_mask, linear
+from model_build.cpu_gradients import (
+    GELU,
+    Dropout,
+    LayerNorm,
+    Linear,
+    attention,
+    keep_mask,
+    linear,
+    uses_manual_gradients,
+)
 from model_build.heads import ErnieForPretraining, ErnieForSequenceClassification, ErnieForTokenClassification
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -32,11 +41,11 @@ def normal(shape: list[int], scale: float = 1.0) -> Tensor:
 
 
 def upstream(y: Tensor) -> Tensor:
-    """A gradient for `y`: as good as random, and the same every time."""
+    """A gradient for `y`: irregular values, the same in every call."""
     return paddle.cos(paddle.arange(y.size, dtype="float32")).reshape(y.shape)
 
 
-def answer_and_gradients(function: Function, inputs: list[Tensor], dy: Tensor | None = None) -> list[np.ndarray]:
+def output_and_gradients(function: Function, inputs: list[Tensor], dy: Tensor | None = None) -> list[np.ndarray]:
     for each in inputs:
         each.clear_grad()
     y = function(*inputs)
@@ -45,8 +54,8 @@ def answer_and_gradients(function: Function, inputs: list[Tensor], dy: Tensor | 
 
 
 def assert_same(ours: Function, paddles: Function, inputs: list[Tensor], tolerance: float = 1e-5) -> None:
-    """The answers, and the gradients of all inputs."""
-    got, want = answer_and_gradients(ours, inputs), answer_and_gradients(paddles, inputs)
+    """Compares the outputs, and the gradients of all inputs."""
+    got, want = output_and_gradients(ours, inputs), output_and_gradients(paddles, inputs)
     for one, other in zip(got, want, strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * max(1.0, np.abs(other).max()))
@@ -54,7 +63,7 @@ def assert_same(ours: Function, paddles: Function, inputs: list[Tensor], toleran
 
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, st.lists(SIZES, min_size=1, max_size=3), SIZES, SIZES)
-def test_linear(seed: int, leading: list[int], inputs: int, outputs: int) -> None:
+def test_linear_equals_paddles(seed: int, leading: list[int], inputs: int, outputs: int) -> None:
     paddle.seed(seed)
     x, bias = normal([*leading, inputs]), normal([outputs])
     assert_same(linear, F.linear, [x, normal([inputs, outputs]), bias])
@@ -67,21 +76,21 @@ def test_linear(seed: int, leading: list[int], inputs: int, outputs: int) -> Non
 
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, st.lists(SIZES, min_size=1, max_size=3), st.sampled_from([0.01, 1.0, 10.0]))
-def test_gelu(seed: int, shape: list[int], scale: float) -> None:
+def test_gelu_equals_paddles(seed: int, shape: list[int], scale: float) -> None:
     paddle.seed(seed)
     assert_same(GELU(), F.gelu, [normal(shape, scale)])
 
 
-def test_gelu_of_extreme_values() -> None:
+def test_gelu_is_right_for_extreme_values() -> None:
     x = paddle.to_tensor([-1e30, -100.0, -14.0, -0.0, 0.0, 1e-30, 14.0, 100.0, 1e30])
     x.stop_gradient = False
-    dx = answer_and_gradients(GELU(), [x], paddle.ones([9]))[1]
+    dx = output_and_gradients(GELU(), [x], paddle.ones([9]))[1]
     np.testing.assert_allclose(dx, [0, 0, 0, 0.5, 0.5, 0.5, 1, 1, 1], rtol=0, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, st.lists(SIZES, min_size=1, max_size=3), st.integers(4, 40), st.floats(-5, 5))
-def test_layer_norm(seed: int, leading: list[int], width: int, mean: float) -> None:
+def test_layer_norm_equals_paddles(seed: int, leading: list[int], width: int, mean: float) -> None:
     paddle.seed(seed)
     layer = LayerNorm(width, epsilon=1e-12)
 
@@ -101,7 +110,7 @@ def test_layer_norm(seed: int, leading: list[int], width: int, mean: float) -> N
 
 
 def textbook_attention(qkv: Tensor, bias: Tensor, num_heads: int, keep: Tensor | None, dropout: float) -> Tensor:
-    """Step by step, with Paddle's own gradients; `keep` [heads, B, S, S]."""
+    """Attention step by step, with Paddle's own gradients; `keep` [heads, B, S, S] is the dropout mask."""
     batch, length, width = qkv.shape
     query, key, value = (
         paddle.transpose(paddle.reshape(each, [batch, length, num_heads, -1]), [0, 2, 1, 3])
@@ -116,7 +125,7 @@ def textbook_attention(qkv: Tensor, bias: Tensor, num_heads: int, keep: Tensor |
 
 
 def bias_of(kind: str, batch: int, length: int) -> Tensor:
-    """Nothing may look at the last third, or at the other half of a packed row."""
+    """The bias of rows whose last third is padding, or of packed rows with two texts."""
     columns = np.arange(length)
     if kind == "padded":
         hidden = np.broadcast_to(columns >= max(1, 2 * length // 3), [batch, 1, 1, length])
@@ -130,7 +139,9 @@ def bias_of(kind: str, batch: int, length: int) -> Tensor:
 @given(
     SEEDS, SIZES, SIZES, st.integers(1, 6), SIZES, st.sampled_from(["padded", "packed"]), st.sampled_from([0.0, 0.3])
 )
-def test_attention(seed: int, batch: int, length: int, heads: int, head_dim: int, kind: str, dropout: float) -> None:
+def test_attention_equals_the_textbook_formula(
+    seed: int, batch: int, length: int, heads: int, head_dim: int, kind: str, dropout: float
+) -> None:
     bias = bias_of(kind, batch, length)
     paddle.seed(seed)
     keep = keep_mask([heads, batch, length, length], dropout) if dropout else None
@@ -147,7 +158,7 @@ def test_attention(seed: int, batch: int, length: int, heads: int, head_dim: int
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 110, 10_000], ids=["one by one", "one", "two and a rest", "all"])
-def test_attention_does_not_depend_on_how_many_heads_are_taken_at_once(
+def test_attention_does_not_depend_on_the_number_of_heads_in_a_group(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_gradients, "SCORES_AT_ONCE", at_once)
@@ -160,7 +171,7 @@ def test_attention_does_not_depend_on_how_many_heads_are_taken_at_once(
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
-def test_a_mask_keeps_the_share_asked_for_and_follows_paddles_generator(dropout: float) -> None:
+def test_a_dropout_mask_keeps_the_given_share_and_follows_paddles_generator(dropout: float) -> None:
     paddle.seed(3)
     state = paddle.get_rng_state()
     first, second = (keep_mask([100, 1001], dropout).numpy() for _ in range(2))
@@ -169,16 +180,16 @@ def test_a_mask_keeps_the_share_asked_for_and_follows_paddles_generator(dropout:
         assert set(np.unique(mask)) == {0.0, 1.0}
     for mask in (first, second):
         assert abs(mask.mean() - (1 - dropout)) < 5 * np.sqrt(dropout * (1 - dropout) / size)
-    # Two masks agree as often as independent ones do.
+    # Two masks agree as often as independent masks.
     agree = dropout**2 + (1 - dropout) ** 2
     assert abs((first == second).mean() - agree) < 5 * np.sqrt(agree * (1 - agree) / size)
     paddle.set_rng_state(state)
     assert (keep_mask([100, 1001], dropout).numpy() == first).all()
 
 
-def test_dropout_scales_what_it_keeps_and_passes_gradients_there_only() -> None:
+def test_dropout_scales_the_kept_elements_and_only_they_get_gradients() -> None:
     x = normal([50, 7])
-    y, dx = answer_and_gradients(Dropout(0.25), [x], paddle.full([50, 7], 3.0))
+    y, dx = output_and_gradients(Dropout(0.25), [x], paddle.full([50, 7], 3.0))
     kept = y != 0
     assert 0 < kept.sum() < kept.size
     np.testing.assert_allclose(y[kept], x.numpy()[kept] / 0.75, rtol=1e-6)
@@ -187,12 +198,12 @@ def test_dropout_scales_what_it_keeps_and_passes_gradients_there_only() -> None:
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])
-def test_frozen_inputs_get_no_gradient_and_the_others_what_they_get_without(frozen: int) -> None:
+def test_frozen_inputs_get_no_gradient_and_do_not_change_that_of_the_others(frozen: int) -> None:
     for function, inputs in (
         (linear, [normal([4, 3]), normal([3, 2]), normal([2])]),
         (lambda *each: cpu_gradients._LayerNorm.apply(*each, 1e-5), [normal([4, 6]), normal([6]), normal([6])]),
     ):
-        want = answer_and_gradients(function, inputs)[1:]
+        want = output_and_gradients(function, inputs)[1:]
         inputs = [each.detach() for each in inputs]
         for number, each in enumerate(inputs):
             each.stop_gradient = number == frozen
@@ -205,7 +216,7 @@ def test_frozen_inputs_get_no_gradient_and_the_others_what_they_get_without(froz
 
 
 def batch_of(kind: str) -> dict[str, Tensor]:
-    """Three rows of 24, padded, or with two texts each."""
+    """Three rows of 24 tokens, with padding or packed with two texts each."""
     rng = np.random.default_rng(5)
     ids = rng.integers(1, 120, (3, 24))
     columns = np.arange(24)
@@ -226,7 +237,7 @@ def model_of(activation: str = "gelu", dropout: float = 0.0) -> ErnieForPretrain
     )
     model = ErnieForPretraining(config)
     for parameter in model.parameters():
-        # Biases and norms start at constants, under which an error could go unseen.
+        # Biases and layer norms are initialised with constants, which could hide an error.
         if parameter.ndim == 1:
             parameter.set_value(parameter + paddle.normal(0.0, 0.1, parameter.shape))
     model.train()
@@ -246,14 +257,14 @@ def loss_and_gradients(model: ErnieForPretraining, kind: str) -> tuple[float, di
 
 @pytest.mark.parametrize("kind", ["padded", "packed"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_a_whole_models_loss_and_gradients(kind: str, activation: str) -> None:
+def test_loss_and_gradients_of_a_whole_model_equal_paddles(kind: str, activation: str) -> None:
     model = model_of(activation)
     loss, gradients = loss_and_gradients(model, kind)
     with cpu_gradients.paddle_gradients():
         want_loss, want = loss_and_gradients(model, kind)
     assert loss == pytest.approx(want_loss, rel=1e-5)
     for name, gradient in gradients.items():
-        # A bias of the keys moves all scores of a row alike, which softmax does not see: its gradient is rounding.
+        # The bias of the keys adds the same number to all scores of a row, so its gradient is only rounding error.
         scale = np.abs(want[name.replace("k_proj.bias", "q_proj.bias")]).max()
         np.testing.assert_allclose(gradient, want[name], rtol=0, atol=1e-5 * scale, err_msg=name)
 
@@ -275,8 +286,8 @@ def test_a_recomputed_encoder_gives_the_same_gradients_bit_for_bit() -> None:
         assert (gradient == again[name]).all(), name
 
 
-def hand_written_nodes(y: Tensor) -> set[str]:
-    """Names of the PyLayers in the graph behind `y`."""
+def manual_nodes(y: Tensor) -> set[str]:
+    """Names of the PyLayers in the graph that computed `y`."""
     found, seen, waiting = set(), set(), [y.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -289,34 +300,34 @@ def hand_written_nodes(y: Tensor) -> set[str]:
     return found
 
 
-def test_training_on_the_cpu_goes_by_hand_and_evaluation_does_not() -> None:
+def test_training_on_the_cpu_uses_manual_gradients_and_evaluation_does_not() -> None:
     model = model_of(dropout=0.1)
     batch = batch_of("padded")
-    names = " ".join(hand_written_nodes(model(**batch)[0]))
+    names = " ".join(manual_nodes(model(**batch)[0]))
     for piece in ("Linear", "Gelu", "LayerNorm", "Attention"):
         assert f"_{piece}" in names
     model.eval()
-    assert hand_written_nodes(model(**batch)[0]) == set()
+    assert manual_nodes(model(**batch)[0]) == set()
 
 
 @pytest.mark.parametrize("head", [ErnieForSequenceClassification, ErnieForTokenClassification])
-def test_finetuning_goes_by_hand(head: type[nn.Layer]) -> None:
+def test_finetuning_uses_manual_gradients(head: type[nn.Layer]) -> None:
     model = head(ErnieConfig(**SHAPE), 3)
     model.train()
-    assert hand_written_nodes(model(batch_of("padded")["input_ids"]))
+    assert manual_nodes(model(batch_of("padded")["input_ids"]))
 
 
-def test_other_precisions_autocast_and_static_graphs_are_left_to_paddle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_precisions_autocast_and_static_graphs_use_paddles_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = Linear(4, 4), normal([2, 4])
-    assert by_hand(layer, x)
-    assert not by_hand(layer, x.astype("float64"))
-    assert not by_hand(layer, x.astype("bfloat16"))
+    assert uses_manual_gradients(layer, x)
+    assert not uses_manual_gradients(layer, x.astype("float64"))
+    assert not uses_manual_gradients(layer, x.astype("bfloat16"))
     with monkeypatch.context() as patch:
-        # What paddle.amp.auto_cast sets; on the CPU it sets nothing.
+        # The level that paddle.amp.auto_cast sets on a GPU; on the CPU it sets none.
         patch.setattr(framework._dygraph_tracer(), "_amp_level", core.AmpLevel.O1)
-        assert not by_hand(layer, x)
+        assert not uses_manual_gradients(layer, x)
     with cpu_gradients.paddle_gradients():
-        assert not by_hand(layer, x)
-    assert by_hand(layer, x)
+        assert not uses_manual_gradients(layer, x)
+    assert uses_manual_gradients(layer, x)
     traced = paddle.jit.to_static(Linear(4, 4), input_spec=[paddle.static.InputSpec([None, 4])], full_graph=True)
     assert "py_layer" not in str(traced.forward.main_program)

@@ -1,4 +1,4 @@
-"""A checkpoint becomes a bundle whose graphs agree with eager mode, or nothing at all."""
+"""An export writes a bundle whose graphs agree with eager mode, or nothing."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ CONFIG = ErnieConfig(
 
 def checkpoint(directory: Path, task: str) -> Path:
     paddle.seed(5)
-    # Weights far from zero, so that a wrong graph gives visibly other scores.
+    # Large weights, so that the scores of a wrong graph differ clearly.
     config = ErnieConfig.from_dict({**CONFIG.to_dict(), "initializer_range": 0.5})
     model = ErnieForMaskedLM(config) if task == "fill-mask" else ErnieForSequenceClassification(config, 3)
     vocab = directory / "vocab-source.txt"
@@ -43,9 +43,9 @@ def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def test_both_graphs_agree_with_eager_mode_and_the_manifest_says_so(exported: Path) -> None:
+def test_both_graphs_agree_with_eager_mode_and_the_manifest_has_the_error(exported: Path) -> None:
     (bundle,) = find_bundles(exported)
-    # Paddle 3 writes a graph that nothing here reads.
+    # The graph that Paddle 3 writes is not put into the bundle.
     assert set(bundle.manifest.graphs) == ({"onnx"} if export.SAVES_PIR else {"paddle", "onnx"})
     written = {path.name for path in (bundle.directory / "graph").iterdir()}
     assert written == {Path(file).name for graph in bundle.manifest.graphs.values() for file in graph.sha256}
@@ -56,7 +56,7 @@ def test_both_graphs_agree_with_eager_mode_and_the_manifest_says_so(exported: Pa
     verify_bundle(bundle)
 
 
-def test_no_graph_tells_where_it_was_made(exported: Path) -> None:
+def test_no_graph_contains_python_paths(exported: Path) -> None:
     (bundle,) = find_bundles(exported)
     for name in bundle.manifest.graphs:
         assert b".py" not in bundle.graph(name)[0].read_bytes()
@@ -74,12 +74,12 @@ def test_a_changed_file_is_found(exported: Path) -> None:
     (bundle,) = find_bundles(exported)
     path = bundle.graph("onnx")[0]
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
-    with pytest.raises(BundleError, match=r"model\.onnx differs from the hash"):
+    with pytest.raises(BundleError, match=r"model\.onnx differs from its hash"):
         verify_bundle(bundle)
     assert main(["verify", str(exported)]) == 2
 
 
-def test_an_existing_version_is_never_written_over(
+def test_an_existing_version_is_never_overwritten(
     exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (source,) = [path for path in (tmp_path / "classify", tmp_path / "fill-mask") if path.exists()]
@@ -87,7 +87,7 @@ def test_an_existing_version_is_never_written_over(
     assert "bundles are immutable" in capsys.readouterr().err
 
 
-def test_the_fill_mask_graph_answers_only_with_vocabulary_tokens(tmp_path: Path) -> None:
+def test_the_fill_mask_graph_returns_only_tokens_of_the_vocabulary(tmp_path: Path) -> None:
     source = checkpoint(tmp_path, "fill-mask")
     assert main(["export", str(source), "--models", str(tmp_path / "models"), "--top-candidates", "9999"]) == 0
     (bundle,) = find_bundles(tmp_path / "models")
@@ -109,14 +109,16 @@ def test_the_fill_mask_graph_answers_only_with_vocabulary_tokens(tmp_path: Path)
             assert target_scores[row, column] == top_scores[row][top_ids[row] == target][0]
 
 
-def test_a_graph_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bundle_is_written_if_a_graph_differs_from_eager_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "MAX_PARITY_ERROR", -1.0)
     source = checkpoint(tmp_path, "classify")
     assert main(["export", str(source), "--models", str(tmp_path / "models")]) == 2
     assert list((tmp_path / "models" / "classify").iterdir()) == []
 
 
-def test_sentences_for_the_check_are_read_by_the_character(tmp_path: Path) -> None:
+def test_sentences_of_the_parity_check_have_one_id_for_each_character(tmp_path: Path) -> None:
     ids = {token: index for index, token in enumerate(["[CLS]", "[SEP]", "[UNK]", "a", "天"])}
     assert export.character_ids("天A 鑫", ids, 8) == [0, 4, 3, 2, 1]
     assert export.character_ids("天" * 9, ids, 4) == [0, 4, 4, 1]
@@ -137,7 +139,7 @@ def test_a_paddlenlp_export_is_read_as_a_bundle(tmp_path: Path) -> None:
     ("content", "message"),
     [("{", "Invalid JSON"), ('{"name": "x"}', "version: Field required"), ("[]", "the document")],
 )
-def test_a_broken_manifest_is_one_sentence(tmp_path: Path, content: str, message: str) -> None:
+def test_a_broken_manifest_is_refused_with_one_sentence(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "bundle.json").write_text(content)
     with pytest.raises(BundleError, match=message):
         open_bundle(tmp_path)

@@ -1,4 +1,4 @@
-"""Our modules give PaddleNLP's answers with PaddleNLP's weights, for every head."""
+"""With the weights of PaddleNLP's models, every head gives the outputs of PaddleNLP."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def reference(cls: type, config: ErnieConfig, **extra: object) -> paddle.nn.Laye
     paddle.seed(11)
     model = cls(published.ErnieConfig(**config.to_dict(), **extra))
     for _, parameter in model.named_parameters():
-        # Biases and norms start at constants, under which a swapped name would go unseen.
+        # Biases and layer norms are initialised with constants, which could hide a swapped name.
         if parameter.ndim == 1:
             parameter.set_value(parameter + paddle.normal(0.0, 0.1, parameter.shape))
     model.eval()
@@ -62,7 +62,7 @@ def difference(ours: paddle.Tensor, theirs: paddle.Tensor, real: np.ndarray | No
     return float((gap if real is None else gap[real]).max())
 
 
-def test_encoder_and_pooler(config: ErnieConfig, batch: tuple) -> None:
+def test_encoder_and_pooler_equal_paddlenlps(config: ErnieConfig, batch: tuple) -> None:
     ids, types, real = batch
     theirs = reference(published.ErnieModel, config)
     ours = loaded(heads.ErnieModel(config), theirs)
@@ -72,7 +72,7 @@ def test_encoder_and_pooler(config: ErnieConfig, batch: tuple) -> None:
     assert difference(hidden, want_hidden, real) <= 1e-5
 
 
-def test_pretraining_heads(config: ErnieConfig, batch: tuple) -> None:
+def test_pretraining_heads_equal_paddlenlps(config: ErnieConfig, batch: tuple) -> None:
     ids, types, _ = batch
     theirs = reference(published.ErnieForPretraining, config)
     ours = loaded(heads.ErnieForPretraining(config), theirs)
@@ -83,28 +83,28 @@ def test_pretraining_heads(config: ErnieConfig, batch: tuple) -> None:
     assert difference(order, want_order) <= 1e-5
 
 
-def test_masked_lm_head(config: ErnieConfig, batch: tuple) -> None:
+def test_the_masked_lm_head_equals_paddlenlps(config: ErnieConfig, batch: tuple) -> None:
     ids, types, real = batch
     theirs = reference(published.ErnieForMaskedLM, config)
     ours = loaded(heads.ErnieForMaskedLM(config), theirs)
     assert difference(ours(ids, types), theirs(ids, types), real) <= 1e-5
 
 
-def test_sequence_classification_head(config: ErnieConfig, batch: tuple) -> None:
+def test_the_sequence_classification_head_equals_paddlenlps(config: ErnieConfig, batch: tuple) -> None:
     ids, types, _ = batch
     theirs = reference(published.ErnieForSequenceClassification, config, num_labels=5)
     ours = loaded(heads.ErnieForSequenceClassification(config, 5), theirs)
     assert difference(ours(ids, types), theirs(ids, types)) <= 1e-5
 
 
-def test_token_classification_head(config: ErnieConfig, batch: tuple) -> None:
+def test_the_token_classification_head_equals_paddlenlps(config: ErnieConfig, batch: tuple) -> None:
     ids, types, real = batch
     theirs = reference(published.ErnieForTokenClassification, config, num_labels=7)
     ours = loaded(heads.ErnieForTokenClassification(config, 7), theirs)
     assert difference(ours(ids, types), theirs(ids, types), real) <= 1e-5
 
 
-def test_question_answering_head(config: ErnieConfig, batch: tuple) -> None:
+def test_the_question_answering_head_equals_paddlenlps(config: ErnieConfig, batch: tuple) -> None:
     ids, types, real = batch
     theirs = reference(published.ErnieForQuestionAnswering, config)
     ours = loaded(heads.ErnieForQuestionAnswering(config), theirs)
@@ -112,7 +112,7 @@ def test_question_answering_head(config: ErnieConfig, batch: tuple) -> None:
         assert difference(got, want, real) <= 1e-5
 
 
-def test_a_file_saved_by_paddlenlp_loads(config: ErnieConfig, batch: tuple, tmp_path: Path) -> None:
+def test_a_file_saved_by_paddlenlp_can_be_loaded(config: ErnieConfig, batch: tuple, tmp_path: Path) -> None:
     theirs = reference(published.ErnieForMaskedLM, config)
     theirs.save_pretrained(str(tmp_path))
     ours = heads.ErnieForMaskedLM(config)
@@ -123,7 +123,7 @@ def test_a_file_saved_by_paddlenlp_loads(config: ErnieConfig, batch: tuple, tmp_
     assert ErnieConfig.from_json(tmp_path / "config.json") == config
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(config: ErnieConfig) -> None:
+def test_the_error_for_weights_that_do_not_fit_names_them(config: ErnieConfig) -> None:
     state = {name: value.numpy() for name, value in heads.ErnieForMaskedLM(config).state_dict().items()}
     del state["ernie.pooler.dense.bias"]
     state["cls.predictions.transform.weight"] = np.zeros((2, 2), dtype=np.float32)
@@ -134,7 +134,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(config: ErnieConfig) -> Non
         load_state(heads.ErnieForMaskedLM(config), state)
 
 
-def test_a_new_head_may_be_absent(config: ErnieConfig) -> None:
+def test_the_weights_of_a_new_head_may_be_missing(config: ErnieConfig) -> None:
     state = {name: value.numpy() for name, value in heads.ErnieForMaskedLM(config).state_dict().items()}
     left_over = load_state(heads.ErnieForSequenceClassification(config, 2), state, new_heads=("classifier.",))
     assert all(name.startswith("cls.") for name in left_over)

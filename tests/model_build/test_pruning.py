@@ -1,4 +1,4 @@
-"""Tokens and positions that are left out change nothing for texts that do not have them."""
+"""Removing tokens and positions does not change the scores of texts without them."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ def tokens(kept: list[int]) -> list[str]:
     return [TOKENS[index] for index in kept]
 
 
-def test_seen_tokens_stay_and_so_do_special_ones_and_letters() -> None:
+def test_tokens_of_the_text_special_tokens_and_letters_are_kept() -> None:
     kept = kept_tokens(TOKENS, counts("天", "好", "好", "word"), min_count=1)
     assert tokens(kept) == [*ALWAYS, "word", "天", "好"]
     assert tokens(kept_tokens(TOKENS, counts("天", "好", "好", "word"), min_count=2)) == [*ALWAYS, "好"]
 
 
-def test_of_too_many_the_most_frequent_stay() -> None:
+def test_max_tokens_keeps_the_most_frequent() -> None:
     kept = kept_tokens(TOKENS, counts("天", "好", "好", "气", "气", "气"), 1, max_tokens=len(ALWAYS) + 2)
     assert tokens(kept) == [*ALWAYS, "气", "好"]
     with pytest.raises(PruningError, match="10 special tokens, letters and digits must stay; raise --max-tokens"):
@@ -57,7 +57,7 @@ def test_texts_of_kept_tokens_get_the_same_scores(tmp_path: Path, task: str) -> 
         np.testing.assert_allclose(after, before[..., kept], rtol=0, atol=1e-5)
 
 
-def test_a_pad_id_that_moves_is_still_padding(tmp_path: Path) -> None:
+def test_a_pad_token_with_a_new_id_is_still_padding(tmp_path: Path) -> None:
     source = small_checkpoint(tmp_path, "classify", pad_token_id=4)
     kept = [3, *range(10, 20)]
     (tmp_path / "pruned").mkdir()
@@ -68,7 +68,7 @@ def test_a_pad_id_that_moves_is_still_padding(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before, after)
 
 
-def test_the_result_is_a_checkpoint_that_exports_and_says_what_was_done(tmp_path: Path) -> None:
+def test_the_result_is_a_checkpoint_that_can_be_exported_and_records_the_pruning(tmp_path: Path) -> None:
     source = small_checkpoint(tmp_path, "classify")
     (tmp_path / "pruned").mkdir()
     prune(source, tmp_path / "pruned", kept_tokens(TOKENS, counts(*"今天"), 1))
@@ -78,9 +78,9 @@ def test_the_result_is_a_checkpoint_that_exports_and_says_what_was_done(tmp_path
     assert export_checkpoint(tmp_path / "pruned", tmp_path / "models").manifest.name == "pruned"
 
 
-def test_positions_that_the_model_has_not_are_refused(tmp_path: Path) -> None:
+def test_a_max_length_out_of_range_is_refused(tmp_path: Path) -> None:
     source = small_checkpoint(tmp_path, "classify")
-    with pytest.raises(PruningError, match="--max-length 65 must lie between 8 and the 64 positions"):
+    with pytest.raises(PruningError, match="--max-length 65 must be between 8 and the 64 positions"):
         prune(source, tmp_path, range(5), max_length=65)
-    with pytest.raises(PruningError, match="--max-length 2 must lie between 8"):
+    with pytest.raises(PruningError, match="--max-length 2 must be between 8"):
         prune(source, tmp_path, range(5), max_length=2)

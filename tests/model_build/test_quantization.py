@@ -1,4 +1,4 @@
-"""A quantised graph is smaller, nearly says what the original says, and runs wherever the original does."""
+"""A quantised graph is smaller than the original, has similar outputs, and runs in the same runtimes."""
 
 import json
 import shutil
@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from model_build.bundle import Bundle, BundleError, find_bundles, open_bundle, verify_bundle
 from model_build.quantization import (
     QuantizationError,
-    difference,
     half_graph,
     int8_graph,
     quantize,
     quantize_tables,
+    relative_error,
     with_initializers,
 )
 from model_build.runners import Runner, bf16_runner, has_bf16, onnx_runner
@@ -31,7 +31,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def scores(bundle: Bundle, count: int = 6) -> list[np.ndarray]:
-    """The float outputs on batches that calibration did not see."""
+    """The float outputs for batches that are not used for calibration."""
     names = [spec.name for spec in bundle.manifest.outputs if spec.dtype == "float32"]
     run = onnx_runner(bundle.graph("onnx")[0], names)
     return [output for inputs in batches(bundle.manifest.task, 12 + count)[12:] for output in run(inputs)]
@@ -46,12 +46,12 @@ def types(bundle: Bundle) -> list[str]:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16", "bf16"])
-def test_the_answers_stay_near_the_originals_and_the_file_shrinks(
+def test_the_outputs_are_close_to_the_originals_and_the_file_is_smaller(
     bundle: Bundle, tmp_path: Path, precision: str
 ) -> None:
     made = quantized(bundle, tmp_path, precision=precision)
     near = {"int8": 0.08, "fp16": 2e-3, "bf16": 2e-2}[precision]
-    assert 0 < difference(scores(bundle), scores(made)) < near
+    assert 0 < relative_error(scores(bundle), scores(made)) < near
     sizes = [each.graph("onnx")[0].stat().st_size for each in (bundle, made)]
     assert sizes[1] < sizes[0] * (0.6 if precision == "int8" else 0.7)
     assert made.manifest.provenance["quantization"]["precision"] == precision
@@ -61,19 +61,19 @@ def test_the_answers_stay_near_the_originals_and_the_file_shrinks(
     verify_bundle(made)
 
 
-def test_every_product_with_weights_is_in_int8_and_no_other(bundle: Bundle, tmp_path: Path) -> None:
+def test_exactly_the_products_with_weights_are_in_int8(bundle: Bundle, tmp_path: Path) -> None:
     graph = onnx.load(str(quantized(bundle, tmp_path).graph("onnx")[0])).graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
     products = [[makers.get(name) for name in node.input] for node in graph.node if node.op_type == "MatMul"]
     quantised = ["DequantizeLinear", "DequantizeLinear"]
-    # Two layers of six matrices, and the head's two; of attention two products a layer.
+    # Two layers with six matrices each, and two of the head; the attention has two other products in each layer.
     assert products.count(quantised) == 14
     assert len(products) == 18
     assert not any("DequantizeLinear" in found for found in products if found != quantised)
 
 
-def test_onnx_runtime_turns_no_quantised_matrix_into_floats_again(bundle: Bundle, tmp_path: Path) -> None:
-    """It does, for every batch, where a product's first factor has two axes and a bias follows."""
+def test_onnx_runtime_converts_no_quantised_matrix_back_to_float(bundle: Bundle, tmp_path: Path) -> None:
+    """It would, for every batch, if the first factor of a product with a bias had two axes."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "executed.onnx")
     path = quantized(bundle, tmp_path).graph("onnx")[0]
@@ -85,18 +85,16 @@ def test_onnx_runtime_turns_no_quantised_matrix_into_floats_again(bundle: Bundle
     assert not [node for node in executed.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
 
 
-def test_no_float_copy_of_a_quantised_matrix_is_left(bundle: Bundle, tmp_path: Path) -> None:
+def test_no_float_copy_of_a_quantised_matrix_remains(bundle: Bundle, tmp_path: Path) -> None:
     graph = onnx.load(str(quantized(bundle, tmp_path).graph("onnx")[0])).graph
     large = [tensor.name for tensor in graph.initializer if np.prod(tensor.dims) > 1024]
     kinds = {tensor.data_type for tensor in graph.initializer if tensor.name in large and 32 in tensor.dims}
-    # The position table has 64 rows, and the words' table has 400.
+    # The position table has 64 rows, the word table 400.
     assert kinds == {TensorProto.INT8}
 
 
-def test_weights_keep_to_seven_bits_and_signed_activations_to_a_zero_in_the_middle(
-    bundle: Bundle, tmp_path: Path
-) -> None:
-    """Without VNNI, 255 × 127 twice is more than 16 bits hold; and TensorRT knows no other zero point."""
+def test_weights_have_seven_bits_and_signed_activations_have_zero_point_0(bundle: Bundle, tmp_path: Path) -> None:
+    """Without VNNI, 2 × 255 × 127 overflows 16 bits. TensorRT requires zero point 0."""
     graph = onnx.load(str(quantized(bundle, tmp_path, activations="int8", tables=False).graph("onnx")[0])).graph
     tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     weights = [values for values in tensors.values() if values.dtype == np.int8 and values.ndim == 2]
@@ -107,7 +105,7 @@ def test_weights_keep_to_seven_bits_and_signed_activations_to_a_zero_in_the_midd
     assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
 
 
-def test_tables_may_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
+def test_tables_can_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
     with_tables = quantized(bundle, tmp_path / "a")
     without = quantized(bundle, tmp_path / "b", tables=False)
     assert with_tables.graph("onnx")[0].stat().st_size < without.graph("onnx")[0].stat().st_size
@@ -115,8 +113,8 @@ def test_tables_may_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
     assert types(with_tables).count("Gather") == types(bundle).count("Gather") + 2
 
 
-def test_rows_of_a_table_keep_their_own_scale() -> None:
-    """A row a thousand times smaller than another is off by half of its own step, not of the other's."""
+def test_each_row_of_a_table_has_its_own_scale() -> None:
+    """The error of a row is at most half of its own scale, also if another row is a thousand times larger."""
     table = np.random.default_rng(1).normal(size=(100, 8)).astype(np.float32)
     table[7] /= 1000
     made = run_of_table(table)
@@ -142,17 +140,17 @@ def run_of_table(table: np.ndarray) -> Runner:
     return onnx_runner(model.SerializeToString(), ["found"])
 
 
-def test_the_products_that_lose_most_may_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_products_with_the_largest_errors_can_stay_in_float(bundle: Bundle, tmp_path: Path) -> None:
     all_of_them = quantized(bundle, tmp_path / "a", tables=False)
     fewer = quantized(bundle, tmp_path / "b", tables=False, keep_float=6)
-    losses = [difference(scores(bundle), scores(made)) for made in (all_of_them, fewer)]
+    losses = [relative_error(scores(bundle), scores(made)) for made in (all_of_them, fewer)]
     assert losses[1] < losses[0]
     assert types(fewer).count("QuantizeLinear") < types(all_of_them).count("QuantizeLinear")
     with pytest.raises(QuantizationError, match="has 14 matrix products with weights, so --keep-float 14 leaves noth"):
         quantized(bundle, tmp_path / "c", keep_float=14)
 
 
-def test_bf16_rounds_to_the_nearest() -> None:
+def test_bf16_is_rounded_to_the_nearest() -> None:
     values = np.random.default_rng(2).normal(size=(50, 20)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -164,22 +162,22 @@ def test_bf16_rounds_to_the_nearest() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     run = onnx_runner(half_graph(model, "bf16").SerializeToString(), ["y"])
     (stored,) = run({"x": np.eye(50, dtype=np.float32)})
-    # Eight bits of significand: half of the last place is 2**-8 of a value at most; cut off it would be up to 2**-7.
+    # The significand has 8 bits: the rounding error is at most 2**-8 of a value; with truncation it would be 2**-7.
     assert (np.abs(stored - values) <= np.abs(values) * 2**-8).all()
     assert (stored != values).any()
 
 
-def test_weights_too_large_for_fp16_are_refused_by_name(bundle: Bundle) -> None:
+def test_the_error_for_weights_too_large_for_fp16_names_them(bundle: Bundle) -> None:
     model = with_initializers(onnx.load(str(bundle.graph("onnx")[0])))
     tensor = next(each for each in model.graph.initializer if len(each.dims) == 2)
     values = numpy_helper.to_array(tensor).copy()
     values[0, 0] = 1e5
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    with pytest.raises(QuantizationError, match=rf"{tensor.name} has weights beyond 65504, .*use bf16"):
+    with pytest.raises(QuantizationError, match=rf"{tensor.name} has weights beyond 65504, .*use --precision bf16"):
         half_graph(model, "fp16")
 
 
-def test_without_text_there_is_no_int8(bundle: Bundle, tmp_path: Path) -> None:
+def test_int8_without_calibration_text_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match="needs text to calibrate on"):
         quantize(bundle, tmp_path / "m" / "2", QuantizeSettings(), [])
     assert not (tmp_path / "m").exists()
@@ -191,7 +189,7 @@ def test_the_same_text_gives_the_same_bytes(bundle: Bundle) -> None:
     assert made[0].SerializeToString(deterministic=True) == made[1].SerializeToString(deterministic=True)
 
 
-def test_a_version_that_is_there_is_not_written_over(bundle: Bundle, tmp_path: Path) -> None:
+def test_an_existing_version_is_not_overwritten(bundle: Bundle, tmp_path: Path) -> None:
     made = quantized(bundle, tmp_path)
     before = (made.directory / "bundle.json").read_bytes()
     with pytest.raises(BundleError, match="bundles are immutable"):
@@ -218,10 +216,12 @@ def test_openvino_computes_in_bf16(bundle: Bundle) -> None:
     inputs = batches(bundle.manifest.task, 3)
     exact, rounded = ([out for each in inputs for out in run(each)]
                       for run in (onnx_runner(path, names), bf16_runner(path, names)))  # fmt: skip
-    assert 1e-5 < difference(exact, rounded) < 0.1
+    assert 1e-5 < relative_error(exact, rounded) < 0.1
 
 
-def test_what_is_quantised_is_not_quantised_again(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_quantised_bundle_cannot_be_quantised_again(bundle: Bundle, tmp_path: Path) -> None:
     made = quantized(bundle, tmp_path, precision="fp16")
-    with pytest.raises(QuantizationError, match=r"is in fp16 already; give the bundle that it was made from, m 1\."):
+    with pytest.raises(
+        QuantizationError, match=r"is in fp16 already; give the bundle that it was made from, m version 1\."
+    ):
         quantize(made, tmp_path / "m" / "3", QuantizeSettings(), batches(bundle.manifest.task))

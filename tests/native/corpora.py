@@ -1,8 +1,10 @@
-"""Small corpora and settings for the tests of the batch maker, as hypothesis draws them."""
+"""Small corpora, settings and batches for the tests of the batch maker."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -15,11 +17,13 @@ VOCABULARY = 40
 PIECES = range(30, VOCABULARY)
 ORDINARY = np.arange(5, VOCABULARY, dtype=np.int32)
 CONTINUATION = np.isin(np.arange(VOCABULARY), PIECES)
+SETTINGS = oracle.Settings(VOCABULARY, CLS, SEP, MASK, PAD, CONTINUATION.tolist(), ORDINARY.tolist(), max_seq_length=64)
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass
 class SmallCorpus:
-    """Arrays as in `IndexedCorpus`, and a seed."""
+    """The arrays of an `IndexedCorpus`, and a seed."""
 
     tokens: np.ndarray
     boundaries: np.ndarray | None
@@ -27,7 +31,7 @@ class SmallCorpus:
     documents: np.ndarray
     seed: int
 
-    def plain(self) -> oracle.Corpus:
+    def for_oracle(self) -> oracle.Corpus:
         boundaries = None if self.boundaries is None else self.boundaries.tolist()
         return oracle.Corpus(self.tokens.tolist(), boundaries, self.offsets.tolist(), self.seed)
 
@@ -106,3 +110,43 @@ def build_map(corpus: SmallCorpus, s: oracle.Settings, short_seq_prob: float = 0
 def unpacked(rows: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(begin, length, target, pair) of every row."""
     return [(b, w & 0xFFFFFFFF, w >> 32 & 0xFFFF, w >> 48) for b, w in rows.tolist()]
+
+
+def make(
+    corpus: SmallCorpus, s: oracle.Settings, rows: np.ndarray, epochs: Any = 0, samples: Any = None, **more: Any
+) -> Arrays:
+    """A batch of these rows of one corpus."""
+    n = len(rows)
+    epochs = np.broadcast_to(np.int64(epochs), n).copy()
+    samples = np.arange(n, dtype=np.int64) if samples is None else samples
+    return maker([corpus], s).make(np.zeros(n, np.int32), rows, epochs, samples, **more)
+
+
+def a_corpus(seed: int = 1, documents: int = 60) -> SmallCorpus:
+    """Documents of two to nine sentences of 2 to 30 tokens, with boundary bytes, and `##` pieces inside units."""
+    rng = np.random.default_rng(seed)
+    sentences = rng.integers(2, 10, documents)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(2, 31, sentences.sum()))]).astype(np.int64)
+    tokens = rng.integers(5, 30, offsets[-1]).astype(np.uint16)
+    boundaries = rng.choice([0, 1, 2, 2, 3, 4], len(tokens)).astype(np.uint8)
+    boundaries[offsets[:-1]] = 2
+    pieces = (boundaries == 0) & (rng.random(len(tokens)) < 0.5)
+    tokens[pieces] = rng.integers(30, VOCABULARY, pieces.sum())
+    ends = np.concatenate([[0], np.cumsum(sentences)]).astype(np.int64)
+    return SmallCorpus(tokens, boundaries, offsets, ends, seed)
+
+
+def originals(batch: Arrays) -> np.ndarray:
+    """input_ids before masking: the labels put back at the masked positions."""
+    ids = batch["input_ids"].copy()
+    ids.reshape(-1)[batch["mask_positions"]] = batch["labels"]
+    return ids
+
+
+def texts(batch: Arrays) -> list[list[list[int]]]:
+    """For each row its texts, each a list of columns, without special tokens."""
+    found = []
+    for ids, length in zip(originals(batch), batch["lengths"], strict=True):
+        ends = [column for column in range(length) if ids[column] == SEP]
+        found.append([list(range(a + 1, b)) for a, b in itertools.pairwise([0, *ends])])
+    return found

@@ -1,11 +1,11 @@
-"""Feeds the native module arbitrary input. `make fuzz-native` runs it on a build with AddressSanitizer and UBSan.
+"""Fuzzer: calls the native module with arbitrary input. `make fuzz-native` builds it with AddressSanitizer and UBSan.
 
     make fuzz-native SECONDS=60
     python tests/native/fuzz.py --seconds 60 [--module build/sanitize/module/native/_core.so] [--target NAME]
 
-A target makes one hostile call, or a few that belong together, from a random source. What it may be answered with is in
-REFUSALS; any other exception ends the run, as do a failed check and a sanitizer's report. A failure is repeated with
-the seed that was printed. To add a target, write a function and put it into TARGETS.
+A target takes a random generator and makes one call with unusual arguments, or a few related calls. The call may raise
+an exception of REFUSALS. Any other exception, a failed check or a report of a sanitizer ends the run. To repeat a
+failure, give the target and the seed that were printed. To add a target, write a function and add it to TARGETS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PIECES = [*SPECIALS, "##", "#", "[", "]", "今", "##天", "a", "##b", "é", "\u0
 
 
 def any_text(rng: random.Random) -> str:
-    """Text of one of the three widths that Python keeps, half of it made of telling pieces."""
+    """A text of one of the three character widths of Python, half of it from PIECES."""
     highest = rng.choice([0x7F, 0xFF, 0x24F, 0xFFFF, 0xFFFF, 0x10FFFF])
     length = rng.choice([0, 1, 2, 5, 5, 20, 20, 99, 101, rng.randint(0, 1200)])
     return "".join(
@@ -37,7 +37,7 @@ def any_text(rng: random.Random) -> str:
 
 
 def any_object(rng: random.Random) -> Any:
-    """Something that is often of the wrong type."""
+    """An object, often of the wrong type."""
     return rng.choice(
         [
             None, True, -1, 0, 3, 2**31, 2**63, -(2**70), 1.5, float("nan"), b"", b"ab", "", "int64", "longest", "none",
@@ -48,7 +48,7 @@ def any_object(rng: random.Random) -> Any:
 
 
 def any_tokenizer(rng: random.Random) -> Any:
-    """A tokenizer of an odd vocabulary that has what it must have."""
+    """A tokenizer with a strange but valid vocabulary."""
     from native import ErnieTokenizer
 
     tokens = [*SPECIALS, *(any_text(rng)[: rng.randint(1, 8)] or "x" for _ in range(rng.randint(0, 40)))]
@@ -81,8 +81,8 @@ def tokenizer_encodes(rng: random.Random) -> None:
     assert starts.tolist() == [start for encoding in whole for start, _ in encoding.offsets]
 
 
-def tokenizer_is_called_wrongly(rng: random.Random) -> None:
-    """Arguments of any type, for every method."""
+def tokenizer_gets_any_arguments(rng: random.Random) -> None:
+    """Calls a method with arguments of any type."""
     tokenizer = any_tokenizer(rng)
     name = rng.choice(["encode", "encode_batch", "encode_flat", "token_to_id", "id_to_token"])
     keywords = ("max_length", "truncation", "padding", "pad_to_multiple_of", "dtype", "special_tokens", "lower_case")
@@ -90,8 +90,8 @@ def tokenizer_is_called_wrongly(rng: random.Random) -> None:
     getattr(tokenizer, name)(*(any_object(rng) for _ in range(rng.randint(0, 2))), **given)
 
 
-def tokenizer_is_made_of_anything(rng: random.Random) -> None:
-    """Vocabularies of any content, constructed, pickled and unpickled."""
+def tokenizer_has_any_vocabulary(rng: random.Random) -> None:
+    """Makes tokenizers of any vocabulary, and pickles and unpickles them."""
     from native import ErnieTokenizer
 
     tokens = rng.choice([any_object(rng), [*SPECIALS, any_object(rng)], [any_text(rng) for _ in range(9)]])
@@ -101,13 +101,13 @@ def tokenizer_is_made_of_anything(rng: random.Random) -> None:
 
 TARGETS: list[Callable[[random.Random], None]] = [
     tokenizer_encodes,
-    tokenizer_is_called_wrongly,
-    tokenizer_is_made_of_anything,
+    tokenizer_gets_any_arguments,
+    tokenizer_has_any_vocabulary,
 ]
 
 
 def use(module: Path) -> None:
-    """Makes `native` take its extension from a file of one's own."""
+    """Makes the package `native` use the extension in `module`."""
     spec = importlib.util.spec_from_file_location("native._core", module)
     assert spec is not None
     assert spec.loader is not None
@@ -116,22 +116,26 @@ def use(module: Path) -> None:
 
 
 def main() -> None:
-    """Runs the targets in turn until the time is up."""
+    """Runs the targets in turn for the given time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="default: 60")
-    parser.add_argument("--module", type=Path, help="extension to use instead of the one installed")
-    parser.add_argument("--target", action="append", help="name of a target; default: all")
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32, help="default: of the time")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the run (default: 60)")
+    parser.add_argument("--module", type=Path, help="extension to use instead of the installed one")
+    parser.add_argument(
+        "--target", action="append", help="run only this target; may be given several times (default: all)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=time.time_ns() % 2**32, help="seed of the first call (default: from the clock)"
+    )
     arguments = parser.parse_args()
     if arguments.module:
         use(arguments.module)
-    # It imports the extension, so not before that is the one to use.
-    from fuzz_samples import TARGETS as of_samples
+    # This imports the extension, so it must come after `use`.
+    from fuzz_samples import TARGETS as array_targets
 
-    known = {target.__name__: target for target in [*TARGETS, *of_samples]}
+    known = {target.__name__: target for target in [*TARGETS, *array_targets]}
     names = arguments.target or list(known)
     if unknown := set(names) - set(known):
-        parser.error(f"there is no target {min(unknown)}; there is {', '.join(known)}.")
+        parser.error(f"there is no target {min(unknown)}; give one of {', '.join(known)}.")
     chosen = [known[name] for name in names]
     calls, refused = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     print(f"seed {arguments.seed}", flush=True)

@@ -1,6 +1,6 @@
-"""Targets for the fuzzer: each makes one call with arbitrary arrays, and accepts an answer or a clear refusal.
+"""Fuzz targets for arrays: each calls the native module with arbitrary arrays and accepts a result or a clear error.
 
-`tests/native/fuzz.py` runs them, under the sanitizers with `make fuzz-native`.
+`tests/native/fuzz.py` runs them; `make fuzz-native` runs them with sanitizers.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ REFUSALS = (ValueError, TypeError)
 
 
 def whole(rng: random.Random, high: int, low: int = 0) -> int:
-    """Mostly a usable number, at times an edge of a type."""
+    """Mostly a number from low to high, sometimes an edge case of an integer type."""
     return rng.choice(EDGES) if rng.random() < 0.01 else rng.randint(low, high)
 
 
-def share(rng: random.Random, *usable: float) -> float:
-    """Mostly one of the usable ones."""
-    return rng.choice([-1.0, 2.0, float("nan"), float("inf")]) if rng.random() < 0.01 else rng.choice(usable)
+def share(rng: random.Random, *valid: float) -> float:
+    """Mostly one of the valid values, sometimes an invalid one."""
+    return rng.choice([-1.0, 2.0, float("nan"), float("inf")]) if rng.random() < 0.01 else rng.choice(valid)
 
 
 def numbers(rng: random.Random, size: int, high: int, dtype: type, *, ascending: bool = False) -> Any:
-    """An array; at times with edges in it, or of another dtype, shape, stride or alignment, or no array."""
+    """An array; sometimes with edge cases, of another dtype, shape, stride or alignment, or not an array."""
     values = [rng.randint(0, high) for _ in range(size)]
     if ascending and rng.random() < 0.95:
         values.sort()

@@ -1,6 +1,6 @@
-"""What the native core must do, slow and plain: the sample map, the order of samples, blending and the batch maker.
+"""The oracle for the native module: sample map, order of samples, blending and batch maker in slow, plain Python.
 
-Written from the specification in training/README.md; the tests compare every number with the C++.
+It follows the specification in training/README.md; the tests compare every number with that of the C++ code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]:
 
 
 class Draws:
-    """The 32-bit words of one (seed, stream, epoch, sample), one after the other."""
+    """The random 32-bit words of one (seed, stream, epoch, sample)."""
 
     def __init__(self, seed: int, stream: int, epoch: int, sample: int) -> None:
         self.words = self._generate(seed, stream, epoch, sample)
@@ -72,7 +72,7 @@ def sample_map(
             return 2 + draws.below(window - 1) if short else window
 
         numbers = range(documents[document], documents[document + 1])
-        run: list[tuple[int, int]] = []  # (begin, end) of the sentences taken
+        run: list[tuple[int, int]] = []  # (begin, end) of the sentences of the open sample
         target = draw_target()
 
         def emit(target: int, run: list[tuple[int, int]]) -> None:
@@ -91,8 +91,8 @@ def sample_map(
                     begin += window
                 run = []
             run.append((begin, end))
-            leaves_one_alone = number == numbers[-1] - 1
-            if run[-1][1] - run[0][0] >= target and not (pairs and (len(run) < 2 or leaves_one_alone)):
+            leaves_last_alone = number == numbers[-1] - 1
+            if run[-1][1] - run[0][0] >= target and not (pairs and (len(run) < 2 or leaves_last_alone)):
                 emit(target, run)
                 run = []
                 target = draw_target()
@@ -133,10 +133,10 @@ def permutation(size: int, seed: int, epoch: int) -> list[int]:
 
 
 def blend(weights: Sequence[int], count: int) -> list[tuple[int, int]]:
-    """(corpus, its samples before) at the first `count` positions: Tijdeman's rule, in fractions."""
+    """(corpus, number of its earlier samples) at the first `count` positions: Tijdeman's rule, in fractions."""
     shares = [Fraction(weight, sum(weights)) for weight in weights]
     taken = [0] * len(weights)
-    places = []
+    positions = []
     for n in range(1, count + 1):
         corpus = 0
         if len(weights) > 1:
@@ -144,9 +144,9 @@ def blend(weights: Sequence[int], count: int) -> list[tuple[int, int]]:
             lag = [share * n - got for share, got in zip(shares, taken, strict=True)]
             ready = [i for i in range(len(weights)) if lag[i] >= slack]
             corpus = min(ready, key=lambda i: (1 - slack - lag[i]) / shares[i])
-        places.append((corpus, taken[corpus]))
+        positions.append((corpus, taken[corpus]))
         taken[corpus] += 1
-    return places
+    return positions
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Unit:
     columns: list[int]
     text: int
     boundary: int
-    taken: bool = False
+    masked: bool = False
 
 
 @dataclass
@@ -199,7 +199,7 @@ class Sample:
     labels: list[int] = field(default_factory=list)
 
 
-def cut_at_random(text: list[int], kept: int, draws: Draws) -> list[int]:
+def shorten(text: list[int], kept: int, draws: Draws) -> list[int]:
     excess = len(text) - kept
     if excess == 0:
         return text
@@ -217,10 +217,10 @@ def draw_level(shares: Sequence[float], draws: Draws) -> int:
 
 
 def texts_of(corpus: Corpus, row: tuple[int, int, int, int], s: Settings, draws: Draws) -> tuple[list[list[int]], int]:
-    """The token numbers of one text or two, and the sentence-order label."""
+    """The corpus positions of the tokens of one or two texts, and the sentence-order label."""
     begin, length, target, pair = row
     if not (s.sentence_order and pair):
-        return [cut_at_random(list(range(begin, begin + length)), min(length, target), draws)], -100
+        return [shorten(list(range(begin, begin + length)), min(length, target), draws)], -100
     cuts = sorted({offset for offset in corpus.offsets if begin < offset < begin + length})
     cut = cuts[draws.below(len(cuts))]
     first, second = list(range(begin, cut)), list(range(cut, begin + length))
@@ -230,7 +230,7 @@ def texts_of(corpus: Corpus, row: tuple[int, int, int, int], s: Settings, draws:
     kept = [len(first), len(second)]
     while sum(kept) > target:
         kept[0 if kept[0] > kept[1] else 1] -= 1
-    return [cut_at_random(text, n, draws) for text, n in zip((first, second), kept, strict=True)], int(swapped)
+    return [shorten(text, n, draws) for text, n in zip((first, second), kept, strict=True)], int(swapped)
 
 
 def add_text(sample: Sample, corpus: Corpus, numbers: list[int], text: int, level: int, s: Settings) -> None:
@@ -265,7 +265,7 @@ def choose(sample: Sample, level: int, s: Settings, draws: Draws) -> None:
             start = candidates[i]
             if first_drawn is None:
                 first_drawn = start
-            if units[start].taken:
+            if units[start].masked:
                 continue
             n = 1
             if ngrams:
@@ -273,25 +273,25 @@ def choose(sample: Sample, level: int, s: Settings, draws: Draws) -> None:
                 while n < s.max_ngrams and word >= int(harmonic[n - 1] / harmonic[-1] * WORDS):
                     n += 1
             for unit in units[start : start + n]:
-                if unit.text != units[start].text or unit.taken or len(unit.columns) > budget:
+                if unit.text != units[start].text or unit.masked or len(unit.columns) > budget:
                     break
-                unit.taken = True
+                unit.masked = True
                 budget -= len(unit.columns)
-    if not any(unit.taken for unit in units):
-        units[first_drawn].taken = True
+    if not any(unit.masked for unit in units):
+        units[first_drawn].masked = True
 
 
 def mask(sample: Sample, s: Settings, draws: Draws) -> None:
     for unit in sample.units:
-        fate = 0
-        for i, column in enumerate(unit.columns if unit.taken else []):
+        word = 0
+        for i, column in enumerate(unit.columns if unit.masked else []):
             sample.columns.append(column)
             sample.labels.append(sample.ids[column])
             if i == 0 or not s.replace_whole_units:
-                fate = draws.word()
-            if fate < int(s.mask_share * WORDS):
+                word = draws.word()
+            if word < int(s.mask_share * WORDS):
                 sample.ids[column] = s.mask_id
-            elif fate < int((s.mask_share + s.random_share) * WORDS):
+            elif word < int((s.mask_share + s.random_share) * WORDS):
                 sample.ids[column] = s.ordinary_ids[draws.below(len(s.ordinary_ids))]
 
 
@@ -312,16 +312,16 @@ def make_sample(corpus: Corpus, row: tuple[int, int, int, int], epoch: int, numb
 def make_batch(
     corpora: Sequence[Corpus], requests: Sequence[tuple[int, tuple[int, int, int, int], int, int]], s: Settings
 ) -> dict[str, list]:
-    """requests: (corpus, row, epoch, sample). The arrays of the batch as nested lists."""
+    """The arrays of a batch as nested lists; each request is (corpus, row, epoch, sample)."""
     samples = [make_sample(corpora[corpus], row, epoch, number, s) for corpus, row, epoch, number in requests]
     rows: list[list[Sample]] = []
-    places = []
+    origins = []
     for sample in samples:
         fits = [r for r, row in enumerate(rows) if sum(len(x.ids) for x in row) + len(sample.ids) <= s.max_seq_length]
         if not (s.pack and fits):
             rows.append([])
             fits = [len(rows) - 1]
-        places.append((fits[0], sum(len(x.ids) for x in rows[fits[0]])))
+        origins.append((fits[0], sum(len(x.ids) for x in rows[fits[0]])))
         rows[fits[0]].append(sample)
     lengths = [sum(len(sample.ids) for sample in row) for row in rows]
     longest = max(lengths, default=1)
@@ -335,9 +335,9 @@ def make_batch(
         "input_ids": table(lambda x, _: x.ids, s.pad_id),
         "token_type_ids": table(lambda x, _: x.types, 0),
         "lengths": lengths,
-        "cls_positions": [row * width + column for row, column in places],
+        "cls_positions": [row * width + column for row, column in origins],
         "sentence_order_labels": [sample.sentence_order_label for sample in samples],
-        "mask_positions": [r * width + c + x for (r, c), y in zip(places, samples, strict=True) for x in y.columns],
+        "mask_positions": [r * width + c + x for (r, c), y in zip(origins, samples, strict=True) for x in y.columns],
         "labels": [label for sample in samples for label in sample.labels],
     }
     if s.pack:

@@ -1,4 +1,4 @@
-"""The random numbers are Philox4x32-10."""
+"""The random number generator is Philox4x32-10."""
 
 import random
 
@@ -20,12 +20,12 @@ def words(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("counter", "key", "result"), KNOWN)
-def test_the_published_vectors_come_out(counter: str, key: str, result: str) -> None:
+def test_the_published_vectors_are_reproduced(counter: str, key: str, result: str) -> None:
     assert list(native.philox4x32(words(counter), words(key))) == words(result)
     assert oracle.philox4x32(words(counter), words(key)) == words(result)
 
 
-def test_any_block_equals_the_plain_one() -> None:
+def test_any_block_equals_that_of_the_oracle() -> None:
     rng = random.Random(1)
     for _ in range(200):
         counter, key = ([rng.getrandbits(32) for _ in range(n)] for n in (4, 2))

@@ -1,4 +1,4 @@
-"""The one-epoch sample map, the permutation of an epoch, and blending."""
+"""The sample map of one epoch, the permutation of an epoch, and blending."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def of_sentences(*documents: list[int]) -> SmallCorpus:
 @given(
     small_corpora(), st.integers(2, 60), st.sampled_from([0.0, 0.1, 0.9, 1.0]), st.booleans(), st.integers(0, 2**64 - 1)
 )
-def test_the_map_equals_the_plain_one(corpus: SmallCorpus, window: int, short: float, pairs: bool, seed: int) -> None:
+def test_the_map_equals_that_of_the_oracle(
+    corpus: SmallCorpus, window: int, short: float, pairs: bool, seed: int
+) -> None:
     rows, counts = build(corpus, window, short, pairs, seed)
     last = len(corpus.documents) - 1
     assert rows == oracle.sample_map(
@@ -56,9 +58,7 @@ def test_the_map_equals_the_plain_one(corpus: SmallCorpus, window: int, short: f
 
 @effort(max_examples=200, deadline=None)
 @given(small_corpora(), st.integers(2, 60), st.booleans())
-def test_every_token_stands_in_exactly_one_sample_of_its_document(
-    corpus: SmallCorpus, window: int, pairs: bool
-) -> None:
+def test_every_token_is_in_exactly_one_sample_of_its_document(corpus: SmallCorpus, window: int, pairs: bool) -> None:
     rows, _ = build(corpus, window, 0.3, pairs)
     covered = [(begin, begin + length) for begin, length, *_ in rows]
     assert [token for begin, end in covered for token in range(begin, end)] == list(range(len(corpus.tokens)))
@@ -68,7 +68,7 @@ def test_every_token_stands_in_exactly_one_sample_of_its_document(
 
 @effort(max_examples=200, deadline=None)
 @given(small_corpora(), st.integers(2, 60), st.booleans())
-def test_a_pair_can_always_be_cut_where_a_sentence_ends(corpus: SmallCorpus, window: int, pairs: bool) -> None:
+def test_a_pair_always_contains_the_end_of_a_sentence(corpus: SmallCorpus, window: int, pairs: bool) -> None:
     rows, _ = build(corpus, window, 0.3, pairs)
     for begin, length, target, pair in rows:
         assert pair == any(begin < offset < begin + length for offset in corpus.offsets.tolist())
@@ -77,7 +77,9 @@ def test_a_pair_can_always_be_cut_where_a_sentence_ends(corpus: SmallCorpus, win
 
 @effort(max_examples=100, deadline=None)
 @given(small_corpora(), st.integers(2, 60), st.data())
-def test_the_samples_of_a_document_depend_on_no_other(corpus: SmallCorpus, window: int, data: st.DataObject) -> None:
+def test_the_samples_of_a_document_do_not_depend_on_other_documents(
+    corpus: SmallCorpus, window: int, data: st.DataObject
+) -> None:
     documents = len(corpus.documents) - 1
     middle = data.draw(st.integers(0, documents))
     whole, _ = build(corpus, window, 0.5, True)
@@ -85,7 +87,7 @@ def test_the_samples_of_a_document_depend_on_no_other(corpus: SmallCorpus, windo
     assert whole == parts[0] + parts[1]
 
 
-def test_a_sentence_longer_than_the_window_is_cut_and_its_document_kept() -> None:
+def test_a_sentence_longer_than_the_window_is_cut_into_windows() -> None:
     rows, counts = build(of_sentences([5, 25, 4, 3]), window=10, short=0, pairs=True)
     assert rows == [(0, 5, 10, 0), (5, 10, 10, 0), (15, 10, 10, 0), (25, 12, 10, 1)]
     assert counts["cut_sentences"] == 1
@@ -97,7 +99,7 @@ def test_a_document_of_one_sentence_is_for_the_masked_lm_only() -> None:
     assert counts["single_sentence_documents"] == 1
 
 
-def test_short_targets_are_as_many_as_asked_for_and_of_every_length() -> None:
+def test_short_targets_have_the_given_share_and_every_length() -> None:
     rows, _ = build(of_sentences(*[[60, 50]] * 20_000), window=100, short=0.3, pairs=True)
     targets = np.array([target for _, _, target, _ in rows])
     short = targets[targets < 100]
@@ -116,7 +118,7 @@ def test_short_targets_are_as_many_as_asked_for_and_of_every_length() -> None:
         ([0, 5, 8], [0, 2, 1], r"documents\[2\] is less than the entry before it"),
     ],
 )
-def test_an_index_out_of_order_is_refused(offsets: list[int], documents: list[int], message: str) -> None:
+def test_a_damaged_index_is_refused(offsets: list[int], documents: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         native.build_sample_map(
             np.array(offsets),
@@ -135,7 +137,7 @@ def test_an_index_out_of_order_is_refused(offsets: list[int], documents: list[in
     "offsets",
     [np.zeros(3, np.int32), np.zeros((3, 1), np.int64), np.zeros(6, np.int64)[::2], np.zeros(3, ">i8"), np.zeros(3)],
 )
-def test_another_dtype_or_shape_is_refused_and_not_converted(offsets: np.ndarray) -> None:
+def test_an_array_of_another_dtype_or_shape_is_refused_not_converted(offsets: np.ndarray) -> None:
     with pytest.raises(TypeError):
         native.build_sample_map(
             offsets,
@@ -150,7 +152,7 @@ def test_another_dtype_or_shape_is_refused_and_not_converted(offsets: np.ndarray
         )
 
 
-def test_the_message_names_the_array_and_what_it_was() -> None:
+def test_the_error_names_the_array_and_its_dtype_and_shape() -> None:
     with pytest.raises(TypeError, match=r"positions must be a C-contiguous int64 array of 1 axis, not uint8 \[3\]"):
         native.permute(np.zeros(3, np.uint8), size=3, seed=1)
 
@@ -169,14 +171,14 @@ def test_every_epoch_holds_every_row_once(size: int) -> None:
 
 @effort(max_examples=60, deadline=None)
 @given(st.integers(1, 400), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
-def test_the_order_of_an_epoch_equals_the_plain_one(size: int, seed: int, epoch: int) -> None:
+def test_the_order_of_an_epoch_equals_that_of_the_oracle(size: int, seed: int, epoch: int) -> None:
     positions = np.arange(epoch * size, (epoch + 1) * size, dtype=np.int64)
     epochs, rows = native.permute(positions, size=size, seed=seed)
     assert rows.tolist() == oracle.permutation(size, seed, epoch)
     assert set(epochs) == {epoch}
 
 
-def test_positions_can_be_asked_for_in_any_order() -> None:
+def test_positions_can_be_given_in_any_order() -> None:
     positions = np.random.default_rng(1).integers(0, 5000, 1000)
     _, together = native.permute(positions, size=777, seed=3)
     alone = [native.permute(positions[i : i + 1], size=777, seed=3)[1][0] for i in range(1000)]
@@ -184,7 +186,7 @@ def test_positions_can_be_asked_for_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 10, 64, 100])
-def test_a_row_comes_anywhere_in_an_epoch_with_equal_probability(size: int) -> None:
+def test_a_row_is_equally_likely_at_every_place_of_an_epoch(size: int) -> None:
     epochs = 4000
     _, rows = native.permute(np.arange(epochs * size, dtype=np.int64), size=size, seed=11)
     counts = np.zeros((size, size))
@@ -195,15 +197,15 @@ def test_a_row_comes_anywhere_in_an_epoch_with_equal_probability(size: int) -> N
     assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
 
 
-def test_neighbours_do_not_stay_together() -> None:
+def test_neighbouring_rows_are_separated() -> None:
     size = 100_000
     _, rows = native.permute(np.arange(size, dtype=np.int64), size=size, seed=1)
     assert (np.abs(np.diff(rows)) == 1).sum() < 20
     assert abs(np.corrcoef(np.arange(size), rows)[0, 1]) < 0.02
 
 
-def test_positions_before_the_run_are_refused() -> None:
-    with pytest.raises(ValueError, match="count from 0"):
+def test_negative_positions_and_empty_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be at least 0"):
         native.permute(np.array([-1]), size=5, seed=1)
     with pytest.raises(ValueError, match="size"):
         native.permute(np.array([0]), size=0, seed=1)
@@ -216,7 +218,7 @@ weights = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 
 @effort(max_examples=100, deadline=None)
 @given(weights)
-def test_a_blend_equals_the_plain_one(whole: list[int]) -> None:
+def test_a_blend_equals_that_of_the_oracle(whole: list[int]) -> None:
     count = 2 * sum(whole) + 5
     corpora, indices = native.Blending(whole).at(np.arange(count, dtype=np.int64))
     assert list(zip(corpora.tolist(), indices.tolist(), strict=True)) == oracle.blend(whole, count)
@@ -224,7 +226,7 @@ def test_a_blend_equals_the_plain_one(whole: list[int]) -> None:
 
 @effort(max_examples=100, deadline=None)
 @given(weights)
-def test_at_every_prefix_each_corpus_has_its_share_to_less_than_one_sample(whole: list[int]) -> None:
+def test_in_every_prefix_each_corpus_deviates_from_its_share_by_less_than_one_sample(whole: list[int]) -> None:
     corpora, _ = native.Blending(whole).at(np.arange(2 * sum(whole), dtype=np.int64))
     bound = 1 - Fraction(1, max(2, 2 * len(whole) - 2))
     for corpus, weight in enumerate(whole):
@@ -235,7 +237,7 @@ def test_at_every_prefix_each_corpus_has_its_share_to_less_than_one_sample(whole
 
 @effort(max_examples=50, deadline=None)
 @given(weights)
-def test_the_samples_of_a_corpus_come_one_after_the_other(whole: list[int]) -> None:
+def test_the_samples_of_a_corpus_are_in_order(whole: list[int]) -> None:
     corpora, indices = native.Blending(whole).at(np.arange(3 * sum(whole), dtype=np.int64))
     for corpus in range(len(whole)):
         here = indices[corpora == corpus]
@@ -243,6 +245,6 @@ def test_the_samples_of_a_corpus_come_one_after_the_other(whole: list[int]) -> N
 
 
 @pytest.mark.parametrize("whole", [[], [0], [-1, 2], [2**20, 1], [1] * 1025])
-def test_weights_without_a_meaning_are_refused(whole: list[int]) -> None:
+def test_invalid_weights_are_refused(whole: list[int]) -> None:
     with pytest.raises(ValueError, match="blend"):
         native.Blending(whole)

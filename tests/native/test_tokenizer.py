@@ -1,4 +1,4 @@
-"""The native tokenizer by itself: layout, truncation, padding, offsets, vocabularies, threads, and what it refuses."""
+"""The native tokenizer: layout, truncation, padding, offsets, vocabularies, threads, and errors for wrong input."""
 
 import pickle
 import threading
@@ -43,7 +43,7 @@ def pieces(tokenizer: ErnieTokenizer, text: str) -> list[str]:
     [
         ("今天，好", "今 天 ， 好"),
         ("今ab天aab", "今 ab 天 a ##a ##b"),
-        ("abc", "[UNK]"),  # the longest piece first, and no way back
+        ("abc", "[UNK]"),  # the longest piece first, without backtracking
         ("HELLO Héllo", "hello hello"),
         ("hello\u200bo\x00", "hello ##o"),
         ("a\u3000b\na\u2028b", "a b a b"),
@@ -58,7 +58,7 @@ def pieces(tokenizer: ErnieTokenizer, text: str) -> list[str]:
         ("", ""),
     ],
 )
-def test_a_text_becomes_these_pieces(tokenizer: ErnieTokenizer, text: str, expected: str) -> None:
+def test_a_text_is_split_into_these_pieces(tokenizer: ErnieTokenizer, text: str, expected: str) -> None:
     assert pieces(tokenizer, text) == expected.split()
 
 
@@ -68,7 +68,7 @@ def test_a_word_of_more_than_a_hundred_characters_is_unknown(tokenizer: ErnieTok
     assert tokenizer.encode(f"b {'a' * 101}", add_special_tokens=False).offsets == [(0, 1), (2, 103)]
 
 
-def test_settings_change_case_accents_and_chinese() -> None:
+def test_settings_change_the_treatment_of_case_accents_and_chinese() -> None:
     plain = ErnieTokenizer([*TOKENS, "É", "é"], lower_case=False)
     assert (plain.lower_case, plain.strip_accents, plain.split_cjk) == (False, False, True)
     assert pieces(plain, "É é E") == ["É", "é", "[UNK]"]
@@ -104,7 +104,9 @@ texts = st.text(st.sampled_from("今天气好，ab [1é\u0301\t가-]E"), max_siz
 
 
 @given(text=texts, pair=st.none() | texts)
-def test_a_text_or_pair_is_laid_out_as_tokenizers_does(tokenizer: ErnieTokenizer, text: str, pair: str | None) -> None:
+def test_a_text_or_pair_has_the_layout_of_the_tokenizers_package(
+    tokenizer: ErnieTokenizer, text: str, pair: str | None
+) -> None:
     ours, theirs = tokenizer.encode(text, pair), hugging_face().encode(text, pair)
     assert ours.ids == theirs.ids
     assert ours.token_type_ids == theirs.type_ids
@@ -113,7 +115,7 @@ def test_a_text_or_pair_is_laid_out_as_tokenizers_does(tokenizer: ErnieTokenizer
     assert (len(ours), ours.full_length, ours.overflow, ours.truncated) == (len(theirs), len(theirs), 0, False)
 
 
-def cut_slowly(first: int, second: int, room: int) -> tuple[int, int]:
+def truncated_one_by_one(first: int, second: int, room: int) -> tuple[int, int]:
     while first + second > room:
         if first > second:
             first -= 1
@@ -123,11 +125,11 @@ def cut_slowly(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 @given(first=st.integers(0, 40), second=st.integers(0, 40), max_length=st.integers(3, 90))
-def test_the_longer_text_is_cut_first_one_token_at_a_time(
+def test_the_longer_text_is_truncated_first_one_token_at_a_time(
     tokenizer: ErnieTokenizer, first: int, second: int, max_length: int
 ) -> None:
     encoding = tokenizer.encode("今" * first, "天" * second, max_length=max_length)
-    keep_first, keep_second = cut_slowly(first, second, max_length - 3)
+    keep_first, keep_second = truncated_one_by_one(first, second, max_length - 3)
     assert encoding.ids == [1, *[IDS["今"]] * keep_first, 2, *[IDS["天"]] * keep_second, 2]
     assert encoding.token_type_ids == [0] * (keep_first + 2) + [1] * (keep_second + 1)
     assert encoding.full_length == first + second + 3
@@ -135,7 +137,7 @@ def test_the_longer_text_is_cut_first_one_token_at_a_time(
     assert encoding.truncated == (first + second + 3 > max_length)
 
 
-def test_only_the_text_that_is_named_is_cut(tokenizer: ErnieTokenizer) -> None:
+def test_only_first_and_only_second_truncate_that_text_alone(tokenizer: ErnieTokenizer) -> None:
     def kept(truncation: Any) -> tuple[int, int]:
         ids = tokenizer.encode("今" * 9, "天" * 7, max_length=13, truncation=truncation).ids
         return ids.count(IDS["今"]), ids.count(IDS["天"])
@@ -156,7 +158,7 @@ def test_only_the_text_that_is_named_is_cut(tokenizer: ErnieTokenizer) -> None:
     multiple=st.none() | st.integers(1, 9),
     dtype=st.sampled_from(["int64", np.int32]),
 )
-def test_a_batch_holds_the_rows_of_encode_filled_up(
+def test_a_batch_has_the_rows_of_encode_with_padding(
     tokenizer: ErnieTokenizer,
     rows: list[tuple[str, str]],
     paired: bool,
@@ -191,7 +193,7 @@ def test_a_batch_holds_the_rows_of_encode_filled_up(
 
 
 @given(given_texts=st.lists(texts, max_size=6), special=st.booleans())
-def test_flat_ids_are_those_of_each_text_with_their_first_characters(
+def test_flat_ids_are_those_of_each_text_with_the_positions_of_their_first_characters(
     tokenizer: ErnieTokenizer, given_texts: list[str], special: bool
 ) -> None:
     ids, splits, starts = tokenizer.encode_flat(given_texts, special_tokens=special)
@@ -204,7 +206,7 @@ def test_flat_ids_are_those_of_each_text_with_their_first_characters(
         assert starts[begin:end].tolist() == [start for start, _ in expected.offsets]
 
 
-def test_a_mask_written_in_a_corpus_is_no_mask(tokenizer: ErnieTokenizer) -> None:
+def test_a_special_token_in_the_text_of_a_corpus_is_ordinary_text_by_default(tokenizer: ErnieTokenizer) -> None:
     ids, _, _ = tokenizer.encode_flat(["今[MASK]天[SEP]"])
     assert not {1, 2, 3} & set(ids.tolist())
     ids, _, _ = tokenizer.encode_flat(["今[MASK]天[SEP]"], special_tokens=True)
@@ -213,13 +215,13 @@ def test_a_mask_written_in_a_corpus_is_no_mask(tokenizer: ErnieTokenizer) -> Non
 
 @settings(max_examples=300)
 @given(text=st.text(st.characters(exclude_categories=())))
-def test_any_code_points_are_taken_and_offsets_lie_within_the_text(tokenizer: ErnieTokenizer, text: str) -> None:
+def test_all_code_points_are_accepted_and_offsets_are_within_the_text(tokenizer: ErnieTokenizer, text: str) -> None:
     encoding = tokenizer.encode(text, add_special_tokens=False)
     assert all(0 <= start < end <= len(text) for start, end in encoding.offsets)
     assert encoding.offsets == sorted(encoding.offsets)
 
 
-def test_threads_that_share_a_tokenizer_get_the_ids_they_would_get_alone(tokenizer: ErnieTokenizer) -> None:
+def test_threads_that_share_a_tokenizer_get_the_same_ids_as_a_single_thread(tokenizer: ErnieTokenizer) -> None:
     inputs = ["今天[MASK]气ab，" * (300 + number) for number in range(6)]
     expected = [tokenizer.encode(text).ids for text in inputs]
     wrong: list[int] = []
@@ -241,7 +243,7 @@ def test_threads_that_share_a_tokenizer_get_the_ids_they_would_get_alone(tokeniz
     assert not wrong
 
 
-def test_a_list_that_changes_while_it_is_encoded_does_no_harm(tokenizer: ErnieTokenizer) -> None:
+def test_a_list_may_change_while_it_is_encoded(tokenizer: ErnieTokenizer) -> None:
     shared = ["今天" * 50_000 + str(number) for number in range(20)]
     expected = tokenizer.encode_flat(shared)[0].tolist()
     results: list[list[int]] = []
@@ -254,7 +256,7 @@ def test_a_list_that_changes_while_it_is_encoded_does_no_harm(tokenizer: ErnieTo
     assert results == [expected]
 
 
-def test_a_pickled_tokenizer_comes_back_the_same(tokenizer: ErnieTokenizer) -> None:
+def test_an_unpickled_tokenizer_equals_the_original(tokenizer: ErnieTokenizer) -> None:
     strange = ErnieTokenizer([*TOKENS, "\ud800"], lower_case=False, strip_accents=True, split_cjk=False)
     for each in (tokenizer, strange):
         back = pickle.loads(pickle.dumps(each))
@@ -267,7 +269,7 @@ def test_a_pickled_tokenizer_comes_back_the_same(tokenizer: ErnieTokenizer) -> N
         assert back.encode("今天Éb").ids == each.encode("今天Éb").ids
 
 
-def test_tokens_and_ids_are_found_both_ways(tokenizer: ErnieTokenizer) -> None:
+def test_tokens_and_ids_can_be_converted_both_ways(tokenizer: ErnieTokenizer) -> None:
     assert tokenizer.tokens == TOKENS
     assert len(tokenizer) == tokenizer.vocab_size == len(TOKENS)
     assert all(tokenizer.token_to_id(token) == index for index, token in enumerate(TOKENS))
@@ -280,18 +282,18 @@ def test_tokens_and_ids_are_found_both_ways(tokenizer: ErnieTokenizer) -> None:
             tokenizer.id_to_token(wrong)
 
 
-def test_the_last_of_a_token_that_stands_twice_gives_its_id() -> None:
+def test_a_token_that_occurs_twice_has_its_last_id() -> None:
     twice = ErnieTokenizer([*TOKENS, "今", "今"])
     assert twice.duplicates == 2
     assert twice.token_to_id("今") == len(TOKENS) + 1
     assert twice.encode("今", add_special_tokens=False).ids == [len(TOKENS) + 1]
 
 
-def test_the_tables_are_those_of_this_interpreter() -> None:
+def test_the_unicode_tables_are_those_of_this_interpreter() -> None:
     assert unicode_version() == unicodedata.unidata_version
 
 
-@pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="needs ../shared/data")
+@pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="needs the published vocabularies")
 @pytest.mark.parametrize(
     ("name", "size", "duplicates", "newline_missing"), [("ernie-1.0", 17964, 0, False), ("ernie-3.0", 39980, 1, True)]
 )
@@ -309,7 +311,7 @@ def test_published_vocabularies_load(name: str, size: int, duplicates: int, newl
         lambda parts: "".join(parts).encode("utf-8", "surrogatepass")
     )
 )
-def test_a_vocabulary_file_means_the_same_here_and_in_a_bundle(
+def test_native_and_model_build_read_every_vocabulary_file_alike(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "either.txt"
@@ -323,7 +325,7 @@ def test_a_vocabulary_file_means_the_same_here_and_in_a_bundle(
     assert results[0] == results[1]
 
 
-def test_a_vocabulary_file_is_refused_by_name_and_line(tmp_path: Path) -> None:
+def test_the_error_for_a_vocabulary_file_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "vocab.txt"
     path.write_text("[CLS]\n\n[SEP]", encoding="utf-8")
     with pytest.raises(ValueError, match=r"vocab\.txt: line 2 must hold the token with id 1"):
@@ -345,20 +347,20 @@ def test_a_vocabulary_file_is_refused_by_name_and_line(tmp_path: Path) -> None:
         (lambda each: each.encode(3), TypeError, "text must be a str, not int"),
         (lambda each: each.encode("a", b"a"), TypeError, "pair must be a str, not bytes"),
         (lambda each: each.encode("a", truncation="middle"), ValueError, "truncation must be longest_first"),
-        (lambda each: each.encode("a", max_length=1), ValueError, "is 1, but the special tokens alone take 2"),
-        (lambda each: each.encode("a", "b", max_length=-1), ValueError, "the special tokens alone take 3"),
+        (lambda each: each.encode("a", max_length=1), ValueError, "is 1, but the special tokens alone need 2"),
+        (lambda each: each.encode("a", "b", max_length=-1), ValueError, "the special tokens alone need 3"),
         (lambda each: each.encode_flat("今天"), TypeError, "texts must be a list of str, not str"),
         (lambda each: each.encode_flat(["a", None]), TypeError, r"texts\[1\] must be a str, not NoneType"),
         (lambda each: each.encode_batch({"a"}), TypeError, "texts must be a list of str, not set"),
         (lambda each: each.encode_batch(["a"], []), ValueError, "there are 1 texts, but 0 pairs"),
         (lambda each: each.encode_batch(["a"], padding="left"), ValueError, "padding must be longest or max_length"),
-        (lambda each: each.encode_batch(["a"], padding="max_length"), ValueError, "no max_length is given"),
-        (lambda each: each.encode_batch(["a"], pad_to_multiple_of=0), ValueError, "pad_to_multiple_of must be from 1"),
+        (lambda each: each.encode_batch(["a"], padding="max_length"), ValueError, "max_length is not given"),
+        (lambda each: each.encode_batch(["a"], pad_to_multiple_of=0), ValueError, "pad_to_multiple_of must be between"),
         (lambda each: each.encode_batch(["a"], dtype="float32"), ValueError, "must be int64 or int32, not float32"),
         (lambda _: ErnieTokenizer(TOKENS[1:]).encode_batch(["a", ""]), ValueError, r"has no \[PAD\]"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_refused_in_one_sentence(
+def test_wrong_arguments_are_refused_in_one_sentence(
     tokenizer: ErnieTokenizer, call: Any, error: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):

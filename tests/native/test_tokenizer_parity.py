@@ -56,7 +56,7 @@ def test_generated_strings_have_the_ids_of_both_references(
     assert not tally.unequal
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the published data sets")
 @pytest.mark.parametrize("name", ["ernie-1.0", "ernie-3.0"])
 def test_lines_of_real_text_have_the_ids_of_both_references(name: str) -> None:
     tokens = ErnieTokenizer.from_file(DATA / "vocab" / f"{name}.vocab.txt").tokens
@@ -68,12 +68,12 @@ def test_lines_of_real_text_have_the_ids_of_both_references(name: str) -> None:
 
 
 def vocabulary_of(characters: list[str]) -> list[str]:
-    """In which no two results for any of them have the same ids."""
+    """A vocabulary in which different results for these characters have different ids."""
     known = sorted({*characters, *"xyiabcdefghijklmnopqrstuvwz"})
     return [*SPECIALS, *known, *(f"##{character}" for character in known)]
 
 
-def test_each_stated_difference_to_tokenizers_is_one() -> None:
+def test_every_listed_difference_from_tokenizers_occurs() -> None:
     stated = sorted(characters_of(LATER_THAN_UNICODE_8) | characters_of("2B820-2B91F")) + sorted(UNASSIGNED)[::200]
     seen: set[str] = set()
     for strip in (True, False):
@@ -82,12 +82,12 @@ def test_each_stated_difference_to_tokenizers_is_one() -> None:
     assert seen == set(stated)
 
 
-def test_fast_tokenizer_differs_only_on_what_is_unassigned_here_and_on_one_mark_of_old() -> None:
+def test_fast_tokenizer_differs_only_on_unassigned_characters_and_on_one_old_mark() -> None:
     later = [character for character in sorted(UNASSIGNED) if character < "\U00020000"]
     trio = Trio(vocabulary_of([*later, "\u1734"]))
     fast, _ = character_differences(trio, [*later, "\u1734"])
     assert "\u1734" in fast
-    assert len(fast) == 719  # letters and punctuation of the Unicode version it was built with
+    assert len(fast) == 719  # letters and punctuation of the later Unicode version it was built with
 
 
 def test_fast_tokenizer_reads_private_use_of_plane_16_as_the_first_plane() -> None:
@@ -97,14 +97,14 @@ def test_fast_tokenizer_reads_private_use_of_plane_16_as_the_first_plane() -> No
         assert trio.hugging_face.encode(f"x{private}y").ids == trio.native.encode("xy").ids
 
 
-def test_a_dotted_capital_i_keeps_its_dot_where_accents_stay() -> None:
+def test_a_dotted_capital_i_keeps_its_dot_if_accents_are_kept() -> None:
     trio = Trio([*vocabulary_of([]), "##\u0307"], strip_accents=False)
     ours = trio.native.encode("\u0130").ids
     assert ours == trio.hugging_face.encode("\u0130").ids == trio.native.encode("i\u0307").ids
     assert list(trio.fast.encode("\u0130").ids) == trio.native.encode("i").ids
 
 
-def test_what_the_references_cannot_take_is_dropped_or_lowered() -> None:
+def test_characters_that_the_references_cannot_read_are_dropped_or_lowered() -> None:
     small = {"\u023a": "\u2c65", "\u023e": "\u2c66"}
     trio = Trio(vocabulary_of(list(small.values())))
     for character in sorted(ABORTING):
@@ -114,12 +114,12 @@ def test_what_the_references_cannot_take_is_dropped_or_lowered() -> None:
             assert trio.hugging_face.encode(f"x{character}y").ids == expected
 
 
-def test_offsets_are_compared_unless_a_kept_mark_may_move() -> None:
-    """So that the exception of the comparison stays as narrow as it is."""
+def test_offsets_of_almost_all_characters_are_compared() -> None:
+    """The comparison skips only texts with a kept mark that may be reordered."""
     assert len(MOVABLE) < 60
     assert not MOVABLE & set(map(chr, range(0x300)))
 
 
-def test_the_exceptions_leave_out_ordinary_text() -> None:
+def test_the_exceptions_do_not_include_ordinary_text() -> None:
     ordinary = set(map(chr, [*range(0x21, 0x7F), *range(0xA0, 0x23A), *range(0x3000, 0x3097), *range(0x4E00, 0x9FFD)]))
     assert not ordinary & (FAST_DIFFERS | HUGGING_FACE_DIFFERS) - {"\u3040"}

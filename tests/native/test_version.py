@@ -5,5 +5,5 @@ from importlib.metadata import version
 import native
 
 
-def test_the_extension_carries_the_version_of_the_distribution() -> None:
+def test_the_extension_has_the_version_of_the_distribution() -> None:
     assert native.version() == version("ernie-zh")

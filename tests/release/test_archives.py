@@ -1,4 +1,4 @@
-"""What is read out of an sdist and a wheel."""
+"""Reading and comparing the files of an sdist and a wheel."""
 
 import io
 import tarfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from release.archives import difference, installed_hashes, mentions, packaged, read_archive
 
 
-def test_an_sdist_is_read_without_its_top_folder_and_a_wheel_as_it_is(tmp_path: Path) -> None:
+def test_the_paths_of_an_sdist_have_no_top_folder_and_those_of_a_wheel_are_unchanged(tmp_path: Path) -> None:
     sdist, wheel = tmp_path / "a-1.tar.gz", tmp_path / "a-1-py3-none-any.whl"
     with tarfile.open(sdist, "w:gz") as archive:
         folder = tarfile.TarInfo("a-1/room")
@@ -23,7 +23,7 @@ def test_an_sdist_is_read_without_its_top_folder_and_a_wheel_as_it_is(tmp_path: 
     assert read_archive(sdist) == read_archive(wheel) == {"room/x.py": b"x=1"}
 
 
-def test_a_link_in_an_sdist_is_a_file_that_has_to_be_expected(tmp_path: Path) -> None:
+def test_a_link_in_an_sdist_counts_as_a_file(tmp_path: Path) -> None:
     sdist = tmp_path / "a-1.tar.gz"
     with tarfile.open(sdist, "w:gz") as archive:
         link = tarfile.TarInfo("a-1/passwords")
@@ -32,15 +32,15 @@ def test_a_link_in_an_sdist_is_a_file_that_has_to_be_expected(tmp_path: Path) ->
     assert set(read_archive(sdist)) == {"passwords"}
 
 
-def test_a_wheel_holds_the_tracked_files_of_its_packages_that_are_not_excluded() -> None:
+def test_a_wheel_has_the_tracked_files_of_its_packages_that_are_not_excluded() -> None:
     tracked = ["native/__init__.py", "native/src/a.cpp", "native/README.md", "service/page/p.css", "tests/t.py", "x.py"]
     found = packaged(tracked, ["native", "service"], ["native/src/**", "**/README.md"])
     assert found == {"native/__init__.py", "service/page/p.css"}
 
 
-def test_a_difference_names_what_is_missing_and_what_is_too_much() -> None:
+def test_a_difference_names_missing_and_unexpected_files() -> None:
     assert difference(["a", "b"], ["b", "a"]) == ""
-    assert difference(["a", "c"], ["a", "b"]) == "lacks b and has no business with c"
+    assert difference(["a", "c"], ["a", "b"]) == "lacks b and must not contain c"
     assert difference([], "abcdefg") == "lacks a, b, c, d, e and 2 more"
 
 
@@ -49,7 +49,7 @@ def test_paths_are_found_in_text_and_in_binaries() -> None:
     assert mentions(files, [Path("/build/here"), "/home/me/"]) == ["a.so: /build/here"]
 
 
-def test_hashes_are_of_the_packages_own_files_whoever_wrote_the_record() -> None:
+def test_hashes_do_not_include_files_that_an_installer_adds() -> None:
     own = 'native/x.py,sha256=aa,3\n"service/a,b.css",sha256=bb,4\na-1.dist-info/METADATA,sha256=cc,5\n'
     wheel = own + "a-1.dist-info/WHEEL,sha256=dd,6\na-1.dist-info/RECORD,,\n"
     installed = (
@@ -65,5 +65,5 @@ def test_hashes_are_of_the_packages_own_files_whoever_wrote_the_record() -> None
     }
 
 
-def test_a_changed_file_is_a_changed_hash() -> None:
+def test_a_changed_file_has_a_changed_hash() -> None:
     assert installed_hashes("native/x.py,sha256=aa,3\n") != installed_hashes("native/x.py,sha256=ab,3\n")

@@ -1,4 +1,4 @@
-"""What CHANGELOG.md must begin with for a release."""
+"""The first section of CHANGELOG.md for a release."""
 
 import datetime
 
@@ -16,15 +16,15 @@ def refusal(text: str, *, allow_unreleased: bool = False) -> str:
     return str(refused.value)
 
 
-def test_a_dated_section_of_the_version_is_a_release() -> None:
+def test_a_dated_section_of_the_version_is_accepted() -> None:
     assert newest_section(GOOD, "1.2.0", today=TODAY) == "1.2.0 - 2026-02-28"
 
 
-def test_today_is_no_day_after_today() -> None:
+def test_the_date_of_today_is_accepted() -> None:
     assert newest_section(GOOD, "1.2.0", today=datetime.date(2026, 2, 28)) == "1.2.0 - 2026-02-28"
 
 
-def test_unreleased_is_refused_and_the_sentence_gives_the_heading_to_write() -> None:
+def test_unreleased_is_refused_and_the_error_gives_the_heading_to_write() -> None:
     assert '"## 1.2.0 - 2026-03-01"' in refusal("## Unreleased\n- Something.\n")
 
 
@@ -33,7 +33,7 @@ def test_a_rehearsal_may_begin_with_unreleased() -> None:
     assert newest_section(text, "1.2.0", today=TODAY, allow_unreleased=True) == "Unreleased"
 
 
-def test_a_section_of_the_version_further_down_does_not_count() -> None:
+def test_a_later_section_of_the_version_does_not_count() -> None:
     assert 'begins with "Unreleased"' in refusal("## Unreleased\n- More.\n\n" + GOOD)
     assert 'begins with "1.3.0 - 2026-03-01"' in refusal("## 1.3.0 - 2026-03-01\n- More.\n\n" + GOOD)
 
@@ -45,9 +45,9 @@ def test_a_heading_of_another_form_is_refused_even_in_a_rehearsal(title: str) ->
     assert f'begins with "{title}"' in refusal(f"## {title}\n- Something.\n", allow_unreleased=True)
 
 
-def test_a_date_that_does_not_exist_or_lies_ahead_is_refused() -> None:
-    assert "2026-02-30, the date of 1.2.0, is no day" in refusal("## 1.2.0 - 2026-02-30\n- Something.\n")
-    assert "2026-03-02, the date of 1.2.0, lies after today" in refusal("## 1.2.0 - 2026-03-02\n- Something.\n")
+def test_a_date_that_does_not_exist_or_is_in_the_future_is_refused() -> None:
+    assert "2026-02-30, the date of 1.2.0, is not a day" in refusal("## 1.2.0 - 2026-02-30\n- Something.\n")
+    assert "2026-03-02, the date of 1.2.0, is after today" in refusal("## 1.2.0 - 2026-03-02\n- Something.\n")
 
 
 @pytest.mark.parametrize(

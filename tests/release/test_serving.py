@@ -1,4 +1,4 @@
-"""Asking a started service: a real one, and two that fail."""
+"""Requests to a started service: a real one, and two that fail."""
 
 import importlib.metadata
 import os
@@ -28,7 +28,7 @@ def test_the_service_on_the_embedded_models_answers_and_states_its_version(tmp_p
     assert ask(Path(sys.executable).with_name("ernie-serve"), tmp_path) == {importlib.metadata.version("ernie-zh")}
 
 
-def test_a_service_that_ends_at_once_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_the_error_of_a_service_that_exits_at_once_has_the_end_of_its_log(tmp_path: Path) -> None:
     program = script(tmp_path / "serve", "echo there is no such model >&2; exit 3")
     with pytest.raises(ServingError, match=r"(?s)ended with status 3.*there is no such model"):
         ask(program, tmp_path)

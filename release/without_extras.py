@@ -1,6 +1,6 @@
-"""Run by `release.check` in an environment that holds the wheel without extras: `python -I bare.py MODELS`.
+"""Checks an installation without extras: `python -I without_extras.py MODELS`. `release.check` runs it.
 
-Isolated (`-I`), so that nothing of the checkout is imported.
+The option `-I` (isolated mode) prevents imports from the checkout.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from model_build.bundle import find_bundles
 
 
 def main(models: Path) -> None:
-    """Reads the bundles in `models` and tokenises with their vocabularies; ends with one sentence where it cannot."""
+    """Reads the bundles in `models` and tokenises with their vocabularies; exits with one sentence if that fails."""
     for module in (native, model_build):
         if not Path(str(module.__file__)).is_relative_to(sys.prefix):
-            sys.exit(f"{module.__name__} was imported from {module.__file__} and not from the wheel.")
+            sys.exit(f"{module.__name__} was imported from {module.__file__}, not from the wheel.")
     for name in ("paddle", "paddlenlp", "fastapi"):
         if importlib.util.find_spec(name):
-            sys.exit(f"the wheel without extras brought {name}.")
+            sys.exit(f"the wheel without extras installed {name}, which it must not need.")
     for bundle in find_bundles(models):
         ids = native.ErnieTokenizer.from_file(bundle.directory / "vocab.txt").encode("房间很干净。").ids
         if len(ids) != 8:  # six characters, [CLS] and [SEP]
-            sys.exit(f"the tokenizer makes {len(ids)} tokens of six characters with {bundle.directory}.")
+            sys.exit(f"with {bundle.directory}, the tokenizer makes {len(ids)} tokens, not 8, from six characters.")
     said, installed = native.version(), importlib.metadata.version("ernie-zh")
     if said != installed:
-        sys.exit(f"the extension says version {said}, and the wheel {installed}.")
+        sys.exit(f"the extension has version {said}, but the wheel has {installed}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
+#include "batch_maker.h"
 #include "bind.h"
 #include "bind_arrays.h"
-#include "masking.h"
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -21,9 +21,9 @@ CorpusTokens view(const CorpusArrays& arrays) {
     const auto& [tokens, boundaries, offsets, seed] = arrays;
     CorpusTokens corpus{};
     if (has_dtype<uint16_t>(tokens))
-        corpus.narrow = elements<uint16_t>(tokens, "tokens");
+        corpus.tokens16 = elements<uint16_t>(tokens, "tokens");
     else
-        corpus.wide = elements<int32_t>(tokens, "tokens (int32 where they are not uint16)");
+        corpus.tokens32 = elements<int32_t>(tokens, "tokens (if it is not uint16)");
     corpus.offsets = elements<int64_t>(offsets, "offsets");
     corpus.tokens = static_cast<int64_t>(tokens.size());
     corpus.sentences = static_cast<int64_t>(offsets.size()) - 1;
@@ -38,7 +38,7 @@ CorpusTokens view(const CorpusArrays& arrays) {
     return corpus;
 }
 
-// The batch maker, and the arrays it looks into.
+// A BatchMaker, and the arrays that it reads.
 class Maker {
   public:
     Maker(std::vector<CorpusArrays> corpora, int32_t vocab_size, int32_t cls_id, int32_t sep_id, int32_t mask_id,
@@ -54,11 +54,12 @@ class Maker {
         settings.pad_id = pad_id;
         settings.continuation = elements<bool>(continuation, "continuation");
         if (vocab_size < 1 || continuation.size() != static_cast<size_t>(vocab_size))
-            throw nb::value_error("continuation has one entry for every token of the vocabulary.");
+            throw nb::value_error("continuation must have one entry for every token of the vocabulary.");
         const int32_t* ordinary = elements<int32_t>(ordinary_ids, "ordinary_ids");
         settings.ordinary_ids.assign(ordinary, ordinary + ordinary_ids.size());
         const double* shares = elements<double>(levels, "levels", 2);
-        if (levels.shape(1) != 4) throw nb::value_error("levels has four columns: character, word, phrase, entity.");
+        if (levels.shape(1) != 4)
+            throw nb::value_error("levels must have four columns: character, word, phrase, entity.");
         settings.levels.assign(shares, shares + levels.size());
         settings.max_seq_length = max_seq_length;
         settings.masked_lm_prob = masked_lm_prob;
@@ -89,7 +90,7 @@ class Maker {
             owner = *out;
             block = borrow(owner, capacity(requests.size()));
         } else {
-            // Left unset: only what the batch fills is ever touched.
+            // Not initialised: the batch needs only a part of it, and memory that is never written costs nothing.
             auto fresh = std::unique_ptr<int64_t[]>(new int64_t[capacity(requests.size())]);
             block = fresh.get();
             owner = nb::capsule(fresh.release(), [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
@@ -104,7 +105,7 @@ class Maker {
 
   private:
     static constexpr size_t max_samples = size_t{1} << 24;
-    static constexpr const char* too_many = "a batch has at most 2^24 samples.";
+    static constexpr const char* too_many = "a batch can have at most 2^24 samples; make several batches.";
 
     static std::vector<Request> read(const AnyArray& corpora, const AnyArray& rows, const AnyArray& epochs,
                                      const AnyArray& samples) {
@@ -114,7 +115,7 @@ class Maker {
         const int64_t* sample = elements<int64_t>(samples, "samples");
         const size_t count = corpora.size();
         if (rows.shape(1) != 2 || rows.shape(0) != count || epochs.size() != count || samples.size() != count)
-            throw nb::value_error("corpora [n], rows [n, 2], epochs [n] and samples [n] must have one n.");
+            throw nb::value_error("corpora [n], rows [n, 2], epochs [n] and samples [n] must all have the same n.");
         if (count > max_samples) throw nb::value_error(too_many);
         std::vector<Request> requests(count);
         for (size_t i = 0; i < count; ++i) {
@@ -131,9 +132,10 @@ class Maker {
         if (!nb::try_cast(out, array, false)) throw nb::type_error("out must be a writable int64 array.");
         const int64_t* data = elements<int64_t>(nb::cast<AnyArray>(out), "out");
         if (array.size() < capacity)
-            throw nb::value_error(("out has " + std::to_string(array.size()) + " entries; this batch needs capacity() = " +
-                                   std::to_string(capacity) + ".")
-                                      .c_str());
+            throw nb::value_error(
+                ("out has " + std::to_string(array.size()) + " entries; this batch needs capacity() = " +
+                 std::to_string(capacity) + ".")
+                    .c_str());
         return const_cast<int64_t*>(data);
     }
 
@@ -166,15 +168,16 @@ class Maker {
 
 }  // namespace
 
-void bind_masking(nb::module_& m) {
-    nb::class_<Maker>(m, "BatchMaker", "Makes batches for masked-LM pretraining out of corpora in memory.")
+void bind_batch_maker(nb::module_& m) {
+    nb::class_<Maker>(m, "BatchMaker", "Makes batches for masked-LM pretraining from corpora in memory.")
         .def(nb::init<std::vector<CorpusArrays>, int32_t, int32_t, int32_t, int32_t, int32_t, const AnyArray&,
                       const AnyArray&, const AnyArray&, int64_t, double, int64_t, bool, double, double, bool, int64_t,
                       bool>(),
              "corpora"_a, nb::kw_only(), "vocab_size"_a, "cls_id"_a, "sep_id"_a, "mask_id"_a, "pad_id"_a,
              "continuation"_a, "ordinary_ids"_a, "levels"_a, "max_seq_length"_a, "masked_lm_prob"_a, "max_ngrams"_a,
              "sentence_order"_a, "mask_share"_a, "random_share"_a, "replace_whole_units"_a, "pad_multiple"_a, "pack"_a)
-        .def("capacity", &Maker::capacity, "samples"_a, "int64 entries that `out` needs for so many samples.")
+        .def("capacity", &Maker::capacity, "samples"_a,
+             "int64 entries that `out` needs for a batch of `samples` samples.")
         .def("make", &Maker::make, "corpora"_a, "rows"_a, "epochs"_a, "samples"_a, "out"_a = nb::none(),
              "One batch, as a dict of int64 arrays.");
 }
