@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 BE = r"(?:is|are|was|were|be|been|being)"
 HAVE = r"(?:has|have|had)"
+ASK = r"(?:asks?|waits?|wants?|comes?|sends?|calls?|leads?)"
 MORE = r"(?:more|less|later|larger|faster|better|slower|worse|different)"
 OWN = r"(?:its|their|one's|my|your|our|his|her) own"
 AFTER_OWN = (
@@ -46,11 +47,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 IDIOMS = (
     Idiom("tell|tells|told|telling", "reports, returns, receives, states; distinguishes"),
     Idiom(
-        "(?:stand|stands|stood|standing) (?:in|at|inside|there|here|alone|under|beside|behind|before|between|as)",
+        "(?:stand|stands|stood|standing) (?:in|at|inside|there|here|alone|under|beside|behind|before|between)",
         "occurs in, is in",
     ),
     Idiom(
-        "(?:lie|lies|lay|lying) (?:in|at|below|beside|there|here|inside|behind|apart|after|on|as)",
+        "(?:lie|lies|lay|lying) (?:in|at|below|beside|there|here|inside|behind|apart|after)",
         "occurs in, is in",
     ),
     Idiom(
@@ -63,7 +64,7 @@ IDIOMS = (
     Idiom(
         rf"{BE} over|{HAVE} ended",
         "finished, has passed",
-        unless=rf"{BE} over (?:the|a|an|all|every|half|HTTP|\d[\d,.]*)",
+        unless=rf"{BE} over (?:the|a|an|all|every|half|HTTP|\d[\d,.]*)|{BE} over-\w+",
     ),
     Idiom(
         r"pass(?:es|ed|ing)?(?: \S+){0,2} over",
@@ -91,13 +92,13 @@ IDIOMS = (
     ),
     Idiom(
         "what (?:waits|waited|comes|came|asks|stands|stood|lies|goes|fails|failed|runs|arrives|arrived|remains)"
-        "|who(?:ever)? (?:asks?|waits?|wants?|comes?|sends?|calls?|leads?)",
+        rf"|(?:(?<!\w\s)|(?:to|of|for|by|and|or|from|than) )who(?:ever)? {ASK}",
         "name the thing: the queued requests, the new request, the client",
     ),
     Idiom("reckon|reckons|reckoned|reckoning", "computes, estimates"),
     Idiom("no place|a place left|places left", "the queue is full"),
     Idiom("(?:give|gives|gave|given|giving) way", "yields to"),
     Idiom("of chance", "random"),
-    Idiom("(?:take|takes|took|taking) the place of|in (?:its|their) (?:place|stead)", "replaces, instead"),
+    Idiom("(?:take|takes|took|taking) the place of|in (?:its|their) stead", "replaces, instead"),
     Idiom("at hand|for want of", "available; because … is missing"),
 )

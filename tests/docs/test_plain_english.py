@@ -108,6 +108,8 @@ def _occurs(idiom: Idiom, text: str) -> bool:
         "Requests arrive at random times.",
         "The file has not arrived, and the key has not been read.",
         "two passes over the hidden states",
+        "Clients who send many requests have rates that are over 100 requests/s.",
+        "A model stands for a task, and each has its own engine of its own kind.",
         "`of its own` is code, and [a link](of/its/own) is a link.",
     ],
 )
