@@ -1,7 +1,7 @@
-"""Pages that lie beside the code become pages of the site, and links between all files work there as on a code forge.
+"""README files in the folders of the code become pages of the site, and links between all files work there.
 
-`BESIDE_THE_CODE` names those pages; none is copied into docs/. A page links to any file of the repository by its
-relative path. In the site a link to a page leads to that page, and a link to another file to a page that shows it.
+`OUTSIDE_DOCS` names those files; none is copied into docs/. A page links to any file of the repository by its
+relative path. In the site a link to a page opens that page, and a link to another file opens a page that shows it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# What the site calls them; `training/README.md` as it is would stand at the address of docs/training.md.
-BESIDE_THE_CODE = {
+# Their names in the site; `training/README.md` would otherwise get the address of docs/training.md.
+OUTSIDE_DOCS = {
     "README.md": "readme.md",
     "README.zh.md": "zh.md",
     "CHANGELOG.md": "changelog.md",
@@ -35,14 +35,14 @@ LANGUAGES = {".py": "python", ".pyi": "python", ".cpp": "cpp", ".h": "cpp", ".ya
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages beside the code, the icon, and a page for each other file that a page links to."""
+    """Adds the pages outside docs/, the icon, and a page for each other file that a page links to."""
     files.append(File.generated(config, "icon.svg", abs_src_path=str(ROOT / ICON)))
-    for path, place in BESIDE_THE_CODE.items():
+    for path, place in OUTSIDE_DOCS.items():
         if (ROOT / path).is_file():
             hidden = InclusionLevel.NOT_IN_NAV if path == "README.md" else InclusionLevel.UNDEFINED
             files.append(File.generated(config, place, abs_src_path=str(ROOT / path), inclusion=hidden))
     pages = [page for page in files.documentation_pages() if page.inclusion.is_included()]
-    targets = {meant(page.src_uri, target) for page in pages for target in TARGET.findall(page.content_string)}
+    targets = {target_of(page.src_uri, target) for page in pages for target in TARGET.findall(page.content_string)}
     for path in sorted(path for path in targets if path and place_of(path).startswith(SHOWN)):
         shown = File.generated(config, place_of(path), content=showing(path), inclusion=InclusionLevel.NOT_IN_NAV)
         files.append(shown)
@@ -50,11 +50,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Makes links relative to where the site has what they mean; mkdocs itself judges those that mean nothing."""
+    """Rewrites links to the places of their targets in the site; mkdocs reports links without a target."""
     here = page.file.src_uri
 
     def placed(match: re.Match[str]) -> str:
-        path = meant(here, match[0])
+        path = target_of(here, match[0])
         if path is None:
             return match[0]
         _, mark, fragment = match[0].partition("#")
@@ -63,27 +63,27 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return markdown if here.startswith(SHOWN) else TARGET.sub(placed, markdown)
 
 
-def meant(src_uri: str, target: str) -> str | None:
-    """The file of the repository that a link of a page means, or the README of a folder; None for any other link."""
+def target_of(src_uri: str, target: str) -> str | None:
+    """The file of the repository that a link of a page names, or the README of a folder; None for any other link."""
     written = target.partition("#")[0]
     if not written or ":" in written or written.startswith("/"):
         return None
-    lies = next((path for path, place in BESIDE_THE_CODE.items() if place == src_uri), f"docs/{src_uri}")
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(lies), written))
+    source = next((path for path, place in OUTSIDE_DOCS.items() if place == src_uri), f"docs/{src_uri}")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), written))
     if (ROOT / path).is_dir():
         path = posixpath.join(path, "README.md")
     return path if (ROOT / path).is_file() and not path.startswith("..") else None
 
 
 def place_of(path: str) -> str:
-    """Where the site has a file of the repository."""
+    """The place of a file of the repository in the site."""
     if path.startswith("docs/") and not path.startswith("docs/_hooks/"):
         return path.removeprefix("docs/")
-    return BESIDE_THE_CODE.get(path, f"{SHOWN}{path}.md")
+    return OUTSIDE_DOCS.get(path, f"{SHOWN}{path}.md")
 
 
 def showing(path: str) -> str:
-    """A page that shows a file; the search leaves it out."""
+    """A page that shows a file; the search does not index it."""
     language = LANGUAGES.get(Path(path).suffix, "text")
     text = (ROOT / path).read_text(encoding="utf-8")
     return f"---\nsearch: {{exclude: true}}\nhide: [toc]\n---\n# {path}\n\n``````{language}\n{text}\n``````\n"

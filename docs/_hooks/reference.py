@@ -1,4 +1,4 @@
-"""The tables of settings and of command lines, made from the code where a page says `<!-- made: settings -->`."""
+"""Tables of settings and of command lines, made from the code, in pages that contain `<!-- made: settings -->`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import training.cli
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Puts what is made in the place of its comment."""
+    """Replaces each comment with its table."""
     for name, make in MADE.items():
         mark = f"<!-- made: {name} -->"
         if mark in markdown:
@@ -49,7 +49,7 @@ def settings() -> Iterator[str]:
 
 
 def values(schema: dict[str, Any]) -> str:
-    """What a setting may be, in words, from its JSON schema."""
+    """The values that a setting can have, in words, from its JSON schema."""
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     kind = next((each for each in schema.get("anyOf", ()) if each["type"] != "null"), schema)
@@ -64,7 +64,7 @@ def values(schema: dict[str, Any]) -> str:
 
 
 def default(value: Any) -> str:
-    """A default as code; nothing for what is not set."""
+    """A default as code; `none` if there is none."""
     if value is None or value == "":
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
@@ -81,7 +81,7 @@ def command_lines() -> Iterator[str]:
 
 
 def command(parser: argparse.ArgumentParser, depth: int = 2) -> Iterator[str]:
-    """The sections of a command and of those below it. argparse has no public way to look into a parser."""
+    """The sections of a command and of its subcommands. argparse has no public interface to read a parser."""
     yield from head(parser, depth)
     for group in parser._action_groups:
         rows = [row for action in group._group_actions for row in argument(action)]
@@ -117,7 +117,7 @@ def argument(action: argparse.Action) -> Iterator[str]:
 
 
 def help_of(main: Callable[[list[str]], int]) -> str:
-    """What a command prints when it is asked for help."""
+    """The output of a command's `--help`."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main(["--help"])
@@ -125,7 +125,7 @@ def help_of(main: Callable[[list[str]], int]) -> str:
 
 
 def text(words: str) -> str:
-    """Help text in a Markdown table: what it marks as code stays so, and everything else is meant literally."""
+    """Help text in a Markdown table: code stays code, and everything else is literal text."""
     pieces = words.split("`")
     plain = [html.escape(piece).replace("|", "&#124;").replace("*", "&#42;") for piece in pieces[::2]]
     code = [f"`{piece}`" for piece in pieces[1::2]]

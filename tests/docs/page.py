@@ -1,13 +1,13 @@
-"""The examples of a documentation page: its fenced blocks, how they are run, and how what they print is compared.
+"""The examples of a documentation page: its fenced blocks, how they are run, and how their output is compared.
 
-Blocks of ```sh, ```python and ```javascript are run in the order of the page, each as a program of its own, in one
-folder. Where they write 127.0.0.1:8000, a real service is asked. A block of ```sh that begins with
-`.venv/bin/ernie-serve` (settings may stand before it) starts that service; the blocks after it ask it, until the next
-such block or the end of the page. A ```json or ```text block right behind a block is what it prints.
+Blocks of `sh`, `python` and `javascript` are run in the order of the page, each as a separate program, in one folder.
+The address 127.0.0.1:8000 in them is replaced by that of a real service. A block of `sh` that begins with
+`.venv/bin/ernie-serve` (settings may precede it) starts that service; the following blocks use it, until the next such
+block or the end of the page. A `json` or `text` block directly after a block is its expected output.
 
-What is printed is compared exactly, but for two things. A decimal fraction may differ by one unit of its last digit as
-the page writes it, for scores are rounded there. And `…` stands for anything: in text, as a value of JSON, and as the
-key of whatever other keys there are.
+The output must be equal, with two exceptions. A decimal fraction may differ by one unit of its last digit on the page,
+because scores are rounded there. And `…` matches anything: in text, as a value of JSON, and as a key it allows any
+other keys.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FRACTION = re.compile(r"(-?\d+\.\d+)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and the block behind it that shows what it prints."""
+    """A fenced block, and the following block with its expected output."""
 
     page: str
     line: int

@@ -1,4 +1,4 @@
-"""Every example in the pages about the service does what the page says, asked of real services."""
+"""Every example in the pages about the service runs against a real service and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.docs.page import DOCS, EXECUTED, Block, Reader, blocks, differences
 from tests.service.conftest import ROOT, serving
 
 PAGES = ("index.md", "api.md", "operations.md", "own-model.md")
-# Commands that install, and benchmarks, which are not timed in tests; queries; and nginx's, which has a test below.
+# Blocks that are not run: installation, benchmarks, queries, and the configuration of nginx, which has a test below.
 SHOWN = {"index.md": ["console"], "operations.md": ["console", "promql", "nginx"]}
 EXAMPLES = [block for page in PAGES for block in blocks(DOCS / page) if block.language in EXECUTED]
 node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js 18 or later as `node`")
@@ -44,7 +44,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def reader(request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """One a page: what a block leaves in its folder is there for the next."""
+    """One per page: the files that a block writes stay for the next block."""
     made = Reader(tmp_path_factory.mktemp(request.param), url)
     yield made
     made.close()
@@ -78,7 +78,7 @@ ANSWERS = (
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """Refuses twice, then answers: a stand-in, for a real service cannot be made to do so at a given moment."""
+    """A fake service that refuses twice and then answers, which a real service does not do on demand."""
 
     protocol_version = "HTTP/1.1"
     asked: ClassVar[list[float]] = []

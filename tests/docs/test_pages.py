@@ -1,4 +1,4 @@
-"""What the pages name is there: files and headings that links lead to, settings, flags and metrics."""
+"""Everything that the pages name exists: targets of links, settings, flags and metrics."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ OWN = {
     for script, made in (("ernie-serve", serve_parser), ("ernie-train", train_parser), ("ernie-build", build_parser))
     for words, parser in parsers(made(), script)
 }
-# It parses by itself, behind the words that choose it.
+# It has a parser inside its module.
 BENCH_RUNTIMES = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "service" / "bench_runtimes.py").read_text(encoding="utf-8")))
 BENCHMARKS = {
     flag
@@ -114,7 +114,7 @@ def test_every_flag_in_a_command_is_one_of_that_command(page: Path) -> None:
 @pages
 def test_every_flag_in_running_text_exists(page: Path) -> None:
     prose = FENCED.sub("", page.read_text(encoding="utf-8"))
-    # A flag by itself, or behind a command of ours.
+    # A flag alone, or after one of our commands.
     codes = [code for code in CODE.findall(prose) if re.match(r"`(?:--|ernie-|python -m benchmarks)", code)]
     named = {flag for code in codes for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*", code)}
     if page.parent.name == "docker":

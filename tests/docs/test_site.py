@@ -1,4 +1,4 @@
-"""The documentation site, and the Chinese README beside the English one."""
+"""The documentation site, and the Chinese README compared with the English one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Elements(html.parser.HTMLParser):
-    """Text, links, and what a browser fetches by itself for a page."""
+    """Text, links, and the addresses that a browser loads automatically for a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def figures(text: str) -> list[str]:
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """The cells of every table; `\\|` stands inside a cell."""
+    """The cells of every table; `\\|` is part of a cell."""
     return [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
 
 
