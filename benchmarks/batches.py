@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks.synthetic_corpus import VOCABULARY, synthetic_corpus
 from tests.native import oracle
-from training.batches import Batches, BatchSettings, MaskingVocabulary
-from training.samples import MapSettings, Source, open_source
+from training.pretraining.masked_batches import Batches, BatchSettings, MaskingVocabulary
+from training.pretraining.sample_order import MapSettings, Source, open_source
 
 PUBLISHED = {512: "145–172", 128: "416–544"}
 

@@ -25,7 +25,7 @@ from model_build.bundle import Bundle, open_bundle
 from service.runtime.base import Precision, RuntimeName, RuntimeOptions, RuntimeUnavailable
 from service.runtime.load import installed, load_runtime
 from training.datasets.table import read_examples
-from training.tokens import Encoder, pad_batch
+from training.tasks.tokenizer import Encoder, pad_batch
 
 BATCH = 32
 WAYS: tuple[tuple[RuntimeName, Precision], ...] = (

@@ -86,10 +86,10 @@ def lines_of(row: Row, scratch: Mapping[str, Any], pretrained: Mapping[str, Any]
 
 def pretraining_overlap(datasets: Sequence[str], data: Path, texts: Sequence[Path]) -> dict[str, str]:
     """By data set how many test texts are a document of the pretraining text, and how many a line of one."""
-    from training.datasets.corpus import read_documents
+    from training.corpus.plain_text import read_documents
     from training.datasets.fingerprints import fingerprint
-    from training.datasets.named import load_named
-    from training.overlap import texts_of
+    from training.datasets.registry import load_named
+    from training.datasets.texts import texts_of
 
     documents, lines = set(), set()
     for path in texts:

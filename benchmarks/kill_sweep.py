@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from training.corpus.build import build_corpus
-from training.records import Records
+from training.runs.records import Records
 
 START_SECONDS = 4.0
 """A fifth of the processes are killed within this, about what it takes them to their first step."""

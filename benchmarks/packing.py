@@ -28,7 +28,7 @@ from model_build.runners import Arrays
 from service.engine.batching import Batcher, BatchingOptions
 from service.runtime.base import Runtime, RuntimeName, RuntimeOptions
 from service.runtime.load import RUNTIMES, load_runtime
-from training.tokens import Encoder
+from training.tasks.tokenizer import Encoder
 
 WAITING = 64
 ARRIVAL_BATCH = 16

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from training import cpu
+from training.runs import cpu_environment
 
 LENGTH = 512
 
@@ -37,10 +37,10 @@ def build(files: list[Path], vocab: Path, work: Path) -> list[str]:
 
 def ours(corpora: list[str], vocab: Path, work: Path, samples: int) -> Iterator[int]:
     """Trains a step at each `next`, and gives the tokens seen in it."""
-    from training.checkpoints import Checkpoints
-    from training.datasets.pretraining import open_data
-    from training.parallel import Group
-    from training.pretrain import PretrainJob, Run
+    from training.pretraining.data import open_data
+    from training.pretraining.loop import PretrainJob, Run
+    from training.runs.checkpoints import Checkpoints
+    from training.runs.data_parallel import Group
 
     config, settings = shape(), settings_of(samples)
     job = PretrainJob(corpora, vocab, work / "run", config, settings)
@@ -61,8 +61,8 @@ def theirs(corpora: list[str], vocab: Path, work: Path, samples: int) -> Iterato
     from paddlenlp.transformers import ErnieForPretraining
     from paddlenlp.transformers.ernie.modeling import ErniePretrainingCriterion
 
-    from training.datasets.pretraining import open_data
-    from training.parallel import Group
+    from training.pretraining.data import open_data
+    from training.runs.data_parallel import Group
 
     config, settings = shape(), settings_of(samples)
     data = open_data(
@@ -103,7 +103,7 @@ def shape():  # type: ignore[no-untyped-def]  # Paddle is imported late
 
 def settings_of(samples: int):  # type: ignore[no-untyped-def]
     """The settings of both."""
-    from training.settings import PretrainSettings
+    from training.pretraining.settings import PretrainSettings
 
     return PretrainSettings(batch_size=samples, max_seq_length=LENGTH, micro_tokens=4096, learning_rate=1e-4)
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps a round (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
     arguments = parser.parse_args()
-    cpu.prepare()
+    cpu_environment.prepare()
     files = sorted(arguments.data.glob("*.txt"))
     longest = [file for file in files if file.stem in ("news_and_web", "finance_web")] or files[:1]
     for name, chosen in (("all text", files), ("long documents only", longest)):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from model_build.config import ErnieConfig
-from training import cpu
+from training.runs import cpu_environment
 
 PREDICTED_SHARE = 0.15
 OPERATORS_SHOWN = 12
@@ -106,7 +106,7 @@ def stepper(shape: Shape, dropout: float, *, packed: bool) -> Callable[[], Times
     import paddle.nn.functional as F
 
     from model_build.heads import ErnieForPretraining
-    from training.optimization import adamw, gradient_norm, scale_gradients
+    from training.runs.optimizer import adamw, gradient_norm, scale_gradients
 
     paddle.seed(1)
     model = ErnieForPretraining(shape.config(dropout))
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--packed", action="store_true", help="two texts in a row")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, after one that warms up (default: 5)")
     arguments = parser.parse_args()
-    cpu.prepare()
+    cpu_environment.prepare()
     measure(arguments.shape, arguments.dropout, arguments.rounds, packed=arguments.packed)
 
 

@@ -1,24 +1,31 @@
-"""`ernie-build`: export a checkpoint to a bundle, make one smaller, look into one, verify one."""
+"""`ernie-build`: export a checkpoint to a bundle, make one smaller, inspect one, verify one.
+
+`quantize` and `prune-vocab` need examples, tasks and metrics, which this package may not import:
+`training.cli.ernie_build` hands them over.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
+DESCRIPTION = "Exports a checkpoint to a bundle, makes a bundle smaller, shows what is in one, and verifies one."
+AddCommand = Callable[[Any], None]
+"""Adds one command to what `ArgumentParser.add_subparsers` returned."""
 
-def main(argv: list[str] | None = None) -> int:
+
+def main(argv: list[str] | None = None, more: Sequence[AddCommand] = ()) -> int:
     """Entry point; returns the exit status: 0; 2 with one sentence on standard error; 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    arguments = parser().parse_args(argv)
+    arguments = parser(more).parse_args(argv)
     # SIGTERM ends the command as Ctrl-C does, so that what is half written is removed.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Paddle is imported only by the commands that need it, after the errors it would hide behind are caught.
@@ -35,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(prog="ernie-build", description=__doc__)
+def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
+    """The command line, with the commands that `more` adds."""
+    made = argparse.ArgumentParser(prog="ernie-build", description=DESCRIPTION)
     made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
 
@@ -64,19 +71,9 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("path", type=Path, help="a bundle, a PaddleNLP export, or a model repository")
         command.set_defaults(run=run)
-    for add in _other_rooms():
+    for add in more:
         add(commands)
     return made
-
-
-def _other_rooms() -> Iterator[Callable[[Any], None]]:
-    """What adds the commands that need more than this room may import: the entry points of `ernie_build.commands`.
-
-    Where the service is installed alone there is no training, and its commands are left out.
-    """
-    for entry in importlib.metadata.entry_points(group="ernie_build.commands"):
-        if importlib.util.find_spec(entry.module.partition(".")[0]):
-            yield entry.load()
 
 
 def _export(arguments: argparse.Namespace) -> None:

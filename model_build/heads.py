@@ -77,7 +77,7 @@ class ErnieForPretraining(nn.Layer):
         """-> masked-LM logits [N, V] and sentence-order logits [B, 2] (class 1: the segments were swapped), or None.
 
         Rows that hold several texts need all of position_ids [B, S], segment_ids [B, S] and cls_positions [n] (the
-        sentence-order logits are then [n, 2]); see `training.batches.Batch`.
+        sentence-order logits are then [n, 2]); see `training.pretraining.masked_batches.Batch`.
         """
         hidden = self.ernie.encode(input_ids, token_type_ids, position_ids, segment_ids=segment_ids)
         predictions = self.cls.predictions(hidden, mask_positions)

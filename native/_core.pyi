@@ -183,7 +183,8 @@ def build_sample_map(
     """The samples of the documents first … last - 1, in order: rows int64 [n, 2], and counts of what was met.
 
     offsets int64 [sentences + 1] and documents int64 [D + 1] as in `IndexedCorpus`; `tokens` is the corpus's length.
-    A row's words are begin, and length | target << 32 | pair << 48 (`training.samples.SAMPLE`, little-endian).
+    A row's words are begin, and length | target << 32 | pair << 48, little-endian
+    (`training.pretraining.sample_order.SAMPLE`).
 
     A sample takes whole sentences of a document until it holds its target: `window` tokens, or, with probability
     short_seq_prob, uniformly 2 … window. With `pairs` it takes at least two, and never leaves one alone at the end.

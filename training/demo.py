@@ -16,29 +16,26 @@ from model_build.bundle import Bundle
 from model_build.config import ErnieConfig
 from model_build.export import export_checkpoint, next_version
 from model_build.settings import QuantizeSettings
-from training.compression import Compression, quantized
+from training.compressing.comparison import Compression
+from training.compressing.quantize import quantized
 from training.corpus.build import build_corpus
+from training.corpus.plain_text import Document, read_documents
+from training.corpus.settings import CorpusSettings, VocabularySettings
+from training.corpus.vocabulary import build_vocabulary, write_vocabulary
 from training.datasets import thucnews
-from training.datasets.corpus import Document, read_documents
 from training.datasets.examples import Example
 from training.datasets.fingerprints import fingerprint, fingerprints
+from training.datasets.overlap import overlap_of
 from training.datasets.pypi import fetch
 from training.datasets.table import read_examples
 from training.datasets.unlabelled import read_unlabelled
-from training.finetune_job import FinetuneJob, run_job
-from training.initial_weights import starting_point
-from training.jobs import overlap_of
-from training.pretrain import PretrainJob, pretrain
-from training.settings import (
-    CorpusSettings,
-    DistillSettings,
-    FinetuneSettings,
-    PretrainRunSettings,
-    PretrainSettings,
-    VocabularySettings,
-)
-from training.teachers import Distillation
-from training.vocabulary import build_vocabulary, write_vocabulary
+from training.distilling.settings import DistillSettings
+from training.distilling.teachers import Distillation
+from training.finetuning.job import FinetuneJob, run_job
+from training.finetuning.settings import FinetuneSettings
+from training.finetuning.starting_point import starting_point
+from training.pretraining.loop import PretrainJob, pretrain
+from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 
 log = logging.getLogger(__name__)
 

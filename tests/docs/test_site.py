@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import model_build.cli
 import service.settings
-import training.cli
+from training.cli import ernie_build, ernie_train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))
@@ -69,7 +68,7 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from commands(below)
 
 
-@pytest.mark.parametrize("parser", [training.cli.parser(), model_build.cli.parser()], ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", [ernie_train.parser(), ernie_build.parser()], ids=lambda parser: parser.prog)
 def test_every_command_is_on_the_command_line_page_with_every_flag(site: Path, parser: argparse.ArgumentParser) -> None:
     text = Elements(site / "reference/command-line/index.html").text
     for command in commands(parser):

@@ -9,9 +9,10 @@ import pytest
 from model_build.bundle import read_vocabulary
 from model_build.config import ErnieConfig
 from training.corpus.build import build_corpus
-from training.pretrain import PretrainJob
-from training.settings import BuildSettings, PretrainRunSettings, PretrainSettings, VocabularySettings
-from training.vocabulary import build_vocabulary, write_vocabulary
+from training.corpus.settings import BuildSettings, VocabularySettings
+from training.corpus.vocabulary import build_vocabulary, write_vocabulary
+from training.pretraining.loop import PretrainJob
+from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 
 SENTENCES = (
     "今天天气很好，我们去公园散步。",

@@ -26,11 +26,11 @@ from training.corpus.engines import run
 from training.corpus.indexed import CorpusError, with_suffix
 from training.corpus.output import naming
 from training.corpus.segmenters import load_segmenter
+from training.corpus.settings import BuildSettings, CorpusSettings
 from training.corpus.shards import ShardCounts, ShardJob, build_shard, read_array, read_counts
 from training.corpus.sources import FAULTS, divide, find_inputs
 from training.corpus.writer import CorpusWriter, best_dtype
-from training.progress import Progress
-from training.settings import BuildSettings, CorpusSettings
+from training.runs.progress import Progress
 
 log = logging.getLogger(__name__)
 

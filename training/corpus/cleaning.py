@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
-from training.datasets.corpus import normalize
+from training.corpus.plain_text import normalize
 
 _CLOSING = "[”’」』）】》〉〕｝\"')\\]}]*"
 _SENTENCE_END = re.compile(

@@ -27,9 +27,9 @@ from training.corpus.cleaning import clean, sentences
 from training.corpus.duplicates import digest
 from training.corpus.output import Output, naming
 from training.corpus.segmenters import load_segmenter
+from training.corpus.settings import CorpusSettings
 from training.corpus.sources import Faults, Piece, Reader
 from training.corpus.writer import best_dtype
-from training.settings import CorpusSettings
 
 CHUNK = 1 << 18
 """Characters tokenised and segmented at a time; Python's word lists of them take about 30 MB."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.datasets.examples import Example
-from training.datasets.published import load_parts
+from training.datasets.paddlenlp_downloads import load_parts
 from training.datasets.table import read_examples
 
 PARTS = ("train", "dev", "test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.datasets.examples import Question
-from training.datasets.published import load_questions
+from training.datasets.paddlenlp_downloads import load_questions
 from training.datasets.squad import read_questions
 
 FILES = ("cmrc2018_trial.json", "cmrc2018_dev.json")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.datasets.examples import Answer, Question
-from training.datasets.published import load_questions
+from training.datasets.paddlenlp_downloads import load_questions
 from training.datasets.squad import read_questions
 
 FILES = ("DRCD_dev.json", "DRCD_test.json")

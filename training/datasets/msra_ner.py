@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.datasets.examples import TaggedSentence
 from training.datasets.fingerprints import share_of
-from training.datasets.published import load_parts
+from training.datasets.paddlenlp_downloads import load_parts
 from training.datasets.tagged import read_tagged, warn_of_faults
 
 FILES = ("msra_train.txt", "msra_test.txt")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.datasets.examples import Example
-from training.datasets.published import load_parts
+from training.datasets.paddlenlp_downloads import load_parts
 from training.datasets.text_file import read_json_lines
 
 SPLITS = {"train": "train_few_all", "dev": "dev_few_all", "test": "test_public"}

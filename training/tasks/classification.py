@@ -14,9 +14,9 @@ from paddle import Tensor, nn
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForSequenceClassification
 from training.datasets.examples import Example
-from training.metrics import classification_scores
+from training.tasks.metrics import classification_scores
 from training.tasks.task import Batch, Predicted, Row, TaskName
-from training.tokens import Encoder
+from training.tasks.tokenizer import Encoder
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from paddle import Tensor, nn
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForQuestionAnswering
 from training.datasets.examples import Question
-from training.metrics import answer_scores
+from training.tasks.metrics import answer_scores
 from training.tasks.task import PUSHED_OUT, Batch, Predicted, Row, TaskName
-from training.tokens import Encoder
+from training.tasks.tokenizer import Encoder
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
-from training.tokens import pad_batch
+from training.tasks.tokenizer import pad_batch
 
 TaskName = Literal["classify", "token-classification", "question-answering"]
 PUSHED_OUT = -1e4

@@ -15,9 +15,9 @@ from model_build.config import ErnieConfig
 from model_build.heads import ErnieForTokenClassification
 from training.datasets.examples import TaggedSentence
 from training.datasets.tag_schemes import Scheme
-from training.metrics import entity_scores
+from training.tasks.metrics import entity_scores
 from training.tasks.task import Batch, Predicted, Row, TaskName
-from training.tokens import Encoder
+from training.tasks.tokenizer import Encoder
 
 IGNORED = -100
 """Target of positions that count for nothing: special tokens, padding, and pieces of a token behind its first."""

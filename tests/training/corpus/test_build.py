@@ -23,7 +23,7 @@ from training.corpus import duplicates
 from training.corpus.build import build_corpus
 from training.corpus.indexed import CorpusError, IndexedCorpus
 from training.corpus.output import Output
-from training.settings import BuildSettings, CorpusSettings
+from training.corpus.settings import BuildSettings, CorpusSettings
 
 # Forked from a server that has everything imported already, so that an attempt costs no start.
 FORKS = multiprocessing.get_context("forkserver")
@@ -287,7 +287,7 @@ def test_a_ray_cluster_that_is_not_there_is_one_sentence(text: Path, vocab: Path
 def test_progress_goes_to_the_log_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from training import progress
+    from training.runs import progress
 
     now = iter([0.0, 4.0, 20.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from native import ErnieTokenizer
 from tests.training.corpus.conftest import corpus_bytes
-from training import cli
+from training.cli import ernie_train as cli
 from training.corpus.build import build_corpus
 from training.corpus.convert import convert_ernie, convert_paddlenlp
 from training.corpus.indexed import CorpusError, IndexedCorpus
 from training.corpus.inspect import inspect_corpus
 from training.corpus.merge import merge_corpora
+from training.corpus.settings import BuildSettings
 from training.corpus.verify import verify_corpus
 from training.corpus.writer import CorpusWriter, best_dtype
-from training.settings import BuildSettings
 
 DEMO = Path(__file__).resolve().parents[4] / "shared" / "data"
 Documents = list[list[list[int]]]

@@ -11,7 +11,7 @@ from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Batch, batches
 from training.tasks.token_classification import IGNORED, TokenClassification
-from training.tokens import Encoder
+from training.tasks.tokenizer import Encoder
 
 VOCAB = Path(__file__).parents[3] / "models" / "masked-lm" / "2" / "vocab.txt"
 TAGS = ["O", "B-LOC", "M-LOC", "E-LOC", "S-LOC"]

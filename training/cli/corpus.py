@@ -1,0 +1,139 @@
+"""`ernie-train corpus`: building, looking at, joining, checking and converting corpora."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from training.cli.flags import Commands, add_command, add_flags, from_flags
+from training.corpus.settings import BuildSettings, CorpusSettings
+
+PREFIX = "corpus, named without its suffix: PREFIX.bin, .idx, .seg and .json"
+
+
+def add_corpus_commands(commands: Commands) -> None:
+    """Adds `corpus` with its subcommands."""
+    parser = add_command(
+        commands,
+        "corpus",
+        None,
+        "make training data of text; tokens in Megatron's .bin/.idx, a boundary byte a token in .seg",
+        "ernie-train corpus build text --vocab vocab.txt --output data/corpus",
+    )
+    group = parser.add_subparsers(required=True, metavar="COMMAND")
+    build = add_command(
+        group,
+        "build",
+        _build,
+        "tokenise text and mark words, phrases and entities; a killed build goes on when it is run again",
+        "ernie-train corpus build text/ more.jsonl.zst --vocab vocab.txt --output data/corpus",
+    )
+    build.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help=".txt or .jsonl, also .gz or .zst, or folders"
+    )
+    build.add_argument("--vocab", type=Path, required=True, help="vocabulary, one token a line")
+    build.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=PREFIX)
+    add_flags(build, CorpusSettings, "the corpus")
+    add_flags(build, BuildSettings, "the work; changes no byte of the result")
+
+    inspect = add_command(
+        group,
+        "inspect",
+        _inspect,
+        "show counts, lengths and some sentences; units are marked [word], {phrase} and <entity>",
+        "ernie-train corpus inspect data/corpus --vocab vocab.txt",
+    )
+    inspect.add_argument("prefix", type=Path, metavar="PREFIX", help=PREFIX)
+    inspect.add_argument("--vocab", type=Path, help="vocabulary, to show text and not ids")
+    inspect.add_argument("--samples", type=int, default=5, metavar="INT", help="sentences to show (default: 5)")
+
+    merge = add_command(
+        group,
+        "merge",
+        _merge,
+        "join corpora of one vocabulary; documents that stand in several of them stay",
+        "ernie-train corpus merge data/news data/web --output data/all",
+    )
+    merge.add_argument("prefixes", type=Path, nargs="+", metavar="PREFIX", help=PREFIX)
+    merge.add_argument("--output", type=Path, required=True, metavar="PREFIX", help="corpus to write")
+
+    verify = add_command(
+        group,
+        "verify",
+        _verify,
+        "check checksums, index, ids and boundary bytes; the first fault is told with its file",
+        "ernie-train corpus verify data/corpus",
+    )
+    verify.add_argument("prefixes", type=Path, nargs="+", metavar="PREFIX", help=PREFIX)
+
+    convert = add_command(
+        group,
+        "convert",
+        _convert,
+        "make a corpus of PaddleNLP's _ids.npy/_idx.npz, or of gzipped samples of ERNIE 1.0",
+        "ernie-train corpus convert old/wiki --vocab vocab.txt --output data/wiki",
+    )
+    convert.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help="one prefix of PaddleNLP, or .gz files of ERNIE 1.0"
+    )
+    convert.add_argument(
+        "--vocab", type=Path, help="vocabulary they were made with; without it a corpus of PaddleNLP gets no .seg"
+    )
+    convert.add_argument("--output", type=Path, required=True, metavar="PREFIX", help="corpus to write")
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from training.corpus.build import build_corpus
+
+    settings, how = from_flags(arguments, CorpusSettings), from_flags(arguments, BuildSettings)
+    description = build_corpus(arguments.inputs, arguments.vocab, arguments.output, settings, how)
+    left_out = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in _left_out(description))
+    _print_written(arguments.output, description, f"; left out: {left_out}" if left_out else "")
+
+
+def _left_out(description: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(reason, count) for reason, count in description["documents_left_out"].items() if count]
+
+
+def _print_written(prefix: Path, description: dict[str, Any], more: str = "") -> None:
+    counts = description["counts"]
+    print(
+        f"{prefix}: {counts['documents']:,} documents, {counts['sentences']:,} sentences, "
+        f"{counts['tokens']:,} tokens{more}"
+    )
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from training.corpus.inspect import inspect_corpus
+
+    for line in inspect_corpus(arguments.prefix, arguments.vocab, arguments.samples):
+        print(line)
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    from training.corpus.merge import merge_corpora
+
+    _print_written(arguments.output, merge_corpora(arguments.prefixes, arguments.output))
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from training.corpus.verify import read_description, verify_corpus
+
+    for prefix in arguments.prefixes:
+        verify_corpus(prefix)
+        print(f"{prefix} is sound" + ("" if read_description(prefix) else "; it has no .json, so no checksum to check"))
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from training.corpus.convert import convert_ernie, convert_paddlenlp
+
+    if all(path.suffix == ".gz" for path in arguments.inputs):
+        if arguments.vocab is None:
+            raise ValueError("samples of ERNIE 1.0 need --vocab, to check their ids against.")
+        description = convert_ernie(arguments.inputs, arguments.output, arguments.vocab)
+    elif len(arguments.inputs) == 1:
+        description = convert_paddlenlp(arguments.inputs[0], arguments.output, arguments.vocab)
+    else:
+        raise ValueError("give one prefix of PaddleNLP, or .gz files of ERNIE 1.0; join corpora with `corpus merge`.")
+    _print_written(arguments.output, description)

@@ -1,0 +1,79 @@
+"""A bundle without the tokens that a domain does not use, compared with its original."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_build.bundle import Bundle, read_vocabulary
+from model_build.checkpoint import load_model, read_checkpoint, save_checkpoint
+from model_build.derived import check_drop, publish, side_by_side
+from model_build.export import export_checkpoint
+from model_build.pruning import kept_tokens, prune
+from training.compressing.bundle_evaluation import judge_of
+from training.compressing.comparison import Compression, compare, temporary_folder
+from training.datasets.examples import Example
+from training.runs.progress import Progress
+from training.tasks.tokenizer import Encoder
+
+log = logging.getLogger(__name__)
+
+
+def pruned(
+    job: Compression,
+    checkpoint: Path,
+    texts: Sequence[Example],
+    *,
+    min_count: int = 1,
+    max_tokens: int = 0,
+    max_length: int = 0,
+    output: Path | None = None,
+) -> Bundle:
+    """A bundle of a checkpoint without the tokens that `texts` do not have, with its figures beside the original's.
+
+    The pruned checkpoint goes to `output` where it is given, to be finetuned or distilled further. Raises
+    WorseThanOriginal where the bundle loses too much, PruningError, BundleError, CheckpointError, and ValueError for
+    examples that do not fit, or an output that is there.
+    """
+    if output and output.exists():
+        raise ValueError(f"{output} exists; remove it, or choose another --output.")
+    counts = token_counts(checkpoint / "vocab.txt", texts)
+    keep = kept_tokens(read_vocabulary(checkpoint / "vocab.txt"), counts, min_count, max_tokens)
+    with temporary_folder(job.target) as folder:
+        original = export_checkpoint(checkpoint, folder, name="original")
+        judge = judge_of(original, job.parts)
+        (folder / "checkpoint").mkdir()
+        prune(checkpoint, folder / "checkpoint", keep, max_length)
+        made = export_checkpoint(folder / "checkpoint", folder, name="made")
+        before, after = compare(judge, original, made, "fp32")
+        check_drop(before, after, judge.metrics, job.max_drop)
+        evaluation = side_by_side(before, after)
+        if output:  # first, for an output that cannot be written must leave no bundle
+            _keep_checkpoint(folder / "checkpoint", output, evaluation)
+        return publish(made, job.target, evaluation, {"judged_in": "ONNX Runtime"})
+
+
+def _keep_checkpoint(folder: Path, output: Path, evaluation: dict[str, Any]) -> None:
+    """Moves a checkpoint to `output`, with figures."""
+    about = read_checkpoint(folder)
+    about.evaluation = evaluation
+    lines = (folder / "sentences.txt").read_text(encoding="utf-8").splitlines()
+    save_checkpoint(output, about, load_model(folder), folder / "vocab.txt", lines)
+
+
+def token_counts(vocab: Path, texts: Sequence[Example]) -> np.ndarray:
+    """How often each token of a vocabulary stands in texts, int64 [V]. Raises ValueError where there are no texts."""
+    if not texts:
+        raise ValueError("there is no text to keep the tokens of; give some with --text.")
+    encoder = Encoder(vocab)
+    counts = np.zeros(len(encoder.tokens), dtype=np.int64)
+    with Progress("prune-vocab", len(texts), 0, unit="text") as progress:
+        for each in texts:
+            for text in (each.text, each.text_pair or ""):
+                np.add.at(counts, encoder.pieces(text), 1)
+            progress.add(1)
+    return counts

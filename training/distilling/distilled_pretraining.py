@@ -1,0 +1,63 @@
+"""Pretraining with teachers: masked LM and sentence order, the teachers' guesses at the masked tokens, and relations.
+
+Relations alone are MiniLMv2 (Wang et al., arXiv:2012.15828); the teacher's probabilities beside the masked LM's own
+loss are from DistilBERT (Sanh et al., arXiv:1910.01108). A finetuned teacher on general text is the second stage of
+ERNIE-Tiny (Su et al., arXiv:2106.02241) and, with a teacher of many tasks, the idea of ERNIE 3.0 Tiny (Liu et al.,
+arXiv:2301.03416); it has no masked-LM head, so relations are what it teaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from model_build.heads import ErnieForPretraining
+from training.distilling.losses import States, averaged_log_probabilities, relation_losses, soft_losses, watched
+from training.distilling.settings import DistillSettings
+from training.distilling.teachers import Teacher
+from training.pretraining.masked_batches import Batch
+from training.pretraining.objectives import Pretraining, Targets, logits, loss_sums
+
+
+class DistilledPretraining:
+    """Four terms: masked LM and sentence order, then the losses of probabilities and of relations."""
+
+    def __init__(self, teachers: Sequence[Teacher], settings: DistillSettings) -> None:
+        self._teachers, self._settings = teachers, settings
+
+    def factors(self, targets: Targets) -> list[float]:
+        settings = self._settings
+        hard = [settings.hard_weight * factor for factor in Pretraining().factors(targets)]
+        return [*hard, settings.logits_weight / targets.tokens, settings.relations_weight / targets.positions]
+
+    def sums(self, model: ErnieForPretraining, batch: Batch) -> Tensor:
+        """float32 [4], over tokens to predict, pairs, tokens to predict, and positions that are not padding."""
+        settings = self._settings
+        with watched(model.ernie.encoder) as seen:
+            tokens, order = logits(model, batch)
+        said, states = self._ask(batch)
+        soft = relations = paddle.zeros([])
+        if settings.logits_weight:
+            # Rows of the table beyond the vocabulary, which both share, stand for nothing.
+            rows = min(tokens.shape[-1], *(each.shape[-1] for each in said))
+            teacher = averaged_log_probabilities([each[:, :rows] for each in said], settings.temperature)
+            soft = soft_losses(tokens[:, :rows], teacher, settings.temperature).sum()
+        if settings.relations_weight:
+            real = paddle.to_tensor((np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).astype(np.float32))
+            student = seen.states()
+            losses = [relation_losses(student, each, settings.relation_heads, real) for each in states]
+            relations = paddle.add_n(losses).sum() / len(losses)
+        return paddle.concat([loss_sums(tokens, order, batch), paddle.stack([soft, relations])])
+
+    @paddle.no_grad()
+    def _ask(self, batch: Batch) -> tuple[list[Tensor], list[States]]:
+        """Of each teacher the masked-LM logits [N, V], and the states at the layer that teaches."""
+        found, states = [], []
+        for teacher in self._teachers:
+            with watched(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:
+                found.append(logits(teacher.model, batch)[0])
+            states.append(seen.states())
+        return found, states

@@ -1,0 +1,369 @@
+"""A whole finetuning: grid, seeds, evaluation of every part, and the checkpoint that is exported and served."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paddle import nn
+
+from model_build.checkpoint import Checkpoint, save_checkpoint
+from training.cli.flags import write_flags
+from training.corpus.output import naming
+from training.datasets.examples import (
+    Example,
+    Question,
+    TaggedSentence,
+    check_kinds,
+    check_labels,
+    label_names,
+    scheme_of,
+    tag_names,
+)
+from training.datasets.texts import texts_of
+from training.distilling.distilled_task import Distilled
+from training.distilling.teachers import Distillation, Student, Teacher, finetuned_teacher, parameters_of, teaching_of
+from training.finetuning.evaluation import (
+    evaluate,
+    evaluate_model,
+    scheme_name,
+    summary,
+    unlabelled_overlap,
+    write_predictions,
+)
+from training.finetuning.loop import Finetuned, FinetuneRun, finetune
+from training.finetuning.settings import FinetuneRunSettings, FinetuneSettings
+from training.finetuning.starting_point import StartingPoint
+from training.reports.finetuning_report import RunCurves, write_report
+from training.runs.interruption import InterruptedRun, interruption
+from training.runs.records import Records
+from training.tasks.classification import Classification, balanced_weights
+from training.tasks.metrics import spread
+from training.tasks.question_answering import QuestionAnswering
+from training.tasks.task import Task, TaskName
+from training.tasks.token_classification import TokenClassification
+from training.tasks.tokenizer import Encoder
+
+log = logging.getLogger(__name__)
+
+Parts = Mapping[str, Sequence[Any]]
+TASKS: Mapping[TaskName, type[Classification | TokenClassification | QuestionAnswering]] = {
+    "classify": Classification,
+    "token-classification": TokenClassification,
+    "question-answering": QuestionAnswering,
+}
+PARITY_SENTENCES = 32
+PARITY_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """What a finetuning is made of."""
+
+    task: TaskName
+    examples: Parts
+    """by part: train, dev, and any number of others to evaluate on"""
+    start: StartingPoint
+    settings: FinetuneSettings
+    output: Path
+    """folder: the checkpoint of the best run, runs/, results.json, predictions/, report.html"""
+    seeds: Sequence[int] = (1,)
+    learning_rates: Sequence[float] = ()
+    """to try with the first seed; without any, that of the settings"""
+    batch_sizes: Sequence[int] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    """labels of the files to those shown to users"""
+    how: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """the command's, for settings.yaml; none writes none"""
+    distillation: Distillation | None = None
+    """what is learnt beside the examples' labels; None: nothing"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for examples and settings that do not fit together."""
+        check_examples(self.examples)
+        longest = self.start.config.max_position_embeddings
+        if self.settings.max_seq_length > longest:
+            raise ValueError(
+                f"--max-seq-length {self.settings.max_seq_length} is longer than the {longest} positions of "
+                f"--pretrained {self.start.described['start']}; lower it."
+            )
+        for flag, values in (
+            ("--seeds", self.seeds), ("--learning-rates", self.learning_rates), ("--batch-sizes", self.batch_sizes),
+        ):  # fmt: skip
+            # As they are in the names of the runs' folders.
+            shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+            if twice := next((value for value in shown if shown.count(value) > 1), None):
+                raise ValueError(f"{flag} {' '.join(shown)} names {twice} twice; every run needs its own.")
+        for seed in self.seeds:
+            dataclasses.replace(self.settings, seed=seed)
+        if self.distillation and self.distillation.unlabelled and self.task != "classify":
+            raise ValueError(f"--unlabelled is for classification; {self.task} learns from labelled examples alone.")
+        if self.distillation:
+            weights = self.distillation.settings
+            if not weights.hard_weight and not weights.logits_weight:
+                raise ValueError("with --hard-weight 0 and --logits-weight 0 the head would learn nothing; raise one.")
+            _check_unlabelled(self.examples["train"][0], self.distillation.unlabelled)
+        metrics = TASKS[self.task].metrics
+        if self.settings.metric and self.settings.metric not in metrics:
+            raise ValueError(f"--metric {self.settings.metric} is none of {self.task}'s: {', '.join(metrics)}.")
+
+    @property
+    def metric(self) -> str:
+        """The figure of dev that chooses."""
+        return self.settings.metric or TASKS[self.task].metrics[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of a job, evaluated on every part but train."""
+
+    settings: FinetuneSettings
+    step: int
+    """after which its weights were the best"""
+    score: float
+    """of dev, at that step"""
+    evaluations: Sequence[Mapping[str, Any]]
+    figures: Mapping[str, Mapping[str, Any]]
+    """by part: the task's figures of all its rows; and by `<part>_not_in_train`: of those that train has not"""
+    predictions: Mapping[str, Sequence[Any]]
+
+
+def run_job(job: FinetuneJob) -> Checkpoint:
+    """Trains, evaluates and writes the output folder; what of it is there already is not done again.
+
+    Raises ValueError for weights that do not fit, and InterruptedRun after SIGTERM or SIGINT, in a run or between two.
+    """
+    job = _resuming(job)
+    task = task_of(job)
+    lesson = _lesson(job, task)
+    with interruption() as stop:
+        chosen, grid = _best_of_grid(job, lesson, stop)
+        outcomes: list[Outcome] = []
+        best, model = None, None
+        for seed in job.seeds:
+            outcome, trained = _evaluated(job, lesson, dataclasses.replace(chosen, seed=seed), stop)
+            outcomes.append(outcome)
+            if best is None or outcome.score > best.score:
+                best, model = outcome, trained  # the others' models are let go
+            del trained
+    assert best is not None  # a job has a seed
+    assert model is not None
+    results = {**_results(job, task, outcomes), "metric": job.metric, "best_seed": best.settings.seed, "grid": grid}
+    if job.distillation:
+        results["distillation"] = _taught(job, lesson, model)
+    checkpoint = _checkpoint(job, task, best, results)
+    sentences = [text[:PARITY_LENGTH] for row in job.examples["dev"] for text in texts_of(row)][:PARITY_SENTENCES]
+    save_checkpoint(job.output / "model", checkpoint, model, job.start.vocab, sentences)
+    _write_json(job.output / "results.json", results)
+    if job.flags:
+        write_flags(job.flags, job.output / "settings.yaml")
+    write_predictions(job.output, best.predictions)
+    write_report(
+        job.output / "report.html",
+        title=f"Finetuning, {job.output.resolve().name}",
+        results=results,
+        labels={label: job.names.get(label, label) for label in task.labels},
+        examples=job.examples,
+        predictions=best.predictions,
+        curves=[_curves(job, each) for each in outcomes],
+    )
+    return checkpoint
+
+
+def check_examples(examples: Parts) -> None:
+    """Raises ValueError where train teaches nothing, dev chooses nothing, or a part is of another kind than train."""
+    for part in ("train", "dev"):
+        if not examples.get(part):
+            raise ValueError(f"there are no {part} examples; give them with --{part}, or a data set that has some.")
+    first = examples["train"][0]
+    if isinstance(first, Question):
+        return
+    for part, rows in examples.items():
+        check_labels(examples["train"], rows if part != "train" else [])
+    check_kinds(examples)
+    if isinstance(first, TaggedSentence) and all(tag == "O" for row in examples["dev"] for tag in row.tags):
+        where = examples["dev"][0].where or "dev"
+        raise ValueError(f"{where}: every tag of dev is O, so it cannot choose the weights; give some entities.")
+
+
+def _check_unlabelled(first: Example, unlabelled: Sequence[Example]) -> None:
+    for each in unlabelled:
+        if (each.text_pair is None) != (first.text_pair is None):
+            kinds = ("single texts", "a pair") if first.text_pair is None else ("pairs", "a single text")
+            raise ValueError(f"{each.where or 'unlabelled'}: {kinds[1]} without a label, but train has {kinds[0]}.")
+
+
+def _resuming(job: FinetuneJob) -> FinetuneJob:
+    """The job, whose runs may go on from what it wrote itself. Raises ValueError where --no-resume finds runs."""
+    runs = job.output / "runs"
+    if not job.how.resume and runs.is_dir() and any(runs.iterdir()):
+        raise ValueError(
+            f"there are runs in {runs}; leave out --no-resume to go on from them, remove them, or choose another "
+            "--output."
+        )
+    return dataclasses.replace(job, how=dataclasses.replace(job.how, resume=True))
+
+
+def task_of(job: FinetuneJob) -> Task:
+    """The task with the labels of the training examples."""
+    train, encoder, length = job.examples["train"], Encoder(job.start.vocab), job.settings.max_seq_length
+    if job.task == "question-answering":
+        return QuestionAnswering(encoder, length, job.settings.doc_stride, job.settings.max_answer_length)
+    if job.task == "token-classification":
+        return TokenClassification(encoder, tag_names(train), length, scheme_of(train))
+    labels = label_names(train)
+    weights = balanced_weights(train, labels) if job.settings.class_weights == "balanced" else None
+    return Classification(encoder, labels, length, weights)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a run learns."""
+
+    task: Task
+    teachers: Sequence[Teacher] = ()
+    distillation: Mapping[str, Any] = field(default_factory=dict)
+    """of the run's identity"""
+    unlabelled: Mapping[str, int] = field(default_factory=dict)
+    """how many texts without labels there are, and what of the evaluation stands among them"""
+
+
+def _lesson(job: FinetuneJob, task: Task) -> _Lesson:
+    """The task, or where there are teachers, the task with what they say. Raises ValueError where they do not fit."""
+    if not job.distillation:
+        return _Lesson(task)
+    settings, config = job.distillation.settings, job.start.config
+    student = Student(config, job.start.vocab, job.settings.max_seq_length)
+    teachers = [finetuned_teacher(each, task, student, settings) for each in job.distillation.teachers]
+    taught = Distilled(task, teachers, settings, job.distillation.unlabelled, config.pad_token_id)
+    unlabelled = job.distillation.unlabelled
+    counts = {"texts": len(unlabelled), **unlabelled_overlap(job.examples, unlabelled)}
+    return _Lesson(taught, teachers, teaching_of(teachers, settings), counts)
+
+
+def _best_of_grid(
+    job: FinetuneJob, lesson: _Lesson, stop: threading.Event
+) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
+    """The settings with the learning rate and batch size that do best on dev with the first seed, as CLUE chooses.
+
+    And what was tried, with its score; nothing where there was no choice.
+    """
+    grid = [
+        dataclasses.replace(job.settings, learning_rate=rate, batch_size=size, seed=job.seeds[0])
+        for rate, size in itertools.product(
+            job.learning_rates or [job.settings.learning_rate], job.batch_sizes or [job.settings.batch_size]
+        )
+    ]
+    if len(grid) == 1:
+        return grid[0], []
+    scores = [(_trained(job, lesson, each, stop).figures[job.metric], each) for each in grid]
+    for score, each in scores:
+        log.info("learning rate %g, batch size %d: dev %s %.4f", each.learning_rate, each.batch_size, job.metric, score)
+    tried = [
+        {"learning_rate": each.learning_rate, "batch_size": each.batch_size, "score": score} for score, each in scores
+    ]
+    return max(scores, key=lambda pair: pair[0])[1], tried
+
+
+def _trained(job: FinetuneJob, lesson: _Lesson, settings: FinetuneSettings, stop: threading.Event) -> Finetuned:
+    """One run, in a folder of its own below runs/; one that is over is read from its checkpoint."""
+    if not stop.is_set():
+        folder = _folder(job, settings)
+        run = FinetuneRun(
+            lesson.task, job.start.config, job.examples, job.start.weights, settings, folder, job.how,
+            lesson.distillation,
+        )  # fmt: skip
+        done = finetune(run)
+    if stop.is_set():
+        raise InterruptedRun("stopped between two runs, and what is done is saved; the same command goes on.")
+    return done
+
+
+def _folder(job: FinetuneJob, settings: FinetuneSettings) -> Path:
+    name = f"lr-{settings.learning_rate:g}-batch-{settings.batch_size}-seed-{settings.seed}"
+    return job.output / "runs" / name
+
+
+def _curves(job: FinetuneJob, outcome: Outcome) -> RunCurves:
+    records = Records(_folder(job, outcome.settings) / "records.jsonl").read()
+    return RunCurves(outcome.settings.seed, records, outcome.evaluations)
+
+
+def _evaluated(
+    job: FinetuneJob, lesson: _Lesson, settings: FinetuneSettings, stop: threading.Event
+) -> tuple[Outcome, nn.Layer]:
+    """What became of a run, and its model."""
+    done = _trained(job, lesson, settings, stop)
+    figures, predictions = evaluate(lesson.task, done.model, job.examples)
+    outcome = Outcome(settings, done.step, done.figures[job.metric], done.evaluations, figures, predictions)
+    return outcome, done.model
+
+
+def _results(job: FinetuneJob, task: Task, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Settings and figures of every run, and mean and spread over the seeds."""
+    parts = list(outcomes[0].figures)
+    return {
+        "task": job.task,
+        **scheme_name(task),
+        "pretrained": job.start.described,
+        "settings": {**dataclasses.asdict(outcomes[0].settings), "seed": list(job.seeds)},
+        "figures": {
+            part: {metric: spread([each.figures[part][metric] for each in outcomes]) for metric in task.metrics}
+            for part in parts
+        },
+        "runs": [
+            {"seed": each.settings.seed, "best_step": each.step, "figures": dict(each.figures)} for each in outcomes
+        ],
+    }
+
+
+def _checkpoint(job: FinetuneJob, task: Task, best: Outcome, results: Mapping[str, Any]) -> Checkpoint:
+    labels = [job.names.get(label, label) for label in task.labels]
+    evaluation = {part: summary(figures) for part, figures in best.figures.items()}
+    provenance = {
+        "finetuning": dataclasses.asdict(best.settings),
+        "labels": list(task.labels),  # as the files have them
+        **scheme_name(task),
+        "step": best.step,
+        "pretrained": job.start.described,
+        "seeds": {"seeds": list(job.seeds), "figures": results["figures"]},
+        **({"distillation": results["distillation"]} if "distillation" in results else {}),
+    }
+    # What is served is what was evaluated.
+    return Checkpoint(job.start.config, job.task, best.settings.max_seq_length, labels, evaluation, provenance)
+
+
+def _taught(job: FinetuneJob, lesson: _Lesson, model: nn.Layer) -> dict[str, Any]:
+    """Who taught, how, and how good the teachers themselves are on the evaluation examples, read at their lengths."""
+    assert job.distillation
+    return {
+        "settings": dataclasses.asdict(job.distillation.settings),
+        "unlabelled": dict(lesson.unlabelled),
+        "parameters": parameters_of(model),
+        "teachers": [
+            {
+                **each.described(),
+                "figures": {
+                    part: summary(figures)
+                    for part, figures in evaluate_model(each.directory, job.examples, job.task)[0].items()
+                },
+            }
+            for each in lesson.teachers
+        ],
+    }
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with naming(path):
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)

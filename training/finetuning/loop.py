@@ -1,0 +1,292 @@
+"""Finetuning: one loop for every task, to be read from top to bottom.
+
+Order and dropout follow from (seed, step), so a run that was killed and goes on from a checkpoint ends with the same
+weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from model_build.config import ErnieConfig
+from model_build.weights import left_at_random, load_state
+from training.finetuning.settings import FinetuneRunSettings, FinetuneSettings
+from training.runs import mixed_precision
+from training.runs.checkpoints import Checkpoints
+from training.runs.initial_weights import digest_of
+from training.runs.interruption import InterruptedRun, interruption
+from training.runs.learning_rate import learning_rate
+from training.runs.mixed_precision import LossScale
+from training.runs.optimizer import (
+    adamw,
+    dropout_seed,
+    gradient_norm,
+    optimizer_state,
+    restore_optimizer,
+    scale_gradients,
+)
+from training.runs.progress import Progress
+from training.runs.records import Records
+from training.tasks.task import Batch, Row, Task, batches
+
+log = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 64
+CURE = "with another --output, and a lower --learning-rate or a higher --warmup-ratio"
+Weights = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """What a finetuning run is made of."""
+
+    task: Task
+    config: ErnieConfig
+    examples: Mapping[str, Sequence[Any]]
+    """by part: those of "train" are learnt, those of "dev" choose the weights; other parts are left alone"""
+    pretrained: Weights | None
+    """weights by name, with a head of the task or without; None begins at random"""
+    settings: FinetuneSettings
+    output: Path
+    """folder: checkpoints/, records.jsonl, evaluations.jsonl"""
+    how: FinetuneRunSettings = dataclasses.field(default_factory=FinetuneRunSettings)
+    distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """JSON: the teachers and how they are learnt from, where the task's loss has them"""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A model with the weights that were best on the development examples, in evaluation mode."""
+
+    model: nn.Layer
+    step: int
+    """after which the weights were these"""
+    figures: Mapping[str, float]
+    """of the development examples, at that step"""
+    evaluations: Sequence[Mapping[str, Any]]
+    """of all steps at which there was one, each with its "step" """
+
+
+def finetune(run: FinetuneRun) -> Finetuned:
+    """Trains, and returns the weights that did best on the development examples.
+
+    Raises ValueError where a checkpoint does not fit, DivergedError when gradients stay infinite, and InterruptedRun
+    after SIGTERM or SIGINT, when a checkpoint has been written.
+    """
+    mixed_precision.check(run.settings.precision)
+    with _Loop(run) as loop, interruption() as stop:
+        while not loop.is_over():
+            loop.train_step()
+            due = loop.evaluation_is_due()
+            if due:
+                loop.evaluate()
+            if due or stop.is_set() or loop.save_is_due():
+                loop.save()
+            if stop.is_set() and not loop.is_over():
+                raise InterruptedRun(f"stopped after step {loop.step}, which is saved; the same command goes on.")
+        return loop.finish()
+
+
+class _Loop:
+    """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
+
+    def __init__(self, run: FinetuneRun) -> None:
+        self.run, self.task, self.settings = run, run.task, run.settings
+        examples = run.examples
+        self.rows = {"train": run.task.training_rows(examples["train"]), "dev": run.task.rows(examples["dev"])}
+        self.model = _initial_model(run)
+        self.parameters = self.model.parameters()
+        self.optimizer = adamw(self.model, weight_decay=self.settings.weight_decay)
+        self.scale = LossScale.of(self.settings.precision)
+        self.epoch_steps = -(-len(self.rows["train"]) // self.settings.batch_size)
+        self.steps = self.settings.epochs * self.epoch_steps
+        self.evaluate_every = self.settings.evaluate_every or self.epoch_steps
+        self.step = 0
+        self.best: dict[str, Any] | None = None
+        """step and figures of the evaluation that was best"""
+        self.best_weights: dict[str, np.ndarray] = {}
+        self._losses: list[float] = []
+        self._epoch, self._order = -1, list[Sequence[Row]]()
+        self.records = Records(run.output / "records.jsonl")
+        self.evaluations = Records(run.output / "evaluations.jsonl")
+        self.checkpoints = Checkpoints(run.output / "checkpoints", self._identity(), keep=1)
+        self._resume()
+        self._progress = Progress("finetune", self.steps, self.step, unit="step")
+
+    def __enter__(self) -> _Loop:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+        self.checkpoints.close()
+        self.records.close()
+        self.evaluations.close()
+
+    def _identity(self) -> dict[str, Any]:
+        """All that the weights follow from."""
+        return {
+            "task": self.task.name,
+            "labels": list(self.task.labels),
+            "config": self.run.config.to_dict(),
+            "settings": dataclasses.asdict(self.settings),
+            "examples": {part: _digest(self.run.examples[part], rows) for part, rows in self.rows.items()},
+            "pretrained": digest_of(self.run.pretrained) if self.run.pretrained is not None else None,
+            "versions": {"paddle": paddle.__version__},
+            **({"distillation": self.run.distillation} if self.run.distillation else {}),
+        }
+
+    def _resume(self) -> None:
+        """Goes on from the latest checkpoint where there is one."""
+        saved = self.checkpoints.latest()
+        if saved and not self.run.how.resume:
+            raise ValueError(
+                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
+                "remove them, or choose another --output."
+            )
+        if saved:
+            self.step, self.best, self._losses = saved.step, saved.state["best"], saved.state["losses"]
+            if self.best:
+                with np.load(saved.directory / "best.npz") as best:
+                    self.best_weights = dict(best)
+        if saved and not self.is_over():
+            load_state(self.model, paddle.load(str(saved.directory / "model_state.pdparams"), return_numpy=True))
+            with np.load(saved.directory / "optimizer.npz") as state:
+                restore_optimizer(self.optimizer, self.model, state)
+            self.scale.restore(saved.state["loss_scale"])
+            log.info("going on after step %d, from %s", self.step, saved.directory)
+        for records in (self.records, self.evaluations):
+            records.cut(self.step)
+
+    def is_over(self) -> bool:
+        """Whether all steps are done, or the last `patience` evaluations were no better than one before them."""
+        if self.step >= self.steps:
+            return True
+        waited = self.step - self.best["step"] if self.best else 0
+        return bool(self.settings.patience) and waited >= self.settings.patience * self.evaluate_every
+
+    def evaluation_is_due(self) -> bool:
+        return self.step % self.evaluate_every == 0 or self.step == self.steps
+
+    def save_is_due(self) -> bool:
+        return bool(self.run.how.save_every) and self.step % self.run.how.save_every == 0
+
+    def _batch(self) -> Batch:
+        """The batch of the step that comes; every epoch has an order of its own."""
+        epoch, place = divmod(self.step, self.epoch_steps)
+        if epoch != self._epoch:
+            rng = np.random.default_rng((self.settings.seed, epoch))
+            self._epoch, self._order = epoch, batches(self.rows["train"], self.settings.batch_size, rng)
+        return Batch.of(self._order[place], self.run.config.pad_token_id)
+
+    def train_step(self) -> None:
+        """One optimiser step."""
+        settings = self.settings
+        paddle.seed(dropout_seed(settings.seed, self.step, 0))
+        self.model.train()
+        with mixed_precision.autocast(settings.precision):
+            loss = self.task.loss(self.model, self._batch())
+        (loss * self.scale.value).backward()
+        norm = gradient_norm(self.parameters) / self.scale.value
+        rate = learning_rate(
+            self.step + 1, peak=settings.learning_rate, minimum=0.0,
+            warmup_steps=max(1, round(settings.warmup_ratio * self.steps)), decay_steps=self.steps + 1,
+        )  # fmt: skip
+        if math.isfinite(norm):
+            clip = min(1.0, settings.clip_norm / norm) if settings.clip_norm and norm else 1.0
+            scale_gradients(self.parameters, clip / self.scale.value)
+            self.optimizer.set_lr(rate)
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.how.most_bad_steps, cure=CURE)
+        self.step += 1
+        self._losses.append(float(loss))
+        self._record(rate, norm)
+
+    def _record(self, rate: float, norm: float) -> None:
+        mean = sum(self._losses) / len(self._losses)
+        if self.step % self.run.how.log_every == 0 or self.step == self.steps:
+            self.records.append({"step": self.step, "loss": mean, "learning_rate": rate, "gradient_norm": norm})
+            self._losses = []
+        self._progress.add(1, f"loss {mean:.3f}")
+
+    def evaluate(self) -> None:
+        """Figures of the development examples; the weights are kept where they are the best so far."""
+        examples = self.run.examples["dev"]
+        predictions = predict(self.task, self.model, examples, self.rows["dev"], self.run.config.pad_token_id)
+        found = self.task.figures(examples, predictions)
+        figures = {name: found[name] for name in self.task.metrics}
+        self.evaluations.append({"step": self.step, **figures})
+        log.info("step %d, dev: %s", self.step, ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        metric = self.settings.metric or self.task.metrics[0]
+        if self.best is None or figures[metric] > self.best["figures"][metric]:
+            self.best = {"step": self.step, "figures": figures}
+            self.best_weights = {name: value.numpy() for name, value in self.model.state_dict().items()}
+
+    def save(self) -> None:
+        """A checkpoint of this step."""
+        state = {"best": self.best, "losses": self._losses, "loss_scale": self.scale.state()}
+        self.checkpoints.save(self.step, state, self._write)
+
+    def _write(self, folder: Path) -> None:
+        """The best weights, and while there are steps to come, what these need."""
+        if self.best:
+            np.savez(folder / "best.npz", **self.best_weights)
+        if not self.is_over():
+            paddle.save(self.model.state_dict(), str(folder / "model_state.pdparams"))
+            np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+
+    def finish(self) -> Finetuned:
+        """The best weights."""
+        assert self.best is not None  # the last step is evaluated
+        load_state(self.model, self.best_weights)
+        self.model.eval()
+        return Finetuned(self.model, self.best["step"], self.best["figures"], self.evaluations.read())
+
+
+@paddle.no_grad()
+def predict(task: Task, model: nn.Layer, examples: Sequence[Any], rows: Sequence[Row], pad: int) -> list[Any]:
+    """One prediction for each example, from its rows; leaves the model in evaluation mode."""
+    model.eval()
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    outputs: list[Any] = [None] * len(rows)
+    for start in range(0, len(order), EVALUATION_BATCH):
+        chosen = order[start : start + EVALUATION_BATCH]
+        found = task.outputs(model, Batch.of([rows[index] for index in chosen], pad))
+        for index, output in zip(chosen, found, strict=True):
+            outputs[index] = output
+    return task.predictions(examples, rows, outputs)
+
+
+def _initial_model(run: FinetuneRun) -> nn.Layer:
+    """The model before the first step; its head begins at random."""
+    dropout = run.settings.dropout
+    paddle.seed(run.settings.seed)
+    model = run.task.model(
+        dataclasses.replace(run.config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    )
+    if run.pretrained is not None:
+        # A head of another task may have the same name and size, and its classes another meaning.
+        state = {name: value for name, value in run.pretrained.items() if not name.startswith("classifier.")}
+        load_state(model, state, new_heads=("classifier.", "ernie.pooler."))
+        log.info("not pretrained, so at random: %s", ", ".join(left_at_random(model, state)))
+    return model
+
+
+def _digest(examples: Sequence[Any], rows: Sequence[Row]) -> str:
+    """Of all that is learnt from and judged by, in order."""
+    digest = hashlib.sha256()
+    for each in (*examples, *rows):
+        digest.update(repr(each).encode())
+    return digest.hexdigest()

@@ -1,0 +1,382 @@
+"""Pretraining: masked LM and sentence order, one loop to be read from top to bottom.
+
+Everything random follows from (seed, step, rank): samples and masks by their position, dropout by a seed of its own for
+every step. So a run that was killed and goes on from a checkpoint ends with the same weights, bit for bit, as one that
+was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+import native
+from model_build.checkpoint import Checkpoint, save_checkpoint, write_checkpoint
+from model_build.config import ErnieConfig
+from model_build.heads import ErnieForPretraining
+from model_build.weights import load_state, read_pdparams
+from training.corpus.blending import parse_blend
+from training.corpus.output import naming
+from training.distilling.distilled_pretraining import DistilledPretraining
+from training.distilling.teachers import Distillation, Student, Teacher, parameters_of, pretrained_teacher, teaching_of
+from training.pretraining.data import PretrainingData, open_data
+from training.pretraining.evaluation import evaluate
+from training.pretraining.filled_samples import Filling, fillings
+from training.pretraining.initial_model import identity_of, initial_model
+from training.pretraining.masked_batches import Batch
+from training.pretraining.micro_batches import micro_batches
+from training.pretraining.objectives import Objective, Pretraining, Targets, accumulate_gradients, logits
+from training.pretraining.run_log import RunLog, Step
+from training.pretraining.settings import PretrainRunSettings, PretrainSettings
+from training.runs import data_parallel, mixed_precision
+from training.runs.checkpoints import Checkpoints
+from training.runs.data_parallel import Group
+from training.runs.interruption import InterruptedRun, interruption
+from training.runs.learning_rate import learning_rate
+from training.runs.mixed_precision import LossScale
+from training.runs.optimizer import (
+    adamw,
+    dropout_seed,
+    gradient_norm,
+    optimizer_state,
+    restore_optimizer,
+    scale_gradients,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """What a pretraining run is made of."""
+
+    corpora: Sequence[str]
+    """prefixes, with weights before them or without; see `open_data`"""
+    vocab: Path
+    output: Path
+    """folder: checkpoints/, model/ at the end, and what `RunLog` writes"""
+    config: ErnieConfig
+    settings: PretrainSettings
+    how: PretrainRunSettings = field(default_factory=PretrainRunSettings)
+    start: str | None = None
+    """a PaddleNLP name, a folder or file of weights; None: random weights"""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """what else the checkpoint is to say of its origin, such as the overlap with evaluation texts"""
+    distillation: Distillation | None = None
+    """what is learnt beside the corpora; None: nothing"""
+
+
+def pretrain(job: PretrainJob) -> Checkpoint:
+    """Trains, and writes the last weights to `output/model`, which `finetune` and `ernie-build export` take.
+
+    Raises ValueError for what does not fit together (corpora, vocabulary, shape, an earlier checkpoint), DivergedError
+    when gradients stay infinite, and InterruptedRun after SIGTERM or SIGINT, when a checkpoint has been written.
+    """
+    settings, how = job.settings, job.how
+    group = data_parallel.join()
+    mixed_precision.check(settings.precision)
+    data = open_data(
+        job.corpora, job.vocab, job.config, settings,
+        evaluation_samples=how.evaluation_samples, threads=how.threads, cache=job.output / "samples", group=group,
+    )  # fmt: skip
+    teachers = _teachers(job)
+    with _checkpoints(job, data, group, teachers) as checkpoints, interruption() as stop:
+        run = Run(job, data, group, checkpoints, teachers)
+        run.resume()
+        with run.log or contextlib.nullcontext():
+            for batch in data.train.iterate(run.samples, settings.steps * settings.batch_size, threads=how.threads):
+                # All processes stop after the same step: the flag is added up with the step's other figures.
+                stopping = run.train_step(batch, stop.is_set())
+                last = run.step == settings.steps
+                if last or (how.evaluate_every and run.step % how.evaluate_every == 0):
+                    run.evaluate()
+                if last or stopping or run.step % how.save_every == 0:
+                    run.save()
+                if stopping and not last:
+                    raise InterruptedRun(f"stopped after step {run.step}, which is saved; the same command goes on.")
+            return run.finish()
+
+
+class Run:
+    """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
+
+    def __init__(
+        self,
+        job: PretrainJob,
+        data: PretrainingData,
+        group: Group,
+        checkpoints: Checkpoints,
+        teachers: Sequence[Teacher] = (),
+    ) -> None:
+        self.job, self.data, self.group, self.checkpoints = job, data, group, checkpoints
+        self.teachers = teachers
+        self.objective: Objective = Pretraining()
+        if job.distillation:
+            self.objective = DistilledPretraining(teachers, job.distillation.settings)
+        self.step = 0
+        self.samples = 0
+        """of all processes: where the next batch begins"""
+        self.tokens = 0
+        """of all processes, padding left out"""
+        self.scale = LossScale.of(job.settings.precision)
+        self.model: ErnieForPretraining = initial_model(job.config, job.settings, job.start)
+        group.share_weights(self.model)
+        self.parameters = self.model.parameters()
+        self.optimizer = adamw(self.model, weight_decay=job.settings.weight_decay, beta2=job.settings.beta2)
+        self.log: RunLog | None = None
+
+    def resume(self) -> None:
+        """Goes on from the latest checkpoint where there is one."""
+        if not self.job.how.resume and any(self.checkpoints.directory.glob("step-*")):
+            raise ValueError(
+                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
+                "remove them, or choose another --output."
+            )
+        saved = self.checkpoints.latest()
+        if saved:
+            load_state(self.model, read_pdparams(saved.directory))
+            with np.load(saved.directory / "optimizer.npz") as state:
+                restore_optimizer(self.optimizer, self.model, state)
+            self.step, self.samples, self.tokens = saved.step, saved.state["samples"], saved.state["tokens"]
+            self.scale.restore(saved.state["loss_scale"])
+            log.info("going on after step %d, from %s", self.step, saved.directory)
+            self._compare_machine(saved.state)
+        if self.step > self.job.settings.steps:
+            raise ValueError(
+                f"{self.job.output} has {self.step} steps already, more than --steps {self.job.settings.steps}."
+            )
+        steps, squares = self.group.sum([self.step, self.step**2])
+        if squares * self.group.size != steps**2:  # the mean of squares is the square of the mean: all are equal
+            raise ValueError(
+                f"the processes found different checkpoints (step {self.step} here, {steps / self.group.size:g} on the "
+                f"average); {self.job.output} must be one folder that all machines share."
+            )
+        if self.group.leads:
+            self.log = RunLog(
+                self.job.output, f"Pretraining, {self.job.output.name}", _effective(self.job), self.step,
+                self.job.settings.steps, self.job.how.log_every,
+                [Step(**each) for each in saved.state["unrecorded"]] if saved else [],
+            )  # fmt: skip
+
+    def _compare_machine(self, state: Mapping[str, Any]) -> None:
+        """Sums are rounded otherwise by other numbers of threads, and dropout is drawn otherwise by other processes."""
+        now = _machine(self.group)
+        if differing := [f"{name} {state[name]}, now {now[name]}" for name in now if state[name] != now[name]]:
+            log.warning(
+                "the run began with %s: it goes on with the same data, but not with the same bits", ", ".join(differing)
+            )
+
+    def train_step(self, batch: Batch, stop: bool = False) -> bool:
+        """One optimiser step on this process's share of a batch; whether any process wants to stop."""
+        settings = self.job.settings
+        pieces = micro_batches(batch, settings.micro_tokens)
+        paddle.seed(dropout_seed(settings.seed, self.step, self.group.rank))
+        self.model.train()
+        targets = Targets.of(batch, self.group)
+        with mixed_precision.autocast(settings.precision):
+            sums = accumulate_gradients(self.model, pieces, targets, self.scale.value, self.objective)
+        self.group.sum_gradients(self.parameters)
+        norm = gradient_norm(self.parameters) / self.scale.value
+        rate = self._learning_rate()
+        if math.isfinite(norm):
+            clip = min(1.0, settings.clip_norm / norm) if settings.clip_norm and norm else 1.0
+            scale_gradients(self.parameters, clip / self.scale.value)
+            self.optimizer.set_lr(rate)
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        self.step += 1
+        self.samples = batch.next_position
+        positions = sum(piece.input_ids.size for piece in pieces)
+        *summed, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
+        self.tokens += int(tokens)
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
+        if self.log:
+            figures = Step(
+                summed[0] / targets.tokens,
+                summed[1] / max(1.0, targets.pairs) if settings.sentence_order else None,
+                rate, norm, int(tokens), int(positions), settings.batch_size, **self._learnt(summed, targets),
+            )  # fmt: skip
+            self.log.add(figures, tokens=self.tokens, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
+        return bool(stops)
+
+    def _learnt(self, sums: Sequence[float], targets: Targets) -> dict[str, float]:
+        """Of a distillation, what was minimised, and of that what is learnt from the teachers."""
+        if not self.job.distillation:
+            return {}
+        settings = self.job.distillation.settings
+        means = {"logits": sums[2] / targets.tokens, "relations": sums[3] / targets.positions}
+        minimised = float(np.dot(sums, self.objective.factors(targets)))
+        return {"minimised": minimised} | {
+            name: mean for name, mean in means.items() if getattr(settings, f"{name}_weight")
+        }
+
+    def _learning_rate(self) -> float:
+        settings = self.job.settings
+        return learning_rate(
+            self.step + 1,
+            peak=settings.learning_rate,
+            minimum=settings.min_learning_rate,
+            warmup_steps=settings.last_warmup_step,
+            decay_steps=settings.last_decay_step,
+        )
+
+    def evaluate(self) -> None:
+        """Figures on the validation split, such as `word/top1`, and sentences filled in, into the log."""
+        paused = self.log.pause() if self.log else 0.0
+        figures = {
+            f"{level}/{name}": value
+            for level, batches in self.data.validation.items()
+            for name, value in evaluate(self.model, batches.at(0), self.group, self.job.settings.micro_tokens).items()
+        }
+        if self.log:
+            self.log.evaluated(figures, self._fillings())
+        self.group.wait()
+        if self.log:
+            self.log.go_on(paused)
+
+    def _fillings(self, count: int = 10) -> list[Filling]:
+        """Sentences of the validation split (without one, of the first batch), masked and filled in."""
+        batches = self.data.validation.get("word", self.data.train)
+        return fillings(batches.at(0), self.data.tokens, self._predict, count)
+
+    @paddle.no_grad()
+    def _predict(self, batch: Batch) -> np.ndarray:
+        self.model.eval()
+        found = logits(self.model, batch)[0].numpy()
+        self.model.train()
+        return found
+
+    def save(self) -> None:
+        """A checkpoint of this step, by the leading process; the others wait for it."""
+        paused = self.log.pause() if self.log else 0.0
+        if self.group.leads:
+            state = {
+                "samples": self.samples,
+                "tokens": self.tokens,
+                "loss_scale": self.scale.state(),
+                "unrecorded": [dataclasses.asdict(each) for each in self.log.unrecorded] if self.log else [],
+                **_machine(self.group),
+            }
+            self.checkpoints.save(self.step, state, self._write)
+        self.group.wait()
+        if self.log:
+            self.log.go_on(paused)
+
+    def _write(self, folder: Path) -> None:
+        write_checkpoint(folder, self._about([]), self.model.state_dict(), self.job.vocab, self.data.sentences)
+        np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+
+    def _about(self, evaluations: list[dict[str, Any]]) -> Checkpoint:
+        return Checkpoint(
+            self.job.config,
+            "fill-mask",
+            self.job.config.max_position_embeddings,
+            evaluation={"validation": evaluations[-1]} if evaluations else {},
+            provenance={
+                "pretraining": dataclasses.asdict(self.job.settings),
+                "steps": self.step,
+                "samples": self.samples,
+                "tokens": self.tokens,
+                "corpus_names": [Path(prefix).name for _, prefix in parse_blend(self.job.corpora)],
+                **self.data.description,
+                **_taught(self.job, self.teachers, self.model),
+                **self.job.provenance,
+            },
+        )
+
+    def finish(self) -> Checkpoint:
+        """Writes `output/model` with the figures of the last evaluation."""
+        about = self._about(self.log.evaluations() if self.log else [])
+        if self.group.leads:
+            model = self.job.output / "model"
+            with naming(model):
+                for leftover in self.job.output.glob(f".{model.name}-*"):  # of a run killed at this very place
+                    shutil.rmtree(leftover)
+                save_checkpoint(model, about, self.model, self.job.vocab, self.data.sentences)
+        self.group.wait()
+        return about
+
+
+def _machine(group: Group) -> dict[str, int]:
+    """What the last bits depend on beside the run itself."""
+    return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
+
+
+def _teachers(job: PretrainJob) -> list[Teacher]:
+    """Raises ValueError for one that does not fit."""
+    if not job.distillation:
+        return []
+    student = Student(job.config, job.vocab, job.settings.max_seq_length)
+    return [pretrained_teacher(each, student, job.distillation.settings) for each in job.distillation.teachers]
+
+
+def _taught(job: PretrainJob, teachers: Sequence[Teacher], model: ErnieForPretraining) -> dict[str, Any]:
+    """Who taught, and how, for the checkpoint; nothing without a teacher."""
+    if not job.distillation:
+        return {}
+    return {
+        "distillation": {
+            "settings": dataclasses.asdict(job.distillation.settings),
+            "parameters": parameters_of(model),
+            "teachers": [each.described() for each in teachers],
+        }
+    }
+
+
+def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group, teachers: Sequence[Teacher]) -> Checkpoints:
+    """The run's checkpoints. The leading process is first: it makes the folder."""
+    settings = dataclasses.asdict(job.settings)
+    # More steps are the same run if the learning rate goes the same way.
+    for name in ("steps", "warmup_steps", "decay_steps"):
+        del settings[name]
+    settings |= {"warmup_steps": job.settings.last_warmup_step, "decay_steps": job.settings.last_decay_step}
+    identity = {
+        "settings": settings,
+        "config": job.config.to_dict(),
+        "start": identity_of(job.start),
+        **data.description,
+        "versions": {"paddle": paddle.__version__, "native": native.version()},
+        **({"distillation": teaching_of(teachers, job.distillation.settings)} if job.distillation else {}),
+    }
+    if not group.leads:
+        group.wait()
+    opened = Checkpoints(
+        job.output / "checkpoints", identity, keep=job.how.keep, milestone_every=job.how.milestone_every,
+        writer=group.leads,
+    )  # fmt: skip
+    if group.leads:
+        group.wait()
+    return opened
+
+
+def _effective(job: PretrainJob) -> dict[str, Any]:
+    """The settings as they took effect, for the report."""
+    return {
+        "corpora": " ".join(job.corpora),
+        "vocabulary": str(job.vocab),
+        "start": job.start or "random weights",
+        **dataclasses.asdict(job.settings),
+        "warmup_steps": job.settings.last_warmup_step,
+        "decay_steps": job.settings.last_decay_step,
+        **dataclasses.asdict(job.how),
+        **{name: value for name, value in job.config.to_dict().items() if "dropout" not in name},
+        **_teaching(job),
+    }
+
+
+def _teaching(job: PretrainJob) -> dict[str, Any]:
+    if not job.distillation:
+        return {}
+    teachers = " ".join(map(str, job.distillation.teachers))
+    return {"teachers": teachers, **dataclasses.asdict(job.distillation.settings)}

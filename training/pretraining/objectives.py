@@ -1,0 +1,112 @@
+"""What pretraining minimises: the masked LM's loss plus that of sentence order, each averaged over its real targets.
+
+Another objective may take its place, such as that of a distillation (`training.distilling.distilled_pretraining`).
+
+Sources: Sun et al., "ERNIE: enhanced representation through knowledge integration" (arXiv:1904.09223) for the masked
+units; Lan et al., "ALBERT" (arXiv:1909.11942) for sentence order, which took the place of next-sentence prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from model_build.heads import ErnieForPretraining
+from training.pretraining.masked_batches import Batch
+from training.runs.data_parallel import Group
+
+NO_PAIR = -100
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a step has to predict, counted over all processes."""
+
+    tokens: float
+    pairs: float
+    positions: float
+    """without padding"""
+
+    @classmethod
+    def of(cls, batch: Batch, group: Group) -> Targets:
+        pairs = (batch.sentence_order_labels != NO_PAIR).sum()
+        return cls(*group.sum([len(batch.labels), pairs, batch.lengths.sum()]))
+
+
+class Objective(Protocol):
+    """Terms that are summed over a batch, so that a step may be cut into pieces and shared by processes.
+
+    The first two are those of `loss_sums`, for the records.
+    """
+
+    def sums(self, model: ErnieForPretraining, batch: Batch) -> Tensor:
+        """float32 [terms]"""
+        ...
+
+    def factors(self, targets: Targets) -> list[float]:
+        """What the terms of a step are multiplied by before they are added up to its loss."""
+        ...
+
+
+class Pretraining:
+    """Masked LM and sentence order."""
+
+    def sums(self, model: ErnieForPretraining, batch: Batch) -> Tensor:
+        return loss_sums(*logits(model, batch), batch)
+
+    def factors(self, targets: Targets) -> list[float]:
+        return [1 / targets.tokens, 1 / max(1.0, targets.pairs)]
+
+
+def logits(model: ErnieForPretraining, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Masked-LM logits [N, V], and sentence-order logits [n, 2] where the model has them."""
+
+    def tensor(array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else paddle.to_tensor(array)
+
+    packed = batch.segment_ids is not None
+    return model(
+        tensor(batch.input_ids),
+        tensor(batch.token_type_ids),
+        tensor(batch.mask_positions),
+        position_ids=tensor(batch.position_ids),
+        segment_ids=tensor(batch.segment_ids),
+        cls_positions=tensor(batch.cls_positions) if packed else None,
+    )
+
+
+def loss_sums(tokens: Tensor, order: Tensor | None, batch: Batch) -> Tensor:
+    """float32 [2]: the sums, in nats, of the masked-LM loss over tokens and of the sentence-order loss over pairs.
+
+    Of what `logits` gave.
+    """
+    masked_lm = F.cross_entropy(tokens, paddle.to_tensor(batch.labels), reduction="sum")
+    if order is None:
+        return paddle.stack([masked_lm, paddle.zeros_like(masked_lm)])
+    labels = paddle.to_tensor(batch.sentence_order_labels)
+    return paddle.stack([masked_lm, F.cross_entropy(order, labels, ignore_index=NO_PAIR, reduction="sum")])
+
+
+def accumulate_gradients(
+    model: ErnieForPretraining,
+    pieces: Sequence[Batch],
+    targets: Targets,
+    loss_scale: float,
+    objective: Objective | None = None,
+) -> np.ndarray:
+    """Adds the gradients of a step's loss, times `loss_scale`, to the parameters; returns the objective's sums."""
+    objective = objective or Pretraining()
+    factors = objective.factors(targets)
+    weights = paddle.to_tensor(factors, dtype="float32") * loss_scale
+    total = np.zeros(len(factors))
+    for piece in pieces:
+        sums = objective.sums(model, piece)
+        paddle.sum(sums * weights).backward()
+        total += sums.numpy()
+    return total

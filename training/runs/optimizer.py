@@ -1,0 +1,84 @@
+"""AdamW as BERT and ERNIE are trained: no decay on biases and norms, warm-up and linear decay, clipping by global norm.
+
+Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (arXiv:1711.05101).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+ACCUMULATORS = ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """A seed for Paddle's generator, different for every step and rank: SplitMix64's finaliser over all three."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (mixed ^ (mixed >> 31)) >> 33
+
+
+def adamw(
+    model: nn.Layer,
+    *,
+    weight_decay: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> paddle.optimizer.AdamW:
+    """AdamW over all parameters, its rate to be set before every step; vectors (biases, norms) do not decay."""
+    decayed = {parameter.name for parameter in model.parameters() if parameter.ndim > 1}
+    return paddle.optimizer.AdamW(
+        0.0,
+        beta1,
+        beta2,
+        epsilon,
+        parameters=model.parameters(),
+        weight_decay=weight_decay,
+        apply_decay_param_fun=lambda name: name in decayed,
+    )
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> float:
+    """The norm of all gradients taken as one vector; infinite or not a number where one of them is."""
+    squares = [paddle.sum(paddle.square(each.grad.astype("float32"))) for each in parameters if each.grad is not None]
+    return float(np.sqrt(float(paddle.add_n(squares))))
+
+
+def scale_gradients(parameters: Sequence[Tensor], factor: float) -> None:
+    """Multiplies every gradient in place."""
+    if factor != 1.0:
+        with paddle.no_grad():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.scale_(factor)
+
+
+def optimizer_state(optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
+    """The moments and powers of every parameter, `<parameter>.<accumulator>`, under the model's own names.
+
+    Paddle names them after a counter of layers made in the process; such a state could not be read by another one.
+    """
+    state = optimizer.state_dict()
+    return {
+        f"{name}.{accumulator}": state[f"{parameter.name}_{accumulator}_0"].numpy()
+        for name, parameter in model.named_parameters()
+        for accumulator in ACCUMULATORS
+        if f"{parameter.name}_{accumulator}_0" in state
+    }
+
+
+def restore_optimizer(optimizer: paddle.optimizer.Optimizer, model: nn.Layer, state: Mapping[str, np.ndarray]) -> None:
+    """Goes on from `optimizer_state`."""
+    optimizer.set_state_dict(
+        {
+            f"{parameter.name}_{accumulator}_0": paddle.to_tensor(state[f"{name}.{accumulator}"])
+            for name, parameter in model.named_parameters()
+            for accumulator in ACCUMULATORS
+            if f"{name}.{accumulator}" in state
+        }
+    )

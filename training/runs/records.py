@@ -1,0 +1,115 @@
+"""The scalars of a run: a line of JSON for every record, and a mirror of them for VisualDL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from training.corpus.output import naming
+
+log = logging.getLogger(__name__)
+
+
+class Records:
+    """A file of records, one JSON object a line, each with an int "step"; only whole lines count.
+
+    A line that a kill cut off is left out when reading and removed before the next record is written. Opening a file
+    does not touch it, so the records of a run that is going on can be read by others.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+
+    def append(self, record: Mapping[str, float | int]) -> None:
+        """Writes a record and hands it to the system. What is not finite becomes null, for JSON has no NaN.
+
+        Raises ValueError for a record without an int "step", and CorpusError naming the file that cannot be written.
+        """
+        if not _has_step(record):
+            raise ValueError(f'a record for {self.path} has no int "step": {dict(record)}.')
+        with naming(self.path):
+            if self._file is None:
+                self._file = _open_whole(self.path)
+            self._file.write(_line(record))
+            self._file.flush()
+
+    def cut(self, step: int) -> None:
+        """Drops the records beyond `step`, which a run resumed at `step` makes again."""
+        self.close()
+        if not self.path.exists():
+            return
+        part = self.path.with_name(self.path.name + ".part")
+        with naming(self.path), part.open("wb") as file:
+            file.writelines(_line(record) for record in self.read() if record["step"] <= step)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.path)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All records in the order of writing, None where a number was not finite; none when there is no file.
+
+        A line that is no record is left out, with a warning that names it.
+        """
+        if not self.path.exists():
+            return []
+        records = []
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                record = _parsed(line)
+                if record is None:
+                    log.warning("%s: line %d is no record and is left out", self.path, number)
+                else:
+                    records.append(record)
+        return records
+
+    def close(self) -> None:
+        """Closes the file; the next `append` opens it again."""
+        if self._file is not None:
+            # What could not be written has been told by `append`; closing tries it once more.
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+def _has_step(record: object) -> bool:
+    return isinstance(record, Mapping) and isinstance(record.get("step"), Integral)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    finite = {name: _number(value) for name, value in record.items()}
+    return json.dumps(finite, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _number(value: Any) -> float | int | None:
+    """A Python number of whatever counts as one, NumPy's included; None where it is not finite."""
+    if value is None:
+        return None
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if _has_step(record) else None
+
+
+def _open_whole(path: Path) -> BinaryIO:
+    """Opens for appending, behind the last whole line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab")
+    file.truncate(path.read_bytes().rfind(b"\n") + 1)
+    return file
