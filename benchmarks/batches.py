@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.synthetic_corpus import VOCABULARY, synthetic_corpus
 from tests.native import oracle
-from training.pretraining.masked_batches import Batches, BatchSettings, MaskingVocabulary
+from training.pretraining.masked_batches import BatchSettings, MaskedBatches, MaskingVocabulary
 from training.pretraining.sample_order import MapSettings, Source, open_source
 
 PUBLISHED = {512: "145–172", 128: "416–544"}
@@ -42,7 +42,7 @@ def spread(values: list[float]) -> str:
 
 def native_batches(source: Source, settings: BatchSettings, batch_size: int) -> Callable[[int], None]:
     """Batches in the order of a run, permutation and all."""
-    batches = Batches([source], MaskingVocabulary.of(VOCABULARY), settings, batch_size=batch_size)
+    batches = MaskedBatches([source], MaskingVocabulary.of(VOCABULARY), settings, batch_size=batch_size)
 
     def work(samples: int) -> None:
         for position in range(0, samples, batch_size):

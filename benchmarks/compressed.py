@@ -25,7 +25,7 @@ from model_build.bundle import Bundle, open_bundle
 from service.runtime.base import Precision, RuntimeName, RuntimeOptions, RuntimeUnavailable
 from service.runtime.load import installed, load_runtime
 from training.datasets.table import read_examples
-from training.tasks.tokenizer import Encoder, pad_batch
+from training.tasks.tokenizer import Tokenizer, pad_batch
 
 BATCH = 32
 WAYS: tuple[tuple[RuntimeName, Precision], ...] = (
@@ -62,7 +62,7 @@ def measure(candidate: Candidate, texts: Path, threads: int) -> None:
     except RuntimeUnavailable as error:
         print(json.dumps({"refusal": str(error)}))
         return
-    encoder = Encoder(bundle.vocab_path)
+    encoder = Tokenizer(bundle.vocab_path)
     limit = bundle.manifest.max_length
     rows = [encoder.encode(each.text, each.text_pair, max_length=limit) for each in read_examples(texts)]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))

@@ -32,7 +32,7 @@ import psutil
 
 from native import ErnieTokenizer
 from training.corpus.cleaning import sentences
-from training.corpus.sources import Piece, Reader, find_inputs
+from training.corpus.inputs import Piece, Reader, find_inputs
 
 
 @dataclass

@@ -38,16 +38,16 @@ def build(files: list[Path], vocab: Path, work: Path) -> list[str]:
 def ours(corpora: list[str], vocab: Path, work: Path, samples: int) -> Iterator[int]:
     """Trains a step at each `next`, and gives the tokens seen in it."""
     from training.pretraining.data import open_data
-    from training.pretraining.loop import PretrainJob, Run
+    from training.pretraining.loop import PretrainingLoop, PretrainJob
     from training.runs.checkpoints import Checkpoints
-    from training.runs.data_parallel import Group
+    from training.runs.data_parallel import ProcessGroup
 
     config, settings = shape(), settings_of(samples)
     job = PretrainJob(corpora, vocab, work / "run", config, settings)
     data = open_data(
-        corpora, vocab, config, settings, evaluation_samples=1, threads=1, cache=work / "samples", group=Group()
+        corpora, vocab, config, settings, evaluation_samples=1, threads=1, cache=work / "samples", group=ProcessGroup()
     )
-    run = Run(job, data, Group(), Checkpoints(work / "none", {}, writer=False))
+    run = PretrainingLoop(job, data, ProcessGroup(), Checkpoints(work / "none", {}, writer=False))
     for batch in data.train.iterate():
         run.train_step(batch)
         yield int(batch.lengths.sum())
@@ -62,11 +62,11 @@ def theirs(corpora: list[str], vocab: Path, work: Path, samples: int) -> Iterato
     from paddlenlp.transformers.ernie.modeling import ErniePretrainingCriterion
 
     from training.pretraining.data import open_data
-    from training.runs.data_parallel import Group
+    from training.runs.data_parallel import ProcessGroup
 
     config, settings = shape(), settings_of(samples)
     data = open_data(
-        corpora, vocab, config, settings, evaluation_samples=1, threads=1, cache=work / "samples", group=Group()
+        corpora, vocab, config, settings, evaluation_samples=1, threads=1, cache=work / "samples", group=ProcessGroup()
     )
     model = ErnieForPretraining(PublishedConfig(**config.to_dict()))
     criterion = ErniePretrainingCriterion(with_nsp_loss=True)

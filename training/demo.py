@@ -17,7 +17,7 @@ from model_build.config import ErnieConfig
 from model_build.export import export_checkpoint, next_version
 from model_build.settings import QuantizeSettings
 from training.compressing.comparison import Compression
-from training.compressing.quantize import quantized
+from training.compressing.quantize import quantize_bundle
 from training.corpus.build import build_corpus
 from training.corpus.plain_text import Document, read_documents
 from training.corpus.settings import CorpusSettings, VocabularySettings
@@ -118,7 +118,7 @@ def sentiment(
     target = models / "sentiment" / version
     with tempfile.TemporaryDirectory() as aside:
         exported = export_checkpoint(student / "model", Path(aside), name="sentiment", version=version)
-        return quantized(Compression(reviews, target, max_drop), exported, QuantizeSettings())
+        return quantize_bundle(Compression(reviews, target, max_drop), exported, QuantizeSettings())
 
 
 def _part(stage: PretrainSettings, share: float) -> PretrainSettings:

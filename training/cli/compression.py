@@ -90,7 +90,7 @@ def _quantize(arguments: argparse.Namespace) -> None:
     from model_build.bundle import open_bundle
     from model_build.cli import describe
     from model_build.quantization import check_plain
-    from training.compressing.quantize import quantized
+    from training.compressing.quantize import quantize_bundle
 
     if arguments.calibration_rows < 1:
         raise ValueError(f"--calibration-rows must be at least 1, not {arguments.calibration_rows}.")
@@ -98,7 +98,7 @@ def _quantize(arguments: argparse.Namespace) -> None:
     check_plain(bundle)
     arguments.models = arguments.models or arguments.bundle.resolve().parent.parent
     job = _job(arguments, bundle.manifest.task, arguments.name or bundle.manifest.name)
-    made = quantized(job, bundle, from_flags(arguments, QuantizeSettings), arguments.calibration_rows)
+    made = quantize_bundle(job, bundle, from_flags(arguments, QuantizeSettings), arguments.calibration_rows)
     print(f"wrote {made.directory}")
     describe(made)
 
@@ -107,7 +107,7 @@ def _prune_vocab(arguments: argparse.Namespace) -> None:
     from model_build.checkpoint import read_checkpoint
     from model_build.cli import describe
     from model_build.export import name_of
-    from training.compressing.prune_vocabulary import pruned
+    from training.compressing.prune_vocabulary import prune_bundle
     from training.datasets.unlabelled import read_unlabelled
 
     if min(arguments.min_count, arguments.max_tokens, arguments.max_length) < 0:
@@ -115,7 +115,7 @@ def _prune_vocab(arguments: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(arguments.checkpoint)
     job = _job(arguments, checkpoint.task, arguments.name or name_of(arguments.checkpoint.resolve()))
     texts = [text for path in arguments.text for text in read_unlabelled(path)]
-    made = pruned(
+    made = prune_bundle(
         job, arguments.checkpoint, texts, min_count=arguments.min_count, max_tokens=arguments.max_tokens,
         max_length=arguments.max_length, output=arguments.output,
     )  # fmt: skip

@@ -86,8 +86,8 @@ def add_corpus_commands(commands: Commands) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     from training.corpus.build import build_corpus
 
-    settings, how = from_flags(arguments, CorpusSettings), from_flags(arguments, BuildSettings)
-    description = build_corpus(arguments.inputs, arguments.vocab, arguments.output, settings, how)
+    settings, build_settings = from_flags(arguments, CorpusSettings), from_flags(arguments, BuildSettings)
+    description = build_corpus(arguments.inputs, arguments.vocab, arguments.output, settings, build_settings)
     left_out = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in _left_out(description))
     _print_written(arguments.output, description, f"; left out: {left_out}" if left_out else "")
 

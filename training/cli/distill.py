@@ -89,14 +89,14 @@ def _from_examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from training.finetuning import evaluation
     from training.finetuning.job import FinetuneJob
 
-    settings, how = from_ways(arguments, WAYS, EXAMPLES)
+    settings, run_settings = from_ways(arguments, WAYS, EXAMPLES)
     task, examples, names = read_parts(arguments, arguments.task)
     unlabelled = [each for path in arguments.unlabelled for each in read_unlabelled(path)]
     job = FinetuneJob(
         task, examples, _student(arguments), settings, arguments.output,
         seeds=arguments.seeds or [settings.seed],
         learning_rates=arguments.learning_rates, batch_sizes=arguments.batch_sizes,
-        names=names, how=how, flags=flag_values(arguments),
+        names=names, run_settings=run_settings, flags=flag_values(arguments),
         distillation=Distillation(arguments.teacher, from_flags(arguments, DistillSettings), unlabelled),
     )  # fmt: skip
     evaluation.warn_of_overlap(examples)
@@ -114,11 +114,11 @@ def _from_corpora(arguments: argparse.Namespace) -> Mapping[str, Any]:
     for name in OF_EXAMPLES:
         if getattr(arguments, name):
             raise ValueError(f"--{name.replace('_', '-')} is for {EXAMPLES}, not for {CORPORA}; leave it out.")
-    settings, how = from_ways(arguments, WAYS, CORPORA)
+    settings, run_settings = from_ways(arguments, WAYS, CORPORA)
     point = _student(arguments)
     fresh = arguments.from_scratch or not arguments.pretrained
     job = PretrainJob(
-        arguments.corpus, point.vocab, arguments.output, with_task_id(point.config, settings), settings, how,
+        arguments.corpus, point.vocab, arguments.output, with_task_id(point.config, settings), settings, run_settings,
         start=None if fresh else arguments.pretrained,
         distillation=Distillation(arguments.teacher, from_flags(arguments, DistillSettings)),
     )  # fmt: skip

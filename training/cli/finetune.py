@@ -152,7 +152,7 @@ def _job(arguments: argparse.Namespace) -> FinetuneJob:
         task, examples, start, settings, arguments.output,
         seeds=arguments.seeds or [settings.seed],
         learning_rates=arguments.learning_rates, batch_sizes=arguments.batch_sizes,
-        names=names, how=from_flags(arguments, FinetuneRunSettings), flags=flag_values(arguments),
+        names=names, run_settings=from_flags(arguments, FinetuneRunSettings), flags=flag_values(arguments),
     )  # fmt: skip
 
 

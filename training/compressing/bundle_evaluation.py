@@ -17,15 +17,15 @@ from model_build.derived import Figures
 from model_build.runners import Arrays, Runner
 from training.datasets.examples import Example, check_kinds, check_known
 from training.finetuning.evaluation import evaluate, summary, task_of_model
-from training.tasks.task import Batch, Row, Task
-from training.tasks.tokenizer import Encoder, pad_batch
+from training.tasks.task import Row, Task, TaskBatch
+from training.tasks.tokenizer import Tokenizer, pad_batch
 
 CALIBRATION_BATCH = 8
 EVALUATION_BATCH = 64
 Parts = Mapping[str, Sequence[Any]]
 
 
-class Judge(Protocol):
+class BundleEvaluator(Protocol):
     """What knows how good a bundle is."""
 
     @property
@@ -42,7 +42,7 @@ class Judge(Protocol):
         ...
 
 
-class LabelledJudge:
+class TaskEvaluator:
     """Evaluates as `ernie-train finetune` does, on its figures; calibrates on the training examples."""
 
     def __init__(self, bundle: Bundle, parts: Parts) -> None:
@@ -50,7 +50,7 @@ class LabelledJudge:
         self._parts = parts
         judged = [part for part in parts if part != "train"]
         if not judged:
-            raise ValueError("there is nothing to judge the bundle by; give examples with --dev or --test.")
+            raise ValueError("there is nothing to evaluate the bundle on; give examples with --dev or --test.")
         check_kinds(parts)
         task = _task(bundle)
         if task.labels:
@@ -69,11 +69,13 @@ class LabelledJudge:
         chosen: Sequence[Row] = task.rows(_some(examples, rows)) if examples else []
         ordered = sorted(_some(chosen, rows), key=lambda row: len(row.input_ids))
         pad = _config(bundle).pad_token_id
-        batches = [Batch.of(ordered[at : at + CALIBRATION_BATCH], pad) for at in _starts(ordered, CALIBRATION_BATCH)]
+        batches = [
+            TaskBatch.of(ordered[at : at + CALIBRATION_BATCH], pad) for at in _starts(ordered, CALIBRATION_BATCH)
+        ]
         return [{"input_ids": each.input_ids, "token_type_ids": each.token_type_ids} for each in batches]
 
 
-class MaskedTextJudge:
+class MaskedTextEvaluator:
     """Masks one token of every text and counts how often a masked LM finds it. The same texts give the same masks.
 
     Of two models with different vocabularies the smaller has it easier: fewer tokens share the probability.
@@ -84,7 +86,7 @@ class MaskedTextJudge:
         self._parts = parts
         self.metrics = {part: "top1" for part in parts if part != "train"}
         if not self.metrics:
-            raise ValueError("there is nothing to judge the bundle by; give texts with --dev or --test.")
+            raise ValueError("there is nothing to evaluate the bundle on; give texts with --dev or --test.")
 
     def figures(self, bundle: Bundle, run: Runner) -> Figures:
         return {part: self._figures(bundle, run, self._parts[part]) for part in self.metrics}
@@ -92,7 +94,7 @@ class MaskedTextJudge:
     def _figures(self, bundle: Bundle, run: Runner, texts: Sequence[Example]) -> dict[str, float]:
         """Share of tokens that are the first, or among the first five, and the mean of minus the log of their score."""
         names = [spec.name for spec in bundle.manifest.outputs]
-        unknown = Encoder(bundle.vocab_path).unknown
+        unknown = Tokenizer(bundle.vocab_path).unknown
         hits, scores = [], []
         for inputs in _masked_batches(bundle, texts, EVALUATION_BATCH):
             outputs = dict(zip(names, run(inputs), strict=True))
@@ -101,7 +103,7 @@ class MaskedTextJudge:
             hits.append((outputs["top_ids"][:, :5] == wanted) & (wanted != unknown))
             scores.append(outputs["target_scores"][:, 0])
         if not hits:
-            raise ValueError("no text to judge the bundle by holds a token.")
+            raise ValueError("none of the texts to evaluate on has a token.")
         found = np.concatenate(hits)
         loss = -np.log(np.maximum(np.concatenate(scores), 1e-12)).mean()
         return {
@@ -128,9 +130,9 @@ class GraphModel(nn.Layer):
         return tensors if len(tensors) > 1 else tensors[0]
 
 
-def judge_of(bundle: Bundle, parts: Parts) -> Judge:
-    """The judge for a bundle's task."""
-    return MaskedTextJudge(parts) if bundle.manifest.task == "fill-mask" else LabelledJudge(bundle, parts)
+def evaluator_of(bundle: Bundle, parts: Parts) -> BundleEvaluator:
+    """The evaluator for a bundle's task."""
+    return MaskedTextEvaluator(parts) if bundle.manifest.task == "fill-mask" else TaskEvaluator(bundle, parts)
 
 
 def _task(bundle: Bundle) -> Task:
@@ -161,10 +163,10 @@ def _masked_batches(bundle: Bundle, texts: Sequence[Example], size: int) -> list
 
     Masked is the token at a character that follows from the text alone, or the last one where the text is cut before.
     """
-    encoder, length = Encoder(bundle.vocab_path), bundle.manifest.max_length
+    tokenizer, length = Tokenizer(bundle.vocab_path), bundle.manifest.max_length
     rows = []
     for each in texts:
-        encoding = encoder.encode(each.text, max_length=length)
+        encoding = tokenizer.encode(each.text, max_length=length)
         starts = [start for start, _ in encoding.offsets[1:-1]]
         if starts:
             character = zlib.crc32(each.text.encode()) % len(each.text)
@@ -173,11 +175,11 @@ def _masked_batches(bundle: Bundle, texts: Sequence[Example], size: int) -> list
     batches = []
     for start in _starts(ordered, size):
         chosen = ordered[start : start + size]
-        ids = pad_batch([row for row, _ in chosen], encoder.pad)
+        ids = pad_batch([row for row, _ in chosen], tokenizer.pad)
         every = np.arange(len(chosen))
         columns = np.array([column for _, column in chosen])
         targets = np.stack([ids[every, columns], ids[every, columns - 1]], axis=1)
-        ids[every, columns] = encoder.mask
+        ids[every, columns] = tokenizer.mask
         positions = every * ids.shape[1] + columns
         batches.append(
             {

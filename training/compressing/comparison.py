@@ -1,4 +1,4 @@
-"""Compression with a judge: quantised and pruned bundles beside their originals, and refused where they are worse.
+"""Compressed bundles compared with their originals, and refused where they lose too much.
 
 Figures are those of the exported graphs, in ONNX Runtime, since these are what is served.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from model_build.bundle import Bundle, new_bundle_path
 from model_build.derived import Figures
 from model_build.runners import Runner, bf16_runner, onnx_runner
-from training.compressing.bundle_evaluation import Judge, Parts
+from training.compressing.bundle_evaluation import BundleEvaluator, Parts
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Compression:
     """What is compared with what, where the result goes, and how much worse it may be."""
 
     parts: Parts
-    """what to judge by, and under "train" what to calibrate on"""
+    """the examples to evaluate on, and under "train" those to calibrate on"""
     target: Path
     """<models>/<name>/<version>"""
     max_drop: float = 0.5
@@ -37,9 +37,9 @@ class Compression:
         new_bundle_path(self.target.parent.parent, self.target.parent.name, self.target.name)
 
 
-def compare(judge: Judge, original: Bundle, made: Bundle, computed_in: str) -> tuple[Figures, Figures]:
+def compare(evaluator: BundleEvaluator, original: Bundle, made: Bundle, computed_in: str) -> tuple[Figures, Figures]:
     """The figures of both, the second in another precision where that is asked for."""
-    return judge.figures(original, _runner(original, "fp32")), judge.figures(made, _runner(made, computed_in))
+    return evaluator.figures(original, _runner(original, "fp32")), evaluator.figures(made, _runner(made, computed_in))
 
 
 def _runner(bundle: Bundle, computed_in: str) -> Runner:

@@ -14,16 +14,16 @@ from model_build.checkpoint import load_model, read_checkpoint, save_checkpoint
 from model_build.derived import check_drop, publish, side_by_side
 from model_build.export import export_checkpoint
 from model_build.pruning import kept_tokens, prune
-from training.compressing.bundle_evaluation import judge_of
+from training.compressing.bundle_evaluation import evaluator_of
 from training.compressing.comparison import Compression, compare, temporary_folder
 from training.datasets.examples import Example
 from training.runs.progress import Progress
-from training.tasks.tokenizer import Encoder
+from training.tasks.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
 
-def pruned(
+def prune_bundle(
     job: Compression,
     checkpoint: Path,
     texts: Sequence[Example],
@@ -45,12 +45,12 @@ def pruned(
     keep = kept_tokens(read_vocabulary(checkpoint / "vocab.txt"), counts, min_count, max_tokens)
     with temporary_folder(job.target) as folder:
         original = export_checkpoint(checkpoint, folder, name="original")
-        judge = judge_of(original, job.parts)
+        evaluator = evaluator_of(original, job.parts)
         (folder / "checkpoint").mkdir()
         prune(checkpoint, folder / "checkpoint", keep, max_length)
         made = export_checkpoint(folder / "checkpoint", folder, name="made")
-        before, after = compare(judge, original, made, "fp32")
-        check_drop(before, after, judge.metrics, job.max_drop)
+        before, after = compare(evaluator, original, made, "fp32")
+        check_drop(before, after, evaluator.metrics, job.max_drop)
         evaluation = side_by_side(before, after)
         if output:  # first, for an output that cannot be written must leave no bundle
             _keep_checkpoint(folder / "checkpoint", output, evaluation)
@@ -69,11 +69,11 @@ def token_counts(vocab: Path, texts: Sequence[Example]) -> np.ndarray:
     """How often each token of a vocabulary stands in texts, int64 [V]. Raises ValueError where there are no texts."""
     if not texts:
         raise ValueError("there is no text to keep the tokens of; give some with --text.")
-    encoder = Encoder(vocab)
-    counts = np.zeros(len(encoder.tokens), dtype=np.int64)
+    tokenizer = Tokenizer(vocab)
+    counts = np.zeros(len(tokenizer.tokens), dtype=np.int64)
     with Progress("prune-vocab", len(texts), 0, unit="text") as progress:
         for each in texts:
             for text in (each.text, each.text_pair or ""):
-                np.add.at(counts, encoder.pieces(text), 1)
+                np.add.at(counts, tokenizer.pieces(text), 1)
             progress.add(1)
     return counts

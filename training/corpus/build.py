@@ -24,11 +24,11 @@ from native import ErnieTokenizer, unicode_version, version
 from training.corpus.duplicates import first_occurrences
 from training.corpus.engines import run
 from training.corpus.indexed import CorpusError, with_suffix
+from training.corpus.inputs import FAULTS, divide, find_inputs
 from training.corpus.output import naming
 from training.corpus.segmenters import load_segmenter
 from training.corpus.settings import BuildSettings, CorpusSettings
 from training.corpus.shards import ShardCounts, ShardJob, build_shard, read_array, read_counts
-from training.corpus.sources import FAULTS, divide, find_inputs
 from training.corpus.writer import CorpusWriter, best_dtype
 from training.runs.progress import Progress
 
@@ -43,14 +43,14 @@ def build_corpus(
     vocab: Path,
     output: Path,
     settings: CorpusSettings | None = None,
-    how: BuildSettings | None = None,
+    build_settings: BuildSettings | None = None,
 ) -> dict[str, Any]:
     """Builds the corpus `output` (.bin, .idx, .seg, .json) and returns its description, the content of the .json.
 
     `inputs` are text files or folders of them. A corpus that is there already is kept when it was made from the same,
     and refused otherwise. Raises CorpusError.
     """
-    settings, how = settings or CorpusSettings(), how or BuildSettings()
+    settings, build_settings = settings or CorpusSettings(), build_settings or BuildSettings()
     files = find_inputs(inputs)
     about = _describe(files, vocab, settings)
     work = with_suffix(output, ".work")
@@ -59,8 +59,8 @@ def build_corpus(
         shutil.rmtree(work, ignore_errors=True)
         return description
     with _locked(work):
-        jobs = _plan(work, files, vocab, settings, how, about)
-        _build_shards(jobs, how)
+        jobs = _plan(work, files, vocab, settings, build_settings, about)
+        _build_shards(jobs, build_settings)
         _refuse_changed(files, work)
         description = _join(jobs, output, settings, about)
         shutil.rmtree(work)
@@ -125,13 +125,15 @@ def _plan(
     files: Sequence[Path],
     vocab: Path,
     settings: CorpusSettings,
-    how: BuildSettings,
+    build_settings: BuildSettings,
     about: dict[str, Any],
 ) -> list[ShardJob]:
     """The jobs of all shards. Shards of an earlier plan are removed unless it was the same."""
     path = work / "plan.json"
     times = [file.stat().st_mtime_ns for file in files]
-    plan = json.dumps({**about, "shard_megabytes": how.shard_megabytes, "modified": times}, ensure_ascii=False)
+    plan = json.dumps(
+        {**about, "shard_megabytes": build_settings.shard_megabytes, "modified": times}, ensure_ascii=False
+    )
     if not path.is_file() or path.read_text(encoding="utf-8") != plan:
         # The plan goes first: without it nobody takes a shard for done of which a part is already removed.
         path.unlink(missing_ok=True)
@@ -146,20 +148,20 @@ def _plan(
             shutil.rmtree(folder, ignore_errors=True)
     # A Ray task has another working directory.
     files, vocab, work = [file.absolute() for file in files], vocab.absolute(), work.absolute()
-    shards = divide(files, settings.document == "line", max(1, int(how.shard_megabytes * 1e6)))
+    shards = divide(files, settings.document == "line", max(1, int(build_settings.shard_megabytes * 1e6)))
     return [
         ShardJob(work / f"shard-{number:06}", tuple(pieces), vocab, settings) for number, pieces in enumerate(shards)
     ]
 
 
-def _build_shards(jobs: Sequence[ShardJob], how: BuildSettings) -> None:
+def _build_shards(jobs: Sequence[ShardJob], build_settings: BuildSettings) -> None:
     missing = [job for job in jobs if not job.folder.is_dir()]
     if len(missing) < len(jobs):
         log.info("going on with an earlier build: %d of %d shards are done", len(jobs) - len(missing), len(jobs))
     total = sum(job.bytes for job in jobs)
-    workers = how.workers or len(os.sched_getaffinity(0))
+    workers = build_settings.workers or len(os.sched_getaffinity(0))
     with Progress("corpus", total, total - sum(job.bytes for job in missing)) as progress:
-        for job in run(build_shard, missing, how.engine, workers, how.ray_address):
+        for job in run(build_shard, missing, build_settings.engine, workers, build_settings.ray_address):
             progress.add(job.bytes)
 
 

@@ -25,10 +25,10 @@ from native import ErnieTokenizer
 from training.corpus.boundaries import boundary_bytes
 from training.corpus.cleaning import clean, sentences
 from training.corpus.duplicates import digest
+from training.corpus.inputs import Faults, Piece, Reader
 from training.corpus.output import Output, naming
 from training.corpus.segmenters import load_segmenter
 from training.corpus.settings import CorpusSettings
-from training.corpus.sources import Faults, Piece, Reader
 from training.corpus.writer import best_dtype
 
 CHUNK = 1 << 18
@@ -121,7 +121,7 @@ def read_array(folder: Path, name: str, dtype: np.dtype) -> np.ndarray:
     return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
 
 
-class Encoder:
+class SentenceEncoder:
     """Tokenizer and segmenter together: sentences to tokens and boundary bytes."""
 
     def __init__(self, vocab: Path, segmenter: str, levels: bool) -> None:
@@ -144,9 +144,9 @@ class Encoder:
 
 
 @functools.lru_cache(maxsize=2)
-def encoder_of(vocab: Path, segmenter: str, levels: bool) -> Encoder:
+def encoder_of(vocab: Path, segmenter: str, levels: bool) -> SentenceEncoder:
     """An encoder, kept for the next shard that this process makes."""
-    return Encoder(vocab, segmenter, levels)
+    return SentenceEncoder(vocab, segmenter, levels)
 
 
 def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
@@ -180,7 +180,7 @@ def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
 class _Chunk:
     """Sentences that wait until there are enough of them to tokenise at once."""
 
-    def __init__(self, encoder: Encoder, outputs: Mapping[str, Output]) -> None:
+    def __init__(self, encoder: SentenceEncoder, outputs: Mapping[str, Output]) -> None:
         self._encoder, self._outputs = encoder, outputs
         self._sentences: list[str] = []
         self._owners: list[int] = []

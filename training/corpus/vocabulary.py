@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from native import ErnieTokenizer
+from training.corpus.inputs import Piece, Reader, find_inputs
 from training.corpus.plain_text import is_held_out, normalize
 from training.corpus.settings import VocabularySettings
-from training.corpus.sources import Piece, Reader, find_inputs
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 PLAIN = string.digits + string.ascii_lowercase

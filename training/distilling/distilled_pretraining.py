@@ -15,10 +15,16 @@ import paddle
 from paddle import Tensor
 
 from model_build.heads import ErnieForPretraining
-from training.distilling.losses import States, averaged_log_probabilities, relation_losses, soft_losses, watched
+from training.distilling.losses import (
+    States,
+    averaged_log_probabilities,
+    record_attention,
+    relation_losses,
+    soft_losses,
+)
 from training.distilling.settings import DistillSettings
 from training.distilling.teachers import Teacher
-from training.pretraining.masked_batches import Batch
+from training.pretraining.masked_batches import MaskedBatch
 from training.pretraining.objectives import Pretraining, Targets, logits, loss_sums
 
 
@@ -33,10 +39,10 @@ class DistilledPretraining:
         hard = [settings.hard_weight * factor for factor in Pretraining().factors(targets)]
         return [*hard, settings.logits_weight / targets.tokens, settings.relations_weight / targets.positions]
 
-    def sums(self, model: ErnieForPretraining, batch: Batch) -> Tensor:
+    def sums(self, model: ErnieForPretraining, batch: MaskedBatch) -> Tensor:
         """float32 [4], over tokens to predict, pairs, tokens to predict, and positions that are not padding."""
         settings = self._settings
-        with watched(model.ernie.encoder) as seen:
+        with record_attention(model.ernie.encoder) as seen:
             tokens, order = logits(model, batch)
         said, states = self._ask(batch)
         soft = relations = paddle.zeros([])
@@ -53,11 +59,11 @@ class DistilledPretraining:
         return paddle.concat([loss_sums(tokens, order, batch), paddle.stack([soft, relations])])
 
     @paddle.no_grad()
-    def _ask(self, batch: Batch) -> tuple[list[Tensor], list[States]]:
+    def _ask(self, batch: MaskedBatch) -> tuple[list[Tensor], list[States]]:
         """Of each teacher the masked-LM logits [N, V], and the states at the layer that teaches."""
         found, states = [], []
         for teacher in self._teachers:
-            with watched(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:
+            with record_attention(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:
                 found.append(logits(teacher.model, batch)[0])
             states.append(seen.states())
         return found, states

@@ -15,18 +15,24 @@ import paddle
 from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
-from training.distilling.losses import States, averaged_log_probabilities, relation_losses, soft_losses, watched
+from training.distilling.losses import (
+    States,
+    averaged_log_probabilities,
+    record_attention,
+    relation_losses,
+    soft_losses,
+)
 from training.distilling.settings import DistillSettings
 from training.distilling.teachers import Teacher
 from training.runs.progress import Progress
-from training.tasks.task import PUSHED_OUT, Batch, Predicted, Row, Task, batches
+from training.tasks.task import PUSHED_OUT, Predicted, Row, Task, TaskBatch, batches
 
 log = logging.getLogger(__name__)
 
 TEACHER_BATCH = 64
 
 
-class Distilled:
+class DistilledTask:
     """The task that it wraps, with the teachers' losses."""
 
     def __init__(
@@ -56,16 +62,16 @@ class Distilled:
     def model(self, config: ErnieConfig) -> nn.Layer:
         return self._task.model(config)
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor, ...]:
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor, ...]:
         return self._task.scores(model, batch)
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
         return self._task.loss_of(scores, batch)
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
         return self._task.distributions(scores, batch)
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[Any]:
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[Any]:
         return self._task.outputs(model, batch)
 
     def predictions(self, examples: Sequence[Any], rows: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
@@ -74,10 +80,10 @@ class Distilled:
     def figures(self, examples: Sequence[Any], predictions: Sequence[Any]) -> dict[str, Any]:
         return self._task.figures(examples, predictions)
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
         """The weighted sum of the task's loss, that of probabilities and that of relations."""
         settings = self._settings
-        with watched(model.ernie.encoder) as seen:
+        with record_attention(model.ernie.encoder) as seen:
             scores = self._task.scores(model, batch)
         loss = paddle.zeros([])
         if settings.hard_weight:
@@ -89,28 +95,28 @@ class Distilled:
             loss = loss + settings.logits_weight * self._soft(scores, batch, predicted.logits)
         return loss + settings.relations_weight * self._relations(seen.states(), states, batch)
 
-    def _soft(self, scores: tuple[Tensor, ...], batch: Batch, teacher: Tensor) -> Tensor:
+    def _soft(self, scores: tuple[Tensor, ...], batch: TaskBatch, teacher: Tensor) -> Tensor:
         logits = self._task.distributions(scores, batch).logits
         return paddle.mean(soft_losses(logits, teacher, self._settings.temperature))
 
-    def _relations(self, student: States, teachers: Sequence[States], batch: Batch) -> Tensor:
+    def _relations(self, student: States, teachers: Sequence[States], batch: TaskBatch) -> Tensor:
         lengths = np.array([len(row.input_ids) for row in batch.rows])
         real = paddle.to_tensor((np.arange(batch.input_ids.shape[1]) < lengths[:, None]).astype(np.float32))
         losses = [relation_losses(student, each, self._settings.relation_heads, real) for each in teachers]
         return paddle.add_n(losses).sum() / (len(losses) * int(lengths.sum()))
 
     @paddle.no_grad()
-    def _ask(self, batch: Batch) -> tuple[Predicted, list[States]]:
+    def _ask(self, batch: TaskBatch) -> tuple[Predicted, list[States]]:
         """The teachers' log-probabilities, averaged, and the states of each at the layer that teaches."""
         logits, states = [], []
         for teacher in self._teachers:
-            with watched(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:
+            with record_attention(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:
                 predicted = self._task.distributions(self._task.scores(teacher.model, batch), batch)
             logits.append(predicted.logits)
             states.append(seen.states())
         return Predicted(averaged_log_probabilities(logits, self._settings.temperature), predicted.counts), states
 
-    def _kept(self, batch: Batch) -> Tensor:
+    def _kept(self, batch: TaskBatch) -> Tensor:
         """The teachers' log-probabilities of the batch, from what they said of all rows before the first step.
 
         They say the same of a row in every epoch. Relations are too large to keep, so where these are learnt the
@@ -122,7 +128,7 @@ class Distilled:
                 # In an order of their own: what a row is filled up to changes the last bits, and a run that is resumed
                 # must find the same.
                 for rows in batches(self._learnt[1], TEACHER_BATCH, None):
-                    predicted, _ = self._ask(Batch.of(rows, self._pad))
+                    predicted, _ = self._ask(TaskBatch.of(rows, self._pad))
                     parts = np.split(predicted.logits.numpy(), np.cumsum(predicted.counts)[:-1])
                     self._said |= {id(row): part for row, part in zip(rows, parts, strict=True)}
                     progress.add(len(rows))

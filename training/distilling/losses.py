@@ -61,14 +61,14 @@ class States:
     """[B, 1, 1 or S, S]: 0, or -1e4 where a position may not look"""
 
 
-class Watched:
+class AttentionRecorder:
     """A layer's self-attention, whose last inputs are kept."""
 
     def __init__(self, attention: nn.Layer) -> None:
         self._attention = attention
         self._inputs: tuple[Any, ...] = ()
 
-    def look(self, _: nn.Layer, inputs: tuple[Any, ...]) -> None:
+    def record(self, _: nn.Layer, inputs: tuple[Any, ...]) -> None:
         """The hook: changes nothing."""
         self._inputs = inputs
 
@@ -83,11 +83,11 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(encoder: ErnieEncoder, layer: int = 0) -> Iterator[Watched]:
+def record_attention(encoder: ErnieEncoder, layer: int = 0) -> Iterator[AttentionRecorder]:
     """Keeps what the layer reads in a forward pass; layers are counted from 1, and 0 is the last."""
     attention = encoder.layers[layer - 1 if layer else len(encoder.layers) - 1].self_attn
-    seen = Watched(attention)
-    hook = attention.register_forward_pre_hook(seen.look)
+    seen = AttentionRecorder(attention)
+    hook = attention.register_forward_pre_hook(seen.record)
     try:
         yield seen
     finally:

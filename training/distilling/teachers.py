@@ -50,7 +50,7 @@ class Teacher:
         return {
             "name": self.directory.absolute().name,
             "weights": self.weights,
-            "parameters": parameters_of(self.model),
+            "parameters": parameter_count(self.model),
             "evaluation": dict(self.evaluation),
         }
 
@@ -64,12 +64,12 @@ class Student:
     max_seq_length: int
 
 
-def teaching_of(teachers: Sequence[Teacher], settings: DistillSettings) -> dict[str, Any]:
+def distillation_identity(teachers: Sequence[Teacher], settings: DistillSettings) -> dict[str, Any]:
     """JSON: all that the student's weights follow from beside what they would follow from without a teacher."""
     return {"teachers": [each.weights for each in teachers], "settings": asdict(settings)}
 
 
-def parameters_of(model: nn.Layer) -> int:
+def parameter_count(model: nn.Layer) -> int:
     """How many numbers a model has learnt; a table that two layers share counts once."""
     return sum(int(np.prod(each.shape)) for each in model.parameters())
 
@@ -91,7 +91,7 @@ def finetuned_teacher(directory: Path, task: Task, student: Student, settings: D
     weights = digest_of(state)  # with the head in order: labels that are renamed make another teacher
     model = model_of(about, directory)
     load_state(model, state)
-    return Teacher(directory, _silent(model), weights, about.evaluation)
+    return Teacher(directory, _frozen(model), weights, about.evaluation)
 
 
 def pretrained_teacher(directory: Path, student: Student, settings: DistillSettings) -> Teacher:
@@ -115,10 +115,10 @@ def pretrained_teacher(directory: Path, student: Student, settings: DistillSetti
     load_state(model, state, new_heads=("ernie.pooler.", *(() if settings.logits_weight else ("cls.",))))
     path = directory / "config.json"
     about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return Teacher(directory, _silent(model), digest_of(state), about.get("evaluation", {}))
+    return Teacher(directory, _frozen(model), digest_of(state), about.get("evaluation", {}))
 
 
-def _silent(model: nn.Layer) -> nn.Layer:
+def _frozen(model: nn.Layer) -> nn.Layer:
     model.eval()
     for parameter in model.parameters():
         parameter.stop_gradient = True

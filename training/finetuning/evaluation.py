@@ -22,7 +22,7 @@ from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Task, TaskName
 from training.tasks.token_classification import TokenClassification
-from training.tasks.tokenizer import Encoder
+from training.tasks.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +70,19 @@ def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Fi
 
 def task_of_model(directory: Path, about: Checkpoint) -> Task:
     """The task as the model of a folder was trained for it; labels are those of the files it learnt from."""
-    encoder, trained = Encoder(directory / "vocab.txt"), about.provenance.get("finetuning", {})
+    tokenizer, trained = Tokenizer(directory / "vocab.txt"), about.provenance.get("finetuning", {})
     length = min(trained.get("max_seq_length", about.max_length), about.max_length)
     labels = about.provenance.get("labels", about.labels)
     if about.task == "question-answering":
         stride, longest = (
             trained.get(name, getattr(FinetuneSettings, name)) for name in ("doc_stride", "max_answer_length")
         )
-        return QuestionAnswering(encoder, length, stride, longest)
+        return QuestionAnswering(tokenizer, length, stride, longest)
     if about.task == "token-classification":
         scheme = SCHEMES.get(about.provenance.get("scheme", "")) or detect_scheme([labels])
-        return TokenClassification(encoder, labels, length, scheme)
+        return TokenClassification(tokenizer, labels, length, scheme)
     if about.task == "classify":
-        return Classification(encoder, labels, length)
+        return Classification(tokenizer, labels, length)
     raise ValueError(f"{directory} is for {about.task}, which is no task of finetuning; give a finetuned model.")
 
 

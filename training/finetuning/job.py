@@ -29,8 +29,15 @@ from training.datasets.examples import (
     tag_names,
 )
 from training.datasets.texts import texts_of
-from training.distilling.distilled_task import Distilled
-from training.distilling.teachers import Distillation, Student, Teacher, finetuned_teacher, parameters_of, teaching_of
+from training.distilling.distilled_task import DistilledTask
+from training.distilling.teachers import (
+    Distillation,
+    Student,
+    Teacher,
+    distillation_identity,
+    finetuned_teacher,
+    parameter_count,
+)
 from training.finetuning.evaluation import (
     evaluate,
     evaluate_model,
@@ -50,7 +57,7 @@ from training.tasks.metrics import spread
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Task, TaskName
 from training.tasks.token_classification import TokenClassification
-from training.tasks.tokenizer import Encoder
+from training.tasks.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +88,7 @@ class FinetuneJob:
     batch_sizes: Sequence[int] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     """labels of the files to those shown to users"""
-    how: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
+    run_settings: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
     flags: Mapping[str, Any] = field(default_factory=dict)
     """the command's, for settings.yaml; none writes none"""
     distillation: Distillation | None = None
@@ -123,7 +130,7 @@ class FinetuneJob:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """One run of a job, evaluated on every part but train."""
 
     settings: FinetuneSettings
@@ -144,22 +151,22 @@ def run_job(job: FinetuneJob) -> Checkpoint:
     """
     job = _resuming(job)
     task = task_of(job)
-    lesson = _lesson(job, task)
+    trained_task = _trained_task(job, task)
     with interruption() as stop:
-        chosen, grid = _best_of_grid(job, lesson, stop)
-        outcomes: list[Outcome] = []
+        chosen, grid = _best_of_grid(job, trained_task, stop)
+        run_results: list[RunResult] = []
         best, model = None, None
         for seed in job.seeds:
-            outcome, trained = _evaluated(job, lesson, dataclasses.replace(chosen, seed=seed), stop)
-            outcomes.append(outcome)
-            if best is None or outcome.score > best.score:
-                best, model = outcome, trained  # the others' models are let go
+            run_result, trained = _evaluate_run(job, trained_task, dataclasses.replace(chosen, seed=seed), stop)
+            run_results.append(run_result)
+            if best is None or run_result.score > best.score:
+                best, model = run_result, trained  # the others' models are let go
             del trained
     assert best is not None  # a job has a seed
     assert model is not None
-    results = {**_results(job, task, outcomes), "metric": job.metric, "best_seed": best.settings.seed, "grid": grid}
+    results = {**_results(job, task, run_results), "metric": job.metric, "best_seed": best.settings.seed, "grid": grid}
     if job.distillation:
-        results["distillation"] = _taught(job, lesson, model)
+        results["distillation"] = _teacher_results(job, trained_task, model)
     checkpoint = _checkpoint(job, task, best, results)
     sentences = [text[:PARITY_LENGTH] for row in job.examples["dev"] for text in texts_of(row)][:PARITY_SENTENCES]
     save_checkpoint(job.output / "model", checkpoint, model, job.start.vocab, sentences)
@@ -174,7 +181,7 @@ def run_job(job: FinetuneJob) -> Checkpoint:
         labels={label: job.names.get(label, label) for label in task.labels},
         examples=job.examples,
         predictions=best.predictions,
-        curves=[_curves(job, each) for each in outcomes],
+        curves=[_curves(job, each) for each in run_results],
     )
     return checkpoint
 
@@ -205,28 +212,28 @@ def _check_unlabelled(first: Example, unlabelled: Sequence[Example]) -> None:
 def _resuming(job: FinetuneJob) -> FinetuneJob:
     """The job, whose runs may go on from what it wrote itself. Raises ValueError where --no-resume finds runs."""
     runs = job.output / "runs"
-    if not job.how.resume and runs.is_dir() and any(runs.iterdir()):
+    if not job.run_settings.resume and runs.is_dir() and any(runs.iterdir()):
         raise ValueError(
             f"there are runs in {runs}; leave out --no-resume to go on from them, remove them, or choose another "
             "--output."
         )
-    return dataclasses.replace(job, how=dataclasses.replace(job.how, resume=True))
+    return dataclasses.replace(job, run_settings=dataclasses.replace(job.run_settings, resume=True))
 
 
 def task_of(job: FinetuneJob) -> Task:
     """The task with the labels of the training examples."""
-    train, encoder, length = job.examples["train"], Encoder(job.start.vocab), job.settings.max_seq_length
+    train, tokenizer, length = job.examples["train"], Tokenizer(job.start.vocab), job.settings.max_seq_length
     if job.task == "question-answering":
-        return QuestionAnswering(encoder, length, job.settings.doc_stride, job.settings.max_answer_length)
+        return QuestionAnswering(tokenizer, length, job.settings.doc_stride, job.settings.max_answer_length)
     if job.task == "token-classification":
-        return TokenClassification(encoder, tag_names(train), length, scheme_of(train))
+        return TokenClassification(tokenizer, tag_names(train), length, scheme_of(train))
     labels = label_names(train)
     weights = balanced_weights(train, labels) if job.settings.class_weights == "balanced" else None
-    return Classification(encoder, labels, length, weights)
+    return Classification(tokenizer, labels, length, weights)
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _TrainedTask:
     """What a run learns."""
 
     task: Task
@@ -237,21 +244,21 @@ class _Lesson:
     """how many texts without labels there are, and what of the evaluation stands among them"""
 
 
-def _lesson(job: FinetuneJob, task: Task) -> _Lesson:
+def _trained_task(job: FinetuneJob, task: Task) -> _TrainedTask:
     """The task, or where there are teachers, the task with what they say. Raises ValueError where they do not fit."""
     if not job.distillation:
-        return _Lesson(task)
+        return _TrainedTask(task)
     settings, config = job.distillation.settings, job.start.config
     student = Student(config, job.start.vocab, job.settings.max_seq_length)
     teachers = [finetuned_teacher(each, task, student, settings) for each in job.distillation.teachers]
-    taught = Distilled(task, teachers, settings, job.distillation.unlabelled, config.pad_token_id)
+    taught = DistilledTask(task, teachers, settings, job.distillation.unlabelled, config.pad_token_id)
     unlabelled = job.distillation.unlabelled
     counts = {"texts": len(unlabelled), **unlabelled_overlap(job.examples, unlabelled)}
-    return _Lesson(taught, teachers, teaching_of(teachers, settings), counts)
+    return _TrainedTask(taught, teachers, distillation_identity(teachers, settings), counts)
 
 
 def _best_of_grid(
-    job: FinetuneJob, lesson: _Lesson, stop: threading.Event
+    job: FinetuneJob, trained_task: _TrainedTask, stop: threading.Event
 ) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
     """The settings with the learning rate and batch size that do best on dev with the first seed, as CLUE chooses.
 
@@ -265,7 +272,7 @@ def _best_of_grid(
     ]
     if len(grid) == 1:
         return grid[0], []
-    scores = [(_trained(job, lesson, each, stop).figures[job.metric], each) for each in grid]
+    scores = [(_train_run(job, trained_task, each, stop).figures[job.metric], each) for each in grid]
     for score, each in scores:
         log.info("learning rate %g, batch size %d: dev %s %.4f", each.learning_rate, each.batch_size, job.metric, score)
     tried = [
@@ -274,13 +281,15 @@ def _best_of_grid(
     return max(scores, key=lambda pair: pair[0])[1], tried
 
 
-def _trained(job: FinetuneJob, lesson: _Lesson, settings: FinetuneSettings, stop: threading.Event) -> Finetuned:
+def _train_run(
+    job: FinetuneJob, trained_task: _TrainedTask, settings: FinetuneSettings, stop: threading.Event
+) -> Finetuned:
     """One run, in a folder of its own below runs/; one that is over is read from its checkpoint."""
     if not stop.is_set():
         folder = _folder(job, settings)
         run = FinetuneRun(
-            lesson.task, job.start.config, job.examples, job.start.weights, settings, folder, job.how,
-            lesson.distillation,
+            trained_task.task, job.start.config, job.examples, job.start.weights, settings, folder, job.run_settings,
+            trained_task.distillation,
         )  # fmt: skip
         done = finetune(run)
     if stop.is_set():
@@ -293,40 +302,40 @@ def _folder(job: FinetuneJob, settings: FinetuneSettings) -> Path:
     return job.output / "runs" / name
 
 
-def _curves(job: FinetuneJob, outcome: Outcome) -> RunCurves:
-    records = Records(_folder(job, outcome.settings) / "records.jsonl").read()
-    return RunCurves(outcome.settings.seed, records, outcome.evaluations)
+def _curves(job: FinetuneJob, run_result: RunResult) -> RunCurves:
+    records = Records(_folder(job, run_result.settings) / "records.jsonl").read()
+    return RunCurves(run_result.settings.seed, records, run_result.evaluations)
 
 
-def _evaluated(
-    job: FinetuneJob, lesson: _Lesson, settings: FinetuneSettings, stop: threading.Event
-) -> tuple[Outcome, nn.Layer]:
+def _evaluate_run(
+    job: FinetuneJob, trained_task: _TrainedTask, settings: FinetuneSettings, stop: threading.Event
+) -> tuple[RunResult, nn.Layer]:
     """What became of a run, and its model."""
-    done = _trained(job, lesson, settings, stop)
-    figures, predictions = evaluate(lesson.task, done.model, job.examples)
-    outcome = Outcome(settings, done.step, done.figures[job.metric], done.evaluations, figures, predictions)
-    return outcome, done.model
+    done = _train_run(job, trained_task, settings, stop)
+    figures, predictions = evaluate(trained_task.task, done.model, job.examples)
+    run_result = RunResult(settings, done.step, done.figures[job.metric], done.evaluations, figures, predictions)
+    return run_result, done.model
 
 
-def _results(job: FinetuneJob, task: Task, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _results(job: FinetuneJob, task: Task, run_results: Sequence[RunResult]) -> dict[str, Any]:
     """Settings and figures of every run, and mean and spread over the seeds."""
-    parts = list(outcomes[0].figures)
+    parts = list(run_results[0].figures)
     return {
         "task": job.task,
         **scheme_name(task),
         "pretrained": job.start.described,
-        "settings": {**dataclasses.asdict(outcomes[0].settings), "seed": list(job.seeds)},
+        "settings": {**dataclasses.asdict(run_results[0].settings), "seed": list(job.seeds)},
         "figures": {
-            part: {metric: spread([each.figures[part][metric] for each in outcomes]) for metric in task.metrics}
+            part: {metric: spread([each.figures[part][metric] for each in run_results]) for metric in task.metrics}
             for part in parts
         },
         "runs": [
-            {"seed": each.settings.seed, "best_step": each.step, "figures": dict(each.figures)} for each in outcomes
+            {"seed": each.settings.seed, "best_step": each.step, "figures": dict(each.figures)} for each in run_results
         ],
     }
 
 
-def _checkpoint(job: FinetuneJob, task: Task, best: Outcome, results: Mapping[str, Any]) -> Checkpoint:
+def _checkpoint(job: FinetuneJob, task: Task, best: RunResult, results: Mapping[str, Any]) -> Checkpoint:
     labels = [job.names.get(label, label) for label in task.labels]
     evaluation = {part: summary(figures) for part, figures in best.figures.items()}
     provenance = {
@@ -342,13 +351,13 @@ def _checkpoint(job: FinetuneJob, task: Task, best: Outcome, results: Mapping[st
     return Checkpoint(job.start.config, job.task, best.settings.max_seq_length, labels, evaluation, provenance)
 
 
-def _taught(job: FinetuneJob, lesson: _Lesson, model: nn.Layer) -> dict[str, Any]:
+def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Layer) -> dict[str, Any]:
     """Who taught, how, and how good the teachers themselves are on the evaluation examples, read at their lengths."""
     assert job.distillation
     return {
         "settings": dataclasses.asdict(job.distillation.settings),
-        "unlabelled": dict(lesson.unlabelled),
-        "parameters": parameters_of(model),
+        "unlabelled": dict(trained_task.unlabelled),
+        "parameters": parameter_count(model),
         "teachers": [
             {
                 **each.described(),
@@ -357,7 +366,7 @@ def _taught(job: FinetuneJob, lesson: _Lesson, model: nn.Layer) -> dict[str, Any
                     for part, figures in evaluate_model(each.directory, job.examples, job.task)[0].items()
                 },
             }
-            for each in lesson.teachers
+            for each in trained_task.teachers
         ],
     }
 

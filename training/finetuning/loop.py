@@ -38,7 +38,7 @@ from training.runs.optimizer import (
 )
 from training.runs.progress import Progress
 from training.runs.records import Records
-from training.tasks.task import Batch, Row, Task, batches
+from training.tasks.task import Row, Task, TaskBatch, batches
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class FinetuneRun:
     settings: FinetuneSettings
     output: Path
     """folder: checkpoints/, records.jsonl, evaluations.jsonl"""
-    how: FinetuneRunSettings = dataclasses.field(default_factory=FinetuneRunSettings)
+    run_settings: FinetuneRunSettings = dataclasses.field(default_factory=FinetuneRunSettings)
     distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """JSON: the teachers and how they are learnt from, where the task's loss has them"""
 
@@ -85,7 +85,7 @@ def finetune(run: FinetuneRun) -> Finetuned:
     after SIGTERM or SIGINT, when a checkpoint has been written.
     """
     mixed_precision.check(run.settings.precision)
-    with _Loop(run) as loop, interruption() as stop:
+    with FinetuningLoop(run) as loop, interruption() as stop:
         while not loop.is_over():
             loop.train_step()
             due = loop.evaluation_is_due()
@@ -98,7 +98,7 @@ def finetune(run: FinetuneRun) -> Finetuned:
         return loop.finish()
 
 
-class _Loop:
+class FinetuningLoop:
     """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
 
     def __init__(self, run: FinetuneRun) -> None:
@@ -124,7 +124,7 @@ class _Loop:
         self._resume()
         self._progress = Progress("finetune", self.steps, self.step, unit="step")
 
-    def __enter__(self) -> _Loop:
+    def __enter__(self) -> FinetuningLoop:
         self._progress.__enter__()
         return self
 
@@ -150,7 +150,7 @@ class _Loop:
     def _resume(self) -> None:
         """Goes on from the latest checkpoint where there is one."""
         saved = self.checkpoints.latest()
-        if saved and not self.run.how.resume:
+        if saved and not self.run.run_settings.resume:
             raise ValueError(
                 f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
                 "remove them, or choose another --output."
@@ -180,15 +180,15 @@ class _Loop:
         return self.step % self.evaluate_every == 0 or self.step == self.steps
 
     def save_is_due(self) -> bool:
-        return bool(self.run.how.save_every) and self.step % self.run.how.save_every == 0
+        return bool(self.run.run_settings.save_every) and self.step % self.run.run_settings.save_every == 0
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> TaskBatch:
         """The batch of the step that comes; every epoch has an order of its own."""
         epoch, place = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
             rng = np.random.default_rng((self.settings.seed, epoch))
             self._epoch, self._order = epoch, batches(self.rows["train"], self.settings.batch_size, rng)
-        return Batch.of(self._order[place], self.run.config.pad_token_id)
+        return TaskBatch.of(self._order[place], self.run.config.pad_token_id)
 
     def train_step(self) -> None:
         """One optimiser step."""
@@ -209,14 +209,14 @@ class _Loop:
             self.optimizer.set_lr(rate)
             self.optimizer.step()
         self.optimizer.clear_grad()
-        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.how.most_bad_steps, cure=CURE)
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.run_settings.most_bad_steps, cure=CURE)
         self.step += 1
         self._losses.append(float(loss))
         self._record(rate, norm)
 
     def _record(self, rate: float, norm: float) -> None:
         mean = sum(self._losses) / len(self._losses)
-        if self.step % self.run.how.log_every == 0 or self.step == self.steps:
+        if self.step % self.run.run_settings.log_every == 0 or self.step == self.steps:
             self.records.append({"step": self.step, "loss": mean, "learning_rate": rate, "gradient_norm": norm})
             self._losses = []
         self._progress.add(1, f"loss {mean:.3f}")
@@ -263,7 +263,7 @@ def predict(task: Task, model: nn.Layer, examples: Sequence[Any], rows: Sequence
     outputs: list[Any] = [None] * len(rows)
     for start in range(0, len(order), EVALUATION_BATCH):
         chosen = order[start : start + EVALUATION_BATCH]
-        found = task.outputs(model, Batch.of([rows[index] for index in chosen], pad))
+        found = task.outputs(model, TaskBatch.of([rows[index] for index in chosen], pad))
         for index, output in zip(chosen, found, strict=True):
             outputs[index] = output
     return task.predictions(examples, rows, outputs)

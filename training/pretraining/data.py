@@ -18,10 +18,10 @@ from training.corpus.blending import parse_blend
 from training.corpus.indexed import IndexedCorpus
 from training.corpus.split import parse_split, split_documents
 from training.corpus.verify import open_with_vocabulary, read_description
-from training.pretraining.masked_batches import Batches, BatchSettings, MaskingVocabulary
+from training.pretraining.masked_batches import BatchSettings, MaskedBatches, MaskingVocabulary
 from training.pretraining.sample_order import MapSettings, SampleError, Source, describe, open_part
 from training.pretraining.settings import LEVELS, PretrainSettings, parse_masking
-from training.runs.data_parallel import Group
+from training.runs.data_parallel import ProcessGroup
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class PretrainingData:
 
     tokens: list[str]
     """the vocabulary"""
-    train: Batches
-    validation: dict[str, Batches]
+    train: MaskedBatches
+    validation: dict[str, MaskedBatches]
     """by the unit that is masked; one batch each, always the same, masked at BERT's 15 %; empty without such a split"""
     description: dict[str, Any]
     """JSON: the corpora, their weights and the vocabulary, by content"""
@@ -54,7 +54,7 @@ def open_data(
     evaluation_samples: int,
     threads: int,
     cache: Path,
-    group: Group,
+    group: ProcessGroup,
 ) -> PretrainingData:
     """Opens prefixes of corpora, with weights or without (`"0.7", "news", "0.3", "web"`; see `parse_blend`).
 
@@ -76,7 +76,7 @@ def open_data(
     given = len(pairs) < len(corpora)
     weights = [weight for weight, _ in pairs] if given else [Fraction(len(source.rows)) for source in train]
     vocabulary = MaskingVocabulary.of(tokens)
-    validation: dict[str, Batches] = {}
+    validation: dict[str, MaskedBatches] = {}
     if parse_split(settings.split)[1]:
         held_out = open_part(opened, settings.split, "validation", maps, cache)
         validation = {
@@ -85,7 +85,7 @@ def open_data(
         }
     return PretrainingData(
         tokens,
-        Batches(
+        MaskedBatches(
             train,
             vocabulary,
             _batch_settings(settings, settings.masked_lm_prob, parse_masking(settings.masking)),
@@ -145,12 +145,12 @@ def _validation(
     settings: PretrainSettings,
     level: str,
     samples: int,
-    group: Group,
-) -> Batches:
-    """Batches of which the first is the evaluation of one level: each process has its share of it."""
+    group: ProcessGroup,
+) -> MaskedBatches:
+    """MaskedBatches of which the first is the evaluation of one level: each process has its share of it."""
     share = max(1, min(samples, sum(len(source.rows) for source in sources)) // group.size)
     levels = (tuple(float(level == each) for each in LEVELS),)
-    return Batches(
+    return MaskedBatches(
         sources,
         vocabulary,
         _batch_settings(settings, 0.15, levels),

@@ -7,14 +7,14 @@ import paddle
 import paddle.nn.functional as F
 
 from model_build.heads import ErnieForPretraining
-from training.pretraining.masked_batches import Batch
+from training.pretraining.masked_batches import MaskedBatch
 from training.pretraining.micro_batches import micro_batches
 from training.pretraining.objectives import NO_PAIR, logits
-from training.runs.data_parallel import Group
+from training.runs.data_parallel import ProcessGroup
 
 
 @paddle.no_grad()
-def evaluate(model: ErnieForPretraining, batch: Batch, group: Group, tokens: int) -> dict[str, float]:
+def evaluate(model: ErnieForPretraining, batch: MaskedBatch, group: ProcessGroup, tokens: int) -> dict[str, float]:
     """Loss in nats, top-1 and top-5 accuracy over a batch, that of all processes; leaves the model in training mode.
 
     `tokens` is the size of a forward pass; keys are mlm_loss, top1, top5, tokens, sop_loss, sop_accuracy, pairs (the
@@ -32,7 +32,7 @@ def evaluate(model: ErnieForPretraining, batch: Batch, group: Group, tokens: int
     return {name: float(value) for name, value in figures.items()}
 
 
-def _scores(model: ErnieForPretraining, batch: Batch) -> np.ndarray:
+def _scores(model: ErnieForPretraining, batch: MaskedBatch) -> np.ndarray:
     """float64 [7]: tokens, their loss, hits among the first and the first five; pairs, their loss, hits."""
     tokens, order = logits(model, batch)
     labels = paddle.to_tensor(batch.labels)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.pretraining.masked_batches import Batch
-from training.reports.detokenization import bare, written
+from training.pretraining.masked_batches import MaskedBatch
+from training.reports.detokenization import spaced_tokens, without_prefix
 
 STRETCH = 80
 """Tokens of a sample that are shown."""
@@ -18,11 +18,11 @@ BEST = 5
 
 
 @dataclass(frozen=True)
-class Guess:
+class MaskPrediction:
     """What the model thought of one position that it had to predict."""
 
     index: int
-    """of the token in `Filling.original` and `Filling.seen`"""
+    """of the token in `FilledSample.original` and `FilledSample.seen`"""
     label: str
     """the token that stood there"""
     probability: float
@@ -37,14 +37,14 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Filling:
+class FilledSample:
     """A sample, or a stretch of it, without its [CLS] and its last [SEP]; the [SEP] between two texts stays."""
 
     original: tuple[str, ...]
     """tokens before masking"""
     seen: tuple[str, ...]
     """tokens as the model saw them"""
-    guesses: tuple[Guess, ...]
+    guesses: tuple[MaskPrediction, ...]
     """by index"""
     begins: bool = True
     ends: bool = True
@@ -58,20 +58,18 @@ class Filling:
 
     def __str__(self) -> str:
         """Three lines of text; the model's tokens stand in brackets, a wrong one with ≠ and the right one."""
-        filled = written(self.filled)
+        filled = spaced_tokens(self.filled)
         for guess in self.guesses:
             gap, text = filled[guess.index]
-            filled[guess.index] = gap, f"[{text}]" if guess.right else f"[{text}≠{bare(guess.label)}]"
+            filled[guess.index] = gap, f"[{text}]" if guess.right else f"[{text}≠{without_prefix(guess.label)}]"
         before, after = "" if self.begins else "…", "" if self.ends else "…"
-        return "\n".join(
-            f"{name:10}{before}{''.join(gap + text for gap, text in line)}{after}"
-            for name, line in (("original", written(self.original)), ("masked", written(self.seen)), ("filled", filled))
-        )
+        lines = (("original", spaced_tokens(self.original)), ("masked", spaced_tokens(self.seen)), ("filled", filled))
+        return "\n".join(f"{name:10}{before}{''.join(gap + text for gap, text in line)}{after}" for name, line in lines)
 
 
-def fillings(
-    batch: Batch, tokens: Sequence[str], predict: Callable[[Batch], np.ndarray], count: int = 10
-) -> list[Filling]:
+def filled_samples(
+    batch: MaskedBatch, tokens: Sequence[str], predict: Callable[[MaskedBatch], np.ndarray], count: int = 10
+) -> list[FilledSample]:
     """The first `count` samples of a batch, padded or packed, with what the model makes of their masks.
 
     `tokens` are those of the vocabulary by id. `predict` gets `first_samples` of the batch and gives float32 [N, V],
@@ -95,8 +93,10 @@ def fillings(
         first, last = _stretch(positions[(positions >= begin) & (positions < end)] - begin, end - begin)
         first, last = begin + first, begin + last
         rows = np.flatnonzero((positions >= first) & (positions < last))
-        guesses = (_guess(int(positions[row]) - first, batch.labels[row], logits[row], tokens) for row in rows)
-        filling = Filling(
+        guesses = (
+            _mask_prediction(int(positions[row]) - first, batch.labels[row], logits[row], tokens) for row in rows
+        )
+        filling = FilledSample(
             original=tuple(tokens[id] for id in original[first:last]),
             seen=tuple(tokens[id] for id in seen[first:last]),
             guesses=tuple(sorted(guesses, key=lambda guess: guess.index)),
@@ -107,7 +107,7 @@ def fillings(
     return made
 
 
-def first_samples(batch: Batch, count: int) -> Batch:
+def first_samples(batch: MaskedBatch, count: int) -> MaskedBatch:
     """The rows of a batch in which its first `count` samples stand, with only these samples' masks to predict."""
     width = batch.input_ids.shape[1]
     rows = np.unique(batch.cls_positions[:count] // width)
@@ -134,7 +134,7 @@ def first_samples(batch: Batch, count: int) -> Batch:
     )
 
 
-def _texts(batch: Batch) -> list[tuple[int, int]]:
+def _texts(batch: MaskedBatch) -> list[tuple[int, int]]:
     """Begin and end of each sample's tokens between its [CLS] and its last [SEP], counted through all rows."""
     begins, width = batch.cls_positions, batch.input_ids.shape[1]
     rows = begins // width
@@ -156,7 +156,7 @@ def _stretch(masks: np.ndarray, length: int) -> tuple[int, int]:
     return first, first + STRETCH
 
 
-def _guess(index: int, label: int, logits: np.ndarray, tokens: Sequence[str]) -> Guess:
+def _mask_prediction(index: int, label: int, logits: np.ndarray, tokens: Sequence[str]) -> MaskPrediction:
     scores = logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # a model that has diverged gives NaN, and is shown so
         probabilities = np.exp(scores - scores.max())
@@ -164,7 +164,7 @@ def _guess(index: int, label: int, logits: np.ndarray, tokens: Sequence[str]) ->
     most = min(BEST, len(scores))
     best = np.argpartition(-scores, most - 1)[:most]
     best = best[np.lexsort((best, -scores[best]))]
-    return Guess(
+    return MaskPrediction(
         index,
         tokens[label],
         float(probabilities[label]),

@@ -29,19 +29,26 @@ from model_build.weights import load_state, read_pdparams
 from training.corpus.blending import parse_blend
 from training.corpus.output import naming
 from training.distilling.distilled_pretraining import DistilledPretraining
-from training.distilling.teachers import Distillation, Student, Teacher, parameters_of, pretrained_teacher, teaching_of
+from training.distilling.teachers import (
+    Distillation,
+    Student,
+    Teacher,
+    distillation_identity,
+    parameter_count,
+    pretrained_teacher,
+)
 from training.pretraining.data import PretrainingData, open_data
 from training.pretraining.evaluation import evaluate
-from training.pretraining.filled_samples import Filling, fillings
+from training.pretraining.filled_samples import FilledSample, filled_samples
 from training.pretraining.initial_model import identity_of, initial_model
-from training.pretraining.masked_batches import Batch
+from training.pretraining.masked_batches import MaskedBatch
 from training.pretraining.micro_batches import micro_batches
 from training.pretraining.objectives import Objective, Pretraining, Targets, accumulate_gradients, logits
-from training.pretraining.run_log import RunLog, Step
+from training.pretraining.run_log import RunLog, StepFigures
 from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 from training.runs import data_parallel, mixed_precision
 from training.runs.checkpoints import Checkpoints
-from training.runs.data_parallel import Group
+from training.runs.data_parallel import ProcessGroup
 from training.runs.interruption import InterruptedRun, interruption
 from training.runs.learning_rate import learning_rate
 from training.runs.mixed_precision import LossScale
@@ -68,7 +75,7 @@ class PretrainJob:
     """folder: checkpoints/, model/ at the end, and what `RunLog` writes"""
     config: ErnieConfig
     settings: PretrainSettings
-    how: PretrainRunSettings = field(default_factory=PretrainRunSettings)
+    run_settings: PretrainRunSettings = field(default_factory=PretrainRunSettings)
     start: str | None = None
     """a PaddleNLP name, a folder or file of weights; None: random weights"""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -83,39 +90,42 @@ def pretrain(job: PretrainJob) -> Checkpoint:
     Raises ValueError for what does not fit together (corpora, vocabulary, shape, an earlier checkpoint), DivergedError
     when gradients stay infinite, and InterruptedRun after SIGTERM or SIGINT, when a checkpoint has been written.
     """
-    settings, how = job.settings, job.how
+    settings, run_settings = job.settings, job.run_settings
     group = data_parallel.join()
     mixed_precision.check(settings.precision)
     data = open_data(
         job.corpora, job.vocab, job.config, settings,
-        evaluation_samples=how.evaluation_samples, threads=how.threads, cache=job.output / "samples", group=group,
+        evaluation_samples=run_settings.evaluation_samples, threads=run_settings.threads,
+        cache=job.output / "samples", group=group,
     )  # fmt: skip
     teachers = _teachers(job)
     with _checkpoints(job, data, group, teachers) as checkpoints, interruption() as stop:
-        run = Run(job, data, group, checkpoints, teachers)
+        run = PretrainingLoop(job, data, group, checkpoints, teachers)
         run.resume()
         with run.log or contextlib.nullcontext():
-            for batch in data.train.iterate(run.samples, settings.steps * settings.batch_size, threads=how.threads):
+            for batch in data.train.iterate(
+                run.samples, settings.steps * settings.batch_size, threads=run_settings.threads
+            ):
                 # All processes stop after the same step: the flag is added up with the step's other figures.
                 stopping = run.train_step(batch, stop.is_set())
                 last = run.step == settings.steps
-                if last or (how.evaluate_every and run.step % how.evaluate_every == 0):
+                if last or (run_settings.evaluate_every and run.step % run_settings.evaluate_every == 0):
                     run.evaluate()
-                if last or stopping or run.step % how.save_every == 0:
+                if last or stopping or run.step % run_settings.save_every == 0:
                     run.save()
                 if stopping and not last:
                     raise InterruptedRun(f"stopped after step {run.step}, which is saved; the same command goes on.")
             return run.finish()
 
 
-class Run:
+class PretrainingLoop:
     """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
 
     def __init__(
         self,
         job: PretrainJob,
         data: PretrainingData,
-        group: Group,
+        group: ProcessGroup,
         checkpoints: Checkpoints,
         teachers: Sequence[Teacher] = (),
     ) -> None:
@@ -138,7 +148,7 @@ class Run:
 
     def resume(self) -> None:
         """Goes on from the latest checkpoint where there is one."""
-        if not self.job.how.resume and any(self.checkpoints.directory.glob("step-*")):
+        if not self.job.run_settings.resume and any(self.checkpoints.directory.glob("step-*")):
             raise ValueError(
                 f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
                 "remove them, or choose another --output."
@@ -162,11 +172,11 @@ class Run:
                 f"the processes found different checkpoints (step {self.step} here, {steps / self.group.size:g} on the "
                 f"average); {self.job.output} must be one folder that all machines share."
             )
-        if self.group.leads:
+        if self.group.is_leader:
             self.log = RunLog(
                 self.job.output, f"Pretraining, {self.job.output.name}", _effective(self.job), self.step,
-                self.job.settings.steps, self.job.how.log_every,
-                [Step(**each) for each in saved.state["unrecorded"]] if saved else [],
+                self.job.settings.steps, self.job.run_settings.log_every,
+                [StepFigures(**each) for each in saved.state["unrecorded"]] if saved else [],
             )  # fmt: skip
 
     def _compare_machine(self, state: Mapping[str, Any]) -> None:
@@ -177,7 +187,7 @@ class Run:
                 "the run began with %s: it goes on with the same data, but not with the same bits", ", ".join(differing)
             )
 
-    def train_step(self, batch: Batch, stop: bool = False) -> bool:
+    def train_step(self, batch: MaskedBatch, stop: bool = False) -> bool:
         """One optimiser step on this process's share of a batch; whether any process wants to stop."""
         settings = self.job.settings
         pieces = micro_batches(batch, settings.micro_tokens)
@@ -200,9 +210,9 @@ class Run:
         positions = sum(piece.input_ids.size for piece in pieces)
         *summed, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
         self.tokens += int(tokens)
-        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.how.most_bad_steps)
+        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.run_settings.most_bad_steps)
         if self.log:
-            figures = Step(
+            figures = StepFigures(
                 summed[0] / targets.tokens,
                 summed[1] / max(1.0, targets.pairs) if settings.sentence_order else None,
                 rate, norm, int(tokens), int(positions), settings.batch_size, **self._learnt(summed, targets),
@@ -240,18 +250,18 @@ class Run:
             for name, value in evaluate(self.model, batches.at(0), self.group, self.job.settings.micro_tokens).items()
         }
         if self.log:
-            self.log.evaluated(figures, self._fillings())
+            self.log.evaluated(figures, self._filled_samples())
         self.group.wait()
         if self.log:
             self.log.go_on(paused)
 
-    def _fillings(self, count: int = 10) -> list[Filling]:
+    def _filled_samples(self, count: int = 10) -> list[FilledSample]:
         """Sentences of the validation split (without one, of the first batch), masked and filled in."""
         batches = self.data.validation.get("word", self.data.train)
-        return fillings(batches.at(0), self.data.tokens, self._predict, count)
+        return filled_samples(batches.at(0), self.data.tokens, self._predict, count)
 
     @paddle.no_grad()
-    def _predict(self, batch: Batch) -> np.ndarray:
+    def _predict(self, batch: MaskedBatch) -> np.ndarray:
         self.model.eval()
         found = logits(self.model, batch)[0].numpy()
         self.model.train()
@@ -260,7 +270,7 @@ class Run:
     def save(self) -> None:
         """A checkpoint of this step, by the leading process; the others wait for it."""
         paused = self.log.pause() if self.log else 0.0
-        if self.group.leads:
+        if self.group.is_leader:
             state = {
                 "samples": self.samples,
                 "tokens": self.tokens,
@@ -298,7 +308,7 @@ class Run:
     def finish(self) -> Checkpoint:
         """Writes `output/model` with the figures of the last evaluation."""
         about = self._about(self.log.evaluations() if self.log else [])
-        if self.group.leads:
+        if self.group.is_leader:
             model = self.job.output / "model"
             with naming(model):
                 for leftover in self.job.output.glob(f".{model.name}-*"):  # of a run killed at this very place
@@ -308,7 +318,7 @@ class Run:
         return about
 
 
-def _machine(group: Group) -> dict[str, int]:
+def _machine(group: ProcessGroup) -> dict[str, int]:
     """What the last bits depend on beside the run itself."""
     return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
 
@@ -328,13 +338,15 @@ def _taught(job: PretrainJob, teachers: Sequence[Teacher], model: ErnieForPretra
     return {
         "distillation": {
             "settings": dataclasses.asdict(job.distillation.settings),
-            "parameters": parameters_of(model),
+            "parameters": parameter_count(model),
             "teachers": [each.described() for each in teachers],
         }
     }
 
 
-def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group, teachers: Sequence[Teacher]) -> Checkpoints:
+def _checkpoints(
+    job: PretrainJob, data: PretrainingData, group: ProcessGroup, teachers: Sequence[Teacher]
+) -> Checkpoints:
     """The run's checkpoints. The leading process is first: it makes the folder."""
     settings = dataclasses.asdict(job.settings)
     # More steps are the same run if the learning rate goes the same way.
@@ -347,15 +359,15 @@ def _checkpoints(job: PretrainJob, data: PretrainingData, group: Group, teachers
         "start": identity_of(job.start),
         **data.description,
         "versions": {"paddle": paddle.__version__, "native": native.version()},
-        **({"distillation": teaching_of(teachers, job.distillation.settings)} if job.distillation else {}),
+        **({"distillation": distillation_identity(teachers, job.distillation.settings)} if job.distillation else {}),
     }
-    if not group.leads:
+    if not group.is_leader:
         group.wait()
     opened = Checkpoints(
-        job.output / "checkpoints", identity, keep=job.how.keep, milestone_every=job.how.milestone_every,
-        writer=group.leads,
+        job.output / "checkpoints", identity, writer=group.is_leader,
+        keep=job.run_settings.keep, milestone_every=job.run_settings.milestone_every,
     )  # fmt: skip
-    if group.leads:
+    if group.is_leader:
         group.wait()
     return opened
 
@@ -369,7 +381,7 @@ def _effective(job: PretrainJob) -> dict[str, Any]:
         **dataclasses.asdict(job.settings),
         "warmup_steps": job.settings.last_warmup_step,
         "decay_steps": job.settings.last_decay_step,
-        **dataclasses.asdict(job.how),
+        **dataclasses.asdict(job.run_settings),
         **{name: value for name, value in job.config.to_dict().items() if "dropout" not in name},
         **_teaching(job),
     }

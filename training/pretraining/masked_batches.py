@@ -1,4 +1,4 @@
-"""Batches for pretraining: which samples a rank sees at which position, masked and laid out by the native core."""
+"""Batches for pretraining with whole-word masks: which samples a rank sees at which position, masked in C++."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class BatchSettings:
 
 
 @dataclass(frozen=True)
-class Batch:
+class MaskedBatch:
     """One batch of n samples in R rows of S tokens; every array int64, owned by nobody else."""
 
     next_position: int
@@ -102,7 +102,7 @@ class Batch:
     """[R, S], packed only: 1, 2, … by sample, 0 for padding; tokens attend to their own number"""
 
 
-class Batches:
+class MaskedBatches:
     """The batches of one rank of a run over one or several corpora.
 
     The run is one endless sequence of samples. Position p is, in closed form, a sample of a corpus (`Blend`), a row of
@@ -143,7 +143,7 @@ class Batches:
         self._offset = rank * self._share
         self._maker = _maker(sources, vocabulary, settings)
 
-    def at(self, position: int) -> Batch:
+    def at(self, position: int) -> MaskedBatch:
         """This rank's part of the batch that begins at `position`, counted in samples of all ranks."""
         first = position + self._offset
         corpora, numbers = self._blend.at(np.arange(first, first + self._share, dtype=np.int64))
@@ -153,9 +153,11 @@ class Batches:
             epochs[here], indices[here] = source.at(numbers[here])
             rows[here] = source.rows[indices[here]].view(np.int64).reshape(-1, 2)
         arrays = self._maker.make(corpora, rows, epochs, indices)
-        return Batch(position + self.batch_size, **arrays)
+        return MaskedBatch(position + self.batch_size, **arrays)
 
-    def iterate(self, start: int = 0, stop: int | None = None, *, threads: int = 1, ahead: int = 4) -> Iterator[Batch]:
+    def iterate(
+        self, start: int = 0, stop: int | None = None, *, threads: int = 1, ahead: int = 4
+    ) -> Iterator[MaskedBatch]:
         """Batches from position `start` on (any `next_position`, at no cost), to the one reaching `stop`, or for ever.
 
         `ahead` batches are made in `threads` threads while the caller works; their number changes nothing else.
@@ -164,8 +166,8 @@ class Batches:
             raise ValueError(f"start {start} must be at least 0, threads {threads} and ahead {ahead} at least 1.")
         return self._iterate(start, stop, threads, max(ahead, threads))
 
-    def _iterate(self, position: int, stop: int | None, threads: int, ahead: int) -> Iterator[Batch]:
-        pending: deque[Future[Batch]] = deque()
+    def _iterate(self, position: int, stop: int | None, threads: int, ahead: int) -> Iterator[MaskedBatch]:
+        pending: deque[Future[MaskedBatch]] = deque()
         pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
         try:
             while pending or stop is None or position < stop:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.pretraining.masked_batches import Batch
+from training.pretraining.masked_batches import MaskedBatch
 
 
-def micro_batches(batch: Batch, tokens: int, *, pad_multiple: int = 8) -> list[Batch]:
+def micro_batches(batch: MaskedBatch, tokens: int, *, pad_multiple: int = 8) -> list[MaskedBatch]:
     """Pieces of at most `tokens` tokens each, padding counted, but of one row at least.
 
     Every row, sample and target of `batch` is in exactly one of them, in the order they have there; row lengths are
@@ -29,7 +29,7 @@ def micro_batches(batch: Batch, tokens: int, *, pad_multiple: int = 8) -> list[B
     return pieces
 
 
-def _rows(batch: Batch, rows: np.ndarray, width: int) -> Batch:
+def _rows(batch: MaskedBatch, rows: np.ndarray, width: int) -> MaskedBatch:
     """The rows `rows` of a batch, cut to `width` columns; positions are counted anew."""
     old_width = batch.input_ids.shape[1]
     new_row = np.full(len(batch.input_ids), -1, dtype=np.int64)
@@ -46,7 +46,7 @@ def _rows(batch: Batch, rows: np.ndarray, width: int) -> Batch:
 
     samples, cls_positions = moved(batch.cls_positions)
     targets, mask_positions = moved(batch.mask_positions)
-    return Batch(
+    return MaskedBatch(
         next_position=batch.next_position,
         input_ids=cut(batch.input_ids),
         token_type_ids=cut(batch.token_type_ids),

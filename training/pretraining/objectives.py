@@ -18,8 +18,8 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from model_build.heads import ErnieForPretraining
-from training.pretraining.masked_batches import Batch
-from training.runs.data_parallel import Group
+from training.pretraining.masked_batches import MaskedBatch
+from training.runs.data_parallel import ProcessGroup
 
 NO_PAIR = -100
 
@@ -34,7 +34,7 @@ class Targets:
     """without padding"""
 
     @classmethod
-    def of(cls, batch: Batch, group: Group) -> Targets:
+    def of(cls, batch: MaskedBatch, group: ProcessGroup) -> Targets:
         pairs = (batch.sentence_order_labels != NO_PAIR).sum()
         return cls(*group.sum([len(batch.labels), pairs, batch.lengths.sum()]))
 
@@ -45,7 +45,7 @@ class Objective(Protocol):
     The first two are those of `loss_sums`, for the records.
     """
 
-    def sums(self, model: ErnieForPretraining, batch: Batch) -> Tensor:
+    def sums(self, model: ErnieForPretraining, batch: MaskedBatch) -> Tensor:
         """float32 [terms]"""
         ...
 
@@ -57,14 +57,14 @@ class Objective(Protocol):
 class Pretraining:
     """Masked LM and sentence order."""
 
-    def sums(self, model: ErnieForPretraining, batch: Batch) -> Tensor:
+    def sums(self, model: ErnieForPretraining, batch: MaskedBatch) -> Tensor:
         return loss_sums(*logits(model, batch), batch)
 
     def factors(self, targets: Targets) -> list[float]:
         return [1 / targets.tokens, 1 / max(1.0, targets.pairs)]
 
 
-def logits(model: ErnieForPretraining, batch: Batch) -> tuple[Tensor, Tensor | None]:
+def logits(model: ErnieForPretraining, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
     """Masked-LM logits [N, V], and sentence-order logits [n, 2] where the model has them."""
 
     def tensor(array: np.ndarray | None) -> Tensor | None:
@@ -81,7 +81,7 @@ def logits(model: ErnieForPretraining, batch: Batch) -> tuple[Tensor, Tensor | N
     )
 
 
-def loss_sums(tokens: Tensor, order: Tensor | None, batch: Batch) -> Tensor:
+def loss_sums(tokens: Tensor, order: Tensor | None, batch: MaskedBatch) -> Tensor:
     """float32 [2]: the sums, in nats, of the masked-LM loss over tokens and of the sentence-order loss over pairs.
 
     Of what `logits` gave.
@@ -95,7 +95,7 @@ def loss_sums(tokens: Tensor, order: Tensor | None, batch: Batch) -> Tensor:
 
 def accumulate_gradients(
     model: ErnieForPretraining,
-    pieces: Sequence[Batch],
+    pieces: Sequence[MaskedBatch],
     targets: Targets,
     loss_scale: float,
     objective: Objective | None = None,

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from training.pretraining.filled_samples import Filling
+from training.pretraining.filled_samples import FilledSample
 from training.reports.pretraining_report import write_report
 from training.runs.progress import Progress
 from training.runs.records import Records
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Step:
+class StepFigures:
     """One optimiser step, counted over all processes."""
 
     masked_lm: float
@@ -67,7 +67,7 @@ class RunLog:
     step: int
     steps: int
     every: int
-    unrecorded: list[Step] = field(default_factory=list)
+    unrecorded: list[StepFigures] = field(default_factory=list)
     """the steps since the last record; a checkpoint keeps them, so that a killed run writes the same records"""
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class RunLog:
         self._since = time.monotonic()
         self._note = ""
 
-    def add(self, step: Step, *, tokens: int, skipped_steps: int, loss_scale: float) -> None:
+    def add(self, step: StepFigures, *, tokens: int, skipped_steps: int, loss_scale: float) -> None:
         """Counts one step, and writes a record when it is due; the other figures are those of the whole run."""
         self.step += 1
         self.unrecorded.append(step)
@@ -132,7 +132,7 @@ class RunLog:
         """Leaves the time since `pause` out of the speed."""
         self._since += time.monotonic() - paused
 
-    def evaluated(self, figures: Mapping[str, float], fillings: Sequence[Filling]) -> None:
+    def evaluated(self, figures: Mapping[str, float], filled_samples: Sequence[FilledSample]) -> None:
         """Notes figures on the validation split, such as `word/top1`, and writes the report anew."""
         record = {"step": self.step, **figures}
         self._evaluations.append(record)
@@ -140,11 +140,11 @@ class RunLog:
         log.info(
             "step %d, validation: %s", self.step, ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
         )
-        for filling in fillings[:2]:
+        for filling in filled_samples[:2]:
             log.info("%s", filling)
-        self.write_report(fillings)
+        self.write_report(filled_samples)
 
-    def write_report(self, fillings: Sequence[Filling]) -> None:
+    def write_report(self, filled_samples: Sequence[FilledSample]) -> None:
         """Writes `report.html`."""
         write_report(
             self.output / "report.html",
@@ -152,7 +152,7 @@ class RunLog:
             settings=self.settings,
             records=self._records.read(),
             evaluations=self._evaluations.read(),
-            fillings=fillings,
+            filled_samples=filled_samples,
         )
 
     def evaluations(self) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 from training.reports.html_page import SERIES, finite, short
 
 POINTS = 400
-"""Stretches into which a long curve is cut; the lowest and the highest value of each are drawn."""
+"""Stretches into which a long curve is cut; the lowest and the highest value of each are draw_chart."""
 PAINTS = ("soft", "line", *(f"series{number}" for number in range(SERIES)))
 """Variables of the style sheet that a chart may use."""
 
@@ -32,9 +32,9 @@ class Line:
     series: int = 0
     """number of its colour"""
     dots: bool = False
-    """whether every point has a dot; else there are so many that a long line is thinned"""
+    """whether every point has a dot; else there are so many that a long line is downsample"""
     smooth: bool = False
-    """whether the running mean is drawn over it"""
+    """whether the running mean is draw_chart over it"""
 
     @property
     def paint(self) -> str:
@@ -60,14 +60,14 @@ def column(records: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray,
     return np.array([each["step"] for each in known], dtype=np.float64), np.array(values, dtype=np.float64)
 
 
-def drawn(chart: Chart, name: str) -> str:
+def draw_chart(chart: Chart, name: str) -> str:
     """The chart as a card with its legend; `name` makes the ids in it unlike those of other charts on the page."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.45, 2.3))
     axes = figure.add_axes((0.13, 0.19, 0.82, 0.78))
     legend = [(line.paint, _draw(axes, line, chart.logarithmic)) for line in chart.lines]
-    _dress(axes, chart)
+    _style_axes(axes, chart)
     keys = "".join(f'<li><i style="background: var(--{paint})"></i>{escape(text)}</li>' for paint, text in legend)
     caption = f"<figcaption><h2>{chart.title}</h2><ul>{keys}</ul></figcaption>"
     return f'<figure class="card">{caption}{_svg(figure, name, chart.title)}</figure>'
@@ -80,15 +80,15 @@ def _draw(axes: Any, line: Line, logarithmic: bool) -> str:
         axes.plot(line.steps, line.values, color=paint, linewidth=0.8, marker="o", markersize=2.6)
         return line.legend
     values = np.where(line.values > 0, line.values, np.nan) if logarithmic else line.values
-    axes.plot(*thinned(line.steps, values), color=paint, linewidth=0.9, alpha=0.35 if line.smooth else 1)
+    axes.plot(*downsample(line.steps, values), color=paint, linewidth=0.9, alpha=0.35 if line.smooth else 1)
     if not line.smooth or len(values) < 2:
         return line.legend
     window = max(2, len(values) // 50)
-    axes.plot(*thinned(line.steps, running_mean(values, window)), color=paint, linewidth=1.4)
+    axes.plot(*downsample(line.steps, running_mean(values, window)), color=paint, linewidth=1.4)
     return f"{line.legend}, and its mean over {window} records"
 
 
-def _dress(axes: Any, chart: Chart) -> None:
+def _style_axes(axes: Any, chart: Chart) -> None:
     """Ticks, grid and limits; all text is numbers, but for "step"."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -149,7 +149,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return np.where(held, (sums[last] - sums[first]) / np.maximum(held, 1), np.nan)
 
 
-def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def downsample(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most two points for each of `POINTS` stretches, the lowest and the highest, so that spikes stay."""
     if len(steps) <= 2 * POINTS:
         return steps, values

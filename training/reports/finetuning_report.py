@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.reports import html_page
-from training.reports.charts import Chart, Line, column, drawn
+from training.reports.charts import Chart, Line, column, draw_chart
 from training.reports.class_scores import class_sections
 from training.reports.html_page import SERIES, percent, section, words
 from training.reports.wrong_predictions import mistaken_texts
@@ -196,7 +196,10 @@ def _charts(metric: str, curves: Sequence[RunCurves]) -> list[str]:
         Line("dev" if alone else f"seed {run.seed}", *column(run.evaluations, metric), number % SERIES, dots=True)
         for number, run in enumerate(curves)
     ]
-    return [drawn(Chart("Loss", losses), "loss"), drawn(Chart(f"Dev {_metric(metric)}", scores, share=True), "score")]
+    return [
+        draw_chart(Chart("Loss", losses), "loss"),
+        draw_chart(Chart(f"Dev {_metric(metric)}", scores, share=True), "score"),
+    ]
 
 
 def _settings(results: Mapping[str, Any]) -> str:

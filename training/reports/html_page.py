@@ -90,7 +90,7 @@ def words(name: str) -> str:
 
 
 def finite(value: Any) -> bool:
-    """Whether it is a number that can be shown or drawn."""
+    """Whether it is a number that can be shown or draw_chart."""
     return value is not None and math.isfinite(value)
 
 

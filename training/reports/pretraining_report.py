@@ -10,26 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from training.pretraining.filled_samples import Filling, Guess
+from training.pretraining.filled_samples import FilledSample, MaskPrediction
 from training.reports import html_page
-from training.reports.charts import Chart, Line, column, drawn
-from training.reports.detokenization import bare, written
+from training.reports.charts import Chart, Line, column, draw_chart
+from training.reports.detokenization import spaced_tokens, without_prefix
 from training.reports.html_page import SERIES, SHARES, finite, percent, section, short, shown, words
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn over the steps."""
+    """What is draw_chart over the steps."""
 
     title: str
     scalar: str = ""
-    """of the records, drawn with its running mean"""
+    """of the records, draw_chart with its running mean"""
     points: tuple[str, ...] = ()
     """figures of the evaluations whose last part is one of these"""
     from_zero: bool = False
     logarithmic: bool = False
     smooth: bool = True
-    """whether the running mean is drawn as well"""
+    """whether the running mean is draw_chart as well"""
 
 
 CURVES = (
@@ -53,7 +53,7 @@ def write_report(
     settings: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
     evaluations: Sequence[Mapping[str, Any]],
-    fillings: Sequence[Filling],
+    filled_samples: Sequence[FilledSample],
 ) -> None:
     """Writes the page aside and renames it, so that a browser never sees half of one.
 
@@ -66,7 +66,7 @@ def write_report(
         section("Summary", _summary(named, records, evaluations), hidden=True),
         f'<div class="charts">{"".join(_charts(records, evaluations))}</div>',
         section("Evaluations", _evaluations(evaluations)),
-        section("Sentences filled in", _fillings(fillings)),
+        section("Sentences filled in", _filled_samples(filled_samples)),
         section("Settings", html_page.settings_table(named)),
     )
     html_page.write_page(path, title=title, sections=sections)
@@ -142,7 +142,7 @@ def _charts(records: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[
                 lines.append(Line(legend, *column(evaluations, name), series, dots=True))
             share = (curve.scalar or curve.points[0]).endswith(SHARES)
             chart = Chart(curve.title, lines, share, curve.from_zero, curve.logarithmic)
-            yield drawn(chart, f"chart{number}")
+            yield draw_chart(chart, f"chart{number}")
 
 
 # Evaluations
@@ -180,8 +180,8 @@ def _evaluations(evaluations: Sequence[Mapping[str, Any]]) -> str:
 # Sentences
 
 
-def _fillings(fillings: Sequence[Filling]) -> str:
-    if not fillings:
+def _filled_samples(filled_samples: Sequence[FilledSample]) -> str:
+    if not filled_samples:
         return ""
     legend = (
         '<p class="hint">To be predicted: <span class="masked">[MASK]</span>, '
@@ -190,10 +190,10 @@ def _fillings(fillings: Sequence[Filling]) -> str:
         '<span class="wrong"><del>wrong</del><ins>what stood there</ins></span>. '
         "‖ stands between the two texts of a pair.</p>"
     )
-    return legend + "\n".join(map(_filling, fillings))
+    return legend + "\n".join(map(_filled_sample, filled_samples))
 
 
-def _filling(filling: Filling) -> str:
+def _filled_sample(filling: FilledSample) -> str:
     """Three lines and, folded, the best guesses of every position."""
     guesses = {guess.index: guess for guess in filling.guesses}
     seen = dict.fromkeys(guesses, "")
@@ -201,8 +201,8 @@ def _filling(filling: Filling) -> str:
     for index, guess in guesses.items():
         token = filling.seen[index]
         kind = "masked" if token == "[MASK]" else "kept" if token == guess.label else "replaced"
-        seen[index] = f'<span class="{kind}">{escape(bare(token))}</span>'
-        filled[index] = _guessed(guess)
+        seen[index] = f'<span class="{kind}">{escape(without_prefix(token))}</span>'
+        filled[index] = _predicted_token(guess)
     lines = (
         ("original", _line(filling, filling.original, {})),
         ("masked", _line(filling, filling.seen, seen)),
@@ -218,21 +218,23 @@ def _filling(filling: Filling) -> str:
     )
 
 
-def _line(filling: Filling, tokens: Sequence[str], marked: Mapping[int, str]) -> str:
+def _line(filling: FilledSample, tokens: Sequence[str], marked: Mapping[int, str]) -> str:
     """The tokens as HTML, those in `marked` as given there."""
-    parts = (gap + marked.get(index, escape(text)) for index, (gap, text) in enumerate(written(tokens)))
+    parts = (gap + marked.get(index, escape(text)) for index, (gap, text) in enumerate(spaced_tokens(tokens)))
     return f"{'' if filling.begins else '…'}{''.join(parts)}{'' if filling.ends else '…'}"
 
 
-def _guessed(guess: Guess) -> str:
+def _predicted_token(guess: MaskPrediction) -> str:
     best = escape("\n".join(f"{token} {percent(probability)}" for token, probability in guess.best))
-    token = escape(bare(guess.best[0][0]))
+    token = escape(without_prefix(guess.best[0][0]))
     if guess.right:
         return f'<span class="right" title="{best}">{token}</span>'
-    return f'<span class="wrong" title="{best}"><del>{token}</del><ins>{escape(bare(guess.label))}</ins></span>'
+    return (
+        f'<span class="wrong" title="{best}"><del>{token}</del><ins>{escape(without_prefix(guess.label))}</ins></span>'
+    )
 
 
-def _row(filling: Filling, guess: Guess) -> str:
+def _row(filling: FilledSample, guess: MaskPrediction) -> str:
     best = "".join(
         f"<li{' class=hit' if token == guess.label else ''}>{escape(token)} <small>{percent(probability)}</small></li>"
         for token, probability in guess.best

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.datasets.examples import Example, Question, TaggedSentence
 from training.datasets.tag_schemes import SCHEMES, Scheme
-from training.reports.detokenization import apart
+from training.reports.detokenization import needs_space
 from training.reports.error_analysis import (
     Entity,
     Misanswered,
@@ -116,7 +116,7 @@ def _mistagged_one(each: Mistagged) -> str:
 
 def _spaced(before: str, token: str) -> bool:
     """Whether a space belongs between them; not where tokens are characters, which a word has several of."""
-    return apart(before, token) and len(before) + len(token) > 2
+    return needs_space(before, token) and len(before) + len(token) > 2
 
 
 Mark = tuple[int, int, str, str]

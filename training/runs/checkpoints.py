@@ -49,7 +49,7 @@ class _DamageError(Exception):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedCheckpoint:
     """A checkpoint that is whole."""
 
     directory: Path
@@ -104,7 +104,7 @@ class Checkpoints:
             self._lock.close()
             self._lock = None
 
-    def save(self, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> Saved:
+    def save(self, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> SavedCheckpoint:
         """Adds the checkpoint of a step and removes old ones; it is on the disk when this returns.
 
         `write` puts the run's files into the folder it is given. It is not called when the step is there already,
@@ -138,9 +138,9 @@ class Checkpoints:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self._prune(step)
-        return Saved(folder, step, state)
+        return SavedCheckpoint(folder, step, state)
 
-    def latest(self) -> Saved | None:
+    def latest(self) -> SavedCheckpoint | None:
         """The newest whole checkpoint; None when there is none at all.
 
         Damaged ones are passed over with a warning; a writer removes them after its next `save`. Raises ResumeError
@@ -158,7 +158,7 @@ class Checkpoints:
             )
         return None
 
-    def _whole(self, folder: Path) -> Saved | None:
+    def _whole(self, folder: Path) -> SavedCheckpoint | None:
         """The checkpoint if it is whole; otherwise None, after a warning. Raises as `latest`."""
         try:
             description = _read(folder)
@@ -170,7 +170,7 @@ class Checkpoints:
             logger.warning("the checkpoint %s is damaged and passed over: %s.", folder, damage)
             self._damaged.add(folder)
             return None
-        return Saved(folder, description["step"], description["state"])
+        return SavedCheckpoint(folder, description["step"], description["state"])
 
     def _steps(self) -> Iterator[tuple[int, Path]]:
         """Steps and folders of the checkpoints that are there, in no order."""

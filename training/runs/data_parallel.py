@@ -15,7 +15,7 @@ import paddle
 from paddle import Tensor, nn
 
 
-class Group:
+class ProcessGroup:
     """The processes of one run. Alone, with size 1, every operation leaves its argument as it is."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -23,7 +23,7 @@ class Group:
         self._meetings = 0
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this is the process that writes files and talks."""
         return self.rank == 0
 
@@ -69,10 +69,10 @@ class Group:
                 paddle.distributed.broadcast(parameter, 0)
 
 
-def join() -> Group:
+def join() -> ProcessGroup:
     """Joins the other processes of `paddle.distributed.launch`; without it, a group of one."""
     size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if size == 1:
-        return Group()
+        return ProcessGroup()
     paddle.distributed.init_parallel_env()
-    return Group(paddle.distributed.get_rank(), paddle.distributed.get_world_size())
+    return ProcessGroup(paddle.distributed.get_rank(), paddle.distributed.get_world_size())

@@ -12,7 +12,7 @@ class InterruptedRun(KeyboardInterrupt):
     """A run that was asked to stop; its checkpoint is written."""
 
 
-class _Asked:
+class _StopHandler:
     """The handler of the signals, with what it sets."""
 
     def __init__(self) -> None:
@@ -30,10 +30,10 @@ def interruption() -> Iterator[threading.Event]:
     Within another `interruption` it is the event of that one.
     """
     around = signal.getsignal(signal.SIGTERM)
-    if isinstance(around, _Asked):
+    if isinstance(around, _StopHandler):
         yield around.event
         return
-    asked = _Asked()
+    asked = _StopHandler()
     if threading.current_thread() is not threading.main_thread():
         yield asked.event
         return

@@ -39,7 +39,7 @@ def entity_scores(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     report = classification_report(
         [_for_seqeval(sentence, scheme) for sentence in tags],
         [_for_seqeval(sentence, scheme) for sentence in predicted],
-        mode="strict", scheme=_judge(scheme), output_dict=True, zero_division=0,
+        mode="strict", scheme=_seqeval_scheme(scheme), output_dict=True, zero_division=0,
     )  # fmt: skip
     total = _scores(report["micro avg"])
     kinds = [kind for kind in report if not kind.endswith(" avg")]
@@ -50,11 +50,11 @@ def entities(tags: Sequence[str], scheme: Scheme) -> set[tuple[int, int, str]]:
     """What `entity_scores` counts in a sentence: first token, the one behind the last, and type of every entity."""
     from seqeval.scheme import Tokens
 
-    found = Tokens(_for_seqeval(tags, scheme), _judge(scheme)).entities
+    found = Tokens(_for_seqeval(tags, scheme), _seqeval_scheme(scheme)).entities
     return {(each.start, each.end, each.tag) for each in found}
 
 
-def _judge(scheme: Scheme) -> Any:
+def _seqeval_scheme(scheme: Scheme) -> Any:
     """seqeval's class for the scheme."""
     from seqeval import scheme as schemes
 

@@ -16,8 +16,8 @@ from model_build.config import ErnieConfig
 from model_build.heads import ErnieForQuestionAnswering
 from training.datasets.examples import Question
 from training.tasks.metrics import answer_scores
-from training.tasks.task import PUSHED_OUT, Batch, Predicted, Row, TaskName
-from training.tasks.tokenizer import Encoder
+from training.tasks.task import PUSHED_OUT, Predicted, Row, TaskBatch, TaskName
+from training.tasks.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,15 @@ class QuestionAnswering:
     metrics: Sequence[str] = ("f1", "exact_match")
 
     def __init__(
-        self, encoder: Encoder, max_seq_length: int, doc_stride: int = 128, max_answer_length: int = 30, best: int = 20
+        self,
+        tokenizer: Tokenizer,
+        max_seq_length: int,
+        doc_stride: int = 128,
+        max_answer_length: int = 30,
+        best: int = 20,
     ) -> None:
         """The `best` starts and ends of every window are tried together; an answer has `max_answer_length` tokens."""
-        self._encoder, self.max_seq_length = encoder, max_seq_length
+        self._tokenizer, self.max_seq_length = tokenizer, max_seq_length
         self.doc_stride, self.max_answer_length, self._best = doc_stride, max_answer_length, best
 
     def rows(self, examples: Sequence[Question]) -> list[ContextRow]:
@@ -77,8 +82,8 @@ class QuestionAnswering:
         return [row for row in rows if row.example in answered]
 
     def _windows(self, index: int, question: Question) -> list[ContextRow]:
-        query = self._encoder.pieces(question.question)[: min(MAX_QUERY_LENGTH, self.max_seq_length // 2)]
-        context = self._encoder.encode(question.context, add_special_tokens=False)
+        query = self._tokenizer.pieces(question.question)[: min(MAX_QUERY_LENGTH, self.max_seq_length // 2)]
+        context = self._tokenizer.encode(question.context, add_special_tokens=False)
         ids, offsets = context.ids, context.offsets
         room = self.max_seq_length - len(query) - 3
         stride = max(1, min(self.doc_stride, room // 2))
@@ -86,14 +91,14 @@ class QuestionAnswering:
         margins = [_margins(start, min(start + room, len(ids)), len(ids)) for start in starts]
         best = np.max(margins, axis=0)
         answer = self._answer(question, offsets)
-        head = [self._encoder.cls, *query, self._encoder.sep]
+        head = [self._tokenizer.cls, *query, self._tokenizer.sep]
         found = []
         for start, margin in zip(starts, margins, strict=True):
             stop = min(start + room, len(ids))
             span = (0, 0)
             if answer and start <= answer[0] and answer[1] < stop:
                 span = (len(head) + answer[0] - start, len(head) + answer[1] - start)
-            row = [*head, *ids[start:stop], self._encoder.sep]
+            row = [*head, *ids[start:stop], self._tokenizer.sep]
             middle = (margin == best)[start:stop].tolist()
             found.append(ContextRow(index, row, len(head), offsets[start:stop], middle, span))
         return found
@@ -110,20 +115,20 @@ class QuestionAnswering:
     def model(self, config: ErnieConfig) -> ErnieForQuestionAnswering:
         return ErnieForQuestionAnswering(config)
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
         return self.loss_of(self.scores(model, batch), batch)
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor, Tensor]:
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Start and end logits [B, S]."""
         starts, ends = model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
         return starts, ends
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
         spans = paddle.to_tensor([row.span for row in batch.rows])
         starts, ends = scores
         return (F.cross_entropy(starts, spans[:, 0]) + F.cross_entropy(ends, spans[:, 1])) / 2
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
         """Two for every row, over its positions: where the answer starts, and where it ends. Padding gets no share."""
         starts, ends = scores
         lengths = np.array([len(row.input_ids) for row in batch.rows])
@@ -132,7 +137,7 @@ class QuestionAnswering:
         pushed = both + paddle.to_tensor(np.where(padding, PUSHED_OUT, 0.0).astype(np.float32)).unsqueeze(1)
         return Predicted(pushed.reshape([-1, starts.shape[1]]), [2] * len(batch.rows))
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[tuple[np.ndarray, np.ndarray]]:
         """Start and end logits float32 [tokens of the window] of every row."""
         starts, ends = (each.numpy() for each in self.scores(model, batch))
         windows = [slice(row.second, len(row.input_ids) - 1) for row in batch.rows]

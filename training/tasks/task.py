@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TaskBatch:
     """Rows of similar length, filled up to the longest."""
 
     rows: Sequence[Any]
@@ -41,7 +41,7 @@ class Batch:
     """int64 [B, S]"""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], pad: int) -> Batch:
+    def of(cls, rows: Sequence[Row], pad: int) -> TaskBatch:
         input_ids = pad_batch([row.input_ids for row in rows], pad)
         types = np.zeros_like(input_ids)
         for index, row in enumerate(rows):
@@ -94,23 +94,23 @@ class Task(Protocol):
         """ERNIE with the task's head, at random; parameters of the head are named `classifier.…`."""
         ...
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
         """Mean loss in nats over what is to be predicted in the batch: `loss_of` the model's `scores`."""
         ...
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor, ...]:
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor, ...]:
         """What the head says of the batch, float32 with the rows on the first axis."""
         ...
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
         """The loss of scores that `scores` gave; rows whose label is not known add nothing to it."""
         ...
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
         """The same scores as one distribution for everything that is predicted."""
         ...
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[Any]:
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[Any]:
         """What `predictions` needs of the model for each row of the batch."""
         ...
 

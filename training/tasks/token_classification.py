@@ -16,8 +16,8 @@ from model_build.heads import ErnieForTokenClassification
 from training.datasets.examples import TaggedSentence
 from training.datasets.tag_schemes import Scheme
 from training.tasks.metrics import entity_scores
-from training.tasks.task import Batch, Predicted, Row, TaskName
-from training.tasks.tokenizer import Encoder
+from training.tasks.task import Predicted, Row, TaskBatch, TaskName
+from training.tasks.tokenizer import Tokenizer
 
 IGNORED = -100
 """Target of positions that count for nothing: special tokens, padding, and pieces of a token behind its first."""
@@ -44,10 +44,10 @@ class TokenClassification:
     name: TaskName = "token-classification"
     metrics: Sequence[str] = ("f1", "precision", "recall")
 
-    def __init__(self, encoder: Encoder, labels: Sequence[str], max_seq_length: int, scheme: Scheme) -> None:
+    def __init__(self, tokenizer: Tokenizer, labels: Sequence[str], max_seq_length: int, scheme: Scheme) -> None:
         """`scheme` says which of the tags make an entity; labels alone do not tell BIO from IOB1."""
         self.labels = labels
-        self._encoder, self._max_seq_length = encoder, max_seq_length
+        self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
         self.scheme = scheme
         self._index = {label: index for index, label in enumerate(labels)}
 
@@ -58,7 +58,7 @@ class TokenClassification:
 
     def _windows(self, index: int, sentence: TaggedSentence) -> list[TaggedRow]:
         # What cleans to nothing, such as a blank, still stands in the sentence and has a tag.
-        pieces = [self._encoder.pieces(token) or [self._encoder.unknown] for token in sentence.tokens]
+        pieces = [self._tokenizer.pieces(token) or [self._tokenizer.unknown] for token in sentence.tokens]
         tags = [self._index.get(tag, IGNORED) for tag in sentence.tags]
         room = self._max_seq_length - 2
         found, first = [], 0
@@ -76,34 +76,34 @@ class TokenClassification:
     def _row(self, index: int, first: int, pieces: Sequence[list[int]], tags: list[int]) -> TaggedRow:
         heads = [1 + start for start in np.cumsum([0, *map(len, pieces)])[:-1].tolist()]
         body = [piece for token in pieces for piece in token][: self._max_seq_length - 2]
-        ids = [self._encoder.cls, *body, self._encoder.sep]
+        ids = [self._tokenizer.cls, *body, self._tokenizer.sep]
         return TaggedRow(index, ids, len(ids), first, heads, tags)
 
     def model(self, config: ErnieConfig) -> ErnieForTokenClassification:
         return ErnieForTokenClassification(config, len(self.labels))
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
         return self.loss_of(self.scores(model, batch), batch)
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor]:
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor]:
         """Logits [B, S, labels]."""
         return (model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids)),)
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
         targets = np.full(batch.input_ids.shape, IGNORED, dtype=np.int64)
         for index, row in enumerate(batch.rows):
             targets[index, row.heads] = row.tags
         logits = scores[0].reshape([-1, len(self.labels)])
         return F.cross_entropy(logits, paddle.to_tensor(targets.reshape(-1)), ignore_index=IGNORED)
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
         """One for every token, at its first piece."""
         width = batch.input_ids.shape[1]
         heads = [index * width + head for index, row in enumerate(batch.rows) for head in row.heads]
         logits = paddle.gather(scores[0].reshape([-1, len(self.labels)]), paddle.to_tensor(heads))
         return Predicted(logits, [len(row.heads) for row in batch.rows])
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[np.ndarray]:
         """The likeliest tag's index int64 [tokens] of every row."""
         best = self.scores(model, batch)[0].argmax(axis=-1).numpy()
         return [best[index, row.heads] for index, row in enumerate(batch.rows)]

@@ -13,7 +13,7 @@ from native import Encoding, ErnieTokenizer
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 
 
-class Encoder:
+class Tokenizer:
     """Encodes text against a vocabulary file; knows the ids of the special tokens."""
 
     def __init__(self, vocab_path: Path) -> None:

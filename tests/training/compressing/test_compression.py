@@ -16,12 +16,12 @@ from model_build.runners import onnx_runner
 from model_build.settings import QuantizeSettings
 from tests.model_build.small_models import CHARACTERS, LABELS, small_bundle, small_checkpoint
 from training.cli.ernie_build import main
-from training.compressing.bundle_evaluation import LabelledJudge, MaskedTextJudge
+from training.compressing.bundle_evaluation import MaskedTextEvaluator, TaskEvaluator
 from training.compressing.comparison import Compression
-from training.compressing.prune_vocabulary import pruned, token_counts
-from training.compressing.quantize import quantized
+from training.compressing.prune_vocabulary import prune_bundle, token_counts
+from training.compressing.quantize import quantize_bundle
 from training.datasets.examples import Example, TaggedSentence
-from training.tasks.tokenizer import Encoder, pad_batch
+from training.tasks.tokenizer import Tokenizer, pad_batch
 
 
 def texts(seed: int, count: int, characters: str = CHARACTERS) -> list[str]:
@@ -31,7 +31,7 @@ def texts(seed: int, count: int, characters: str = CHARACTERS) -> list[str]:
 
 def examples(bundle: Bundle, seed: int, count: int, wrong: int = 0) -> list[Example]:
     """Texts with the labels that the bundle itself gives them, but for the first `wrong`."""
-    encoder = Encoder(bundle.vocab_path)
+    encoder = Tokenizer(bundle.vocab_path)
     run = onnx_runner(bundle.graph("onnx")[0], ["logits"])
     found = []
     for index, text in enumerate(texts(seed, count)):
@@ -61,7 +61,7 @@ def masked_lm(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_a_quantised_bundle_has_its_figures_beside_the_originals(classifier: Bundle, tmp_path: Path) -> None:
     parts = {"train": examples(classifier, 1, 60), "test": examples(classifier, 2, 200, wrong=40)}
     job = Compression(parts, tmp_path / "models" / "small" / "7", max_drop=5)
-    made = quantized(job, classifier, QuantizeSettings(), calibration_rows=40)
+    made = quantize_bundle(job, classifier, QuantizeSettings(), calibration_rows=40)
     assert made.directory == tmp_path / "models" / "small" / "7"
     assert (made.manifest.name, made.manifest.version) == ("small", "7")
     # The original is right but where the labels were made wrong.
@@ -76,7 +76,7 @@ def test_a_quantised_bundle_has_its_figures_beside_the_originals(classifier: Bun
 
 def test_figures_are_of_the_whole_part_whatever_is_seen_in_train(classifier: Bundle) -> None:
     test = examples(classifier, 2, 50, wrong=10)
-    judge = LabelledJudge(classifier, {"train": test[:30], "test": test})
+    judge = TaskEvaluator(classifier, {"train": test[:30], "test": test})
     figures = judge.figures(classifier, onnx_runner(classifier.graph("onnx")[0], ["logits"]))
     assert figures["test"]["accuracy"] == 0.8
     assert figures["test"]["in_train"] == 30
@@ -91,7 +91,7 @@ def test_a_bundle_that_loses_too_much_is_refused_and_nothing_is_left(classifier:
         WorseThanOriginal,
         match=r"accuracy on dev falls by \d+\.\d\d points, from 100\.00 % to \d\d\.\d\d %, more than --max-drop 0;",
     ):
-        quantized(job, classifier, QuantizeSettings())
+        quantize_bundle(job, classifier, QuantizeSettings())
     assert not list((tmp_path / "models").iterdir())
 
 
@@ -100,7 +100,7 @@ def test_a_masked_lm_is_judged_by_the_tokens_it_finds(masked_lm: Bundle, tmp_pat
         "train": [Example("", text) for text in texts(1, 40)],
         "test": [Example("", text) for text in texts(2, 300)],
     }
-    made = quantized(Compression(parts, tmp_path / "m" / "2", max_drop=5), masked_lm, QuantizeSettings())
+    made = quantize_bundle(Compression(parts, tmp_path / "m" / "2", max_drop=5), masked_lm, QuantizeSettings())
     figures = made.manifest.evaluation
     for found in (figures["test"], figures["original"]["test"]):
         assert found["texts"] == 300
@@ -114,8 +114,8 @@ def test_masks_follow_from_the_text_alone_and_the_figures_from_the_scores(masked
     names = [spec.name for spec in masked_lm.manifest.outputs]
     run = onnx_runner(path, names)
     chosen = [Example("", text) for text in texts(4, 70)]
-    together = MaskedTextJudge({"test": chosen}).figures(masked_lm, run)["test"]
-    alone = [MaskedTextJudge({"test": [each]}).figures(masked_lm, run)["test"] for each in chosen]
+    together = MaskedTextEvaluator({"test": chosen}).figures(masked_lm, run)["test"]
+    alone = [MaskedTextEvaluator({"test": [each]}).figures(masked_lm, run)["test"] for each in chosen]
     assert together["top1"] == pytest.approx(np.mean([each["top1"] for each in alone]))
     assert together["loss"] == pytest.approx(np.mean([each["loss"] for each in alone]), rel=1e-4)
     assert len({each["loss"] for each in alone}) > 50
@@ -131,7 +131,7 @@ def test_pruning_for_a_domain_keeps_its_texts_as_they_were(tmp_path: Path) -> No
         Example(label, text) for label, text in zip([each.label for each in test], texts(7, 400, own), strict=True)
     ]
     job = Compression({"test": inside}, tmp_path / "models" / "m" / "1", max_drop=0)
-    made = pruned(job, source, domain, max_length=40, output=tmp_path / "pruned")
+    made = prune_bundle(job, source, domain, max_length=40, output=tmp_path / "pruned")
     evaluation = made.manifest.evaluation
     # The labels here are chance, the figures not: every text has the tokens it had.
     assert evaluation["test"] == evaluation["original"]["test"]
@@ -142,7 +142,7 @@ def test_pruning_for_a_domain_keeps_its_texts_as_they_were(tmp_path: Path) -> No
     assert json.loads((tmp_path / "pruned" / "config.json").read_text(encoding="utf-8"))["evaluation"] == evaluation
     # What is left can be pruned again, or finetuned.
     again = Compression({"test": inside}, tmp_path / "models" / "m" / "2", max_drop=0)
-    assert pruned(again, tmp_path / "pruned", domain).manifest.max_length == 40
+    assert prune_bundle(again, tmp_path / "pruned", domain).manifest.max_length == 40
 
 
 def test_pruning_away_what_the_texts_need_is_refused(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_pruning_away_what_the_texts_need_is_refused(tmp_path: Path) -> None:
     original = small_bundle(tmp_path / "original", "classify", vocab_size=400)
     job = Compression({"test": examples(original, 5, 200)}, tmp_path / "models" / "m" / "1")
     with pytest.raises(WorseThanOriginal, match="accuracy on test falls by"):
-        pruned(job, source, [Example("", "今天")], output=tmp_path / "pruned")
+        prune_bundle(job, source, [Example("", "今天")], output=tmp_path / "pruned")
     assert not (tmp_path / "pruned").exists()
     assert not list((tmp_path / "models").iterdir())
 
@@ -182,7 +182,7 @@ def test_the_commands_quantise_and_prune(classifier: Bundle, tmp_path: Path, cap
     ("flags", "sentence"),
     [
         (["--test", "test.tsv"], "there is no text to calibrate on; give some with --train."),
-        (["--train", "test.tsv"], "there is nothing to judge the bundle by; give examples with --dev or --test."),
+        (["--train", "test.tsv"], "there is nothing to evaluate the bundle on; give examples with --dev or --test."),
         (["--train", "test.tsv", "--test", "other.tsv"], "other.tsv: line 2: label '坏' is none of the 3 that"),
         (["--train", "test.tsv", "--test", "test.tsv", "--max-drop", "-1"], "--max-drop must be 0 or more, not -1.0."),
         (["--train", "test.tsv", "--test", "test.tsv", "--keep-float", "-1"], "--keep-float must be 0 or more"),
@@ -288,10 +288,10 @@ def test_a_tagger_is_judged_by_its_entities(tmp_path: Path) -> None:
         TaggedSentence(tuple(text), tuple("B-LOC" if index % 3 == 0 else "O" for index in range(len(text))))
         for text in texts(8, 40)
     ]
-    judge = LabelledJudge(bundle, {"train": rows, "dev": rows[:20]})
+    judge = TaskEvaluator(bundle, {"train": rows, "dev": rows[:20]})
     assert judge.metrics == {"dev": "f1"}
     assert len(judge.calibration(bundle, 10)) == 2
-    made = quantized(
+    made = quantize_bundle(
         Compression({"train": rows, "dev": rows[:20]}, tmp_path / "m" / "2", max_drop=100), bundle, QuantizeSettings()
     )
     assert 0 <= made.manifest.evaluation["dev"]["f1"] <= 1

@@ -33,7 +33,7 @@ Documents = list[list[list[int]]]
 @pytest.fixture(scope="module")
 def corpus(text: Path, vocab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     prefix = tmp_path_factory.mktemp("corpus") / "corpus"
-    build_corpus([text], vocab, prefix, how=BuildSettings(workers=1))
+    build_corpus([text], vocab, prefix, build_settings=BuildSettings(workers=1))
     return prefix
 
 

@@ -26,19 +26,19 @@ from training.cli import ernie_train as cli
 from training.datasets.table import read_examples
 from training.datasets.unlabelled import read_unlabelled
 from training.distilling.distilled_pretraining import DistilledPretraining
-from training.distilling.distilled_task import Distilled
+from training.distilling.distilled_task import DistilledTask
 from training.distilling.settings import DistillSettings
 from training.distilling.teacher_assistant import distill
 from training.distilling.teachers import Distillation, Student, finetuned_teacher, pretrained_teacher
 from training.finetuning.evaluation import task_of_model
-from training.pretraining.loop import PretrainJob, Run, pretrain
+from training.pretraining.loop import PretrainingLoop, PretrainJob, pretrain
 from training.pretraining.micro_batches import micro_batches
 from training.pretraining.objectives import Targets, accumulate_gradients
 from training.runs.checkpoints import ResumeError
-from training.runs.data_parallel import Group
+from training.runs.data_parallel import ProcessGroup
 from training.runs.interruption import InterruptedRun
 from training.runs.records import Records
-from training.tasks.task import Batch
+from training.tasks.task import TaskBatch
 
 SMALL = ["--epochs", "2", "--batch-size", "8", "--max-seq-length", "32", "--learning-rate", "0.003"]
 NARROW = dataclasses.replace(CONFIG, hidden_size=16, num_attention_heads=2, num_hidden_layers=1, intermediate_size=32)
@@ -172,7 +172,7 @@ def divergence(teacher: Path, student: Path, path: Path) -> float:
     examples, said = read_examples(path), []
     for folder in (teacher, student):
         task = task_of_model(folder, read_checkpoint(folder))
-        batch = Batch.of(task.rows(examples), 0)
+        batch = TaskBatch.of(task.rows(examples), 0)
         said.append(np.array(task.outputs(load_model(folder), batch)))
     return float((said[0] * np.log(said[0] / said[1])).sum(-1).mean())
 
@@ -263,9 +263,9 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_bits(
     files, unlabelled = few(tmp_path)
     arguments = ["--pretrained", narrow, *files, "--unlabelled", unlabelled, "--relations-weight", relations]
     assert taught(teachers["classify"], tmp_path / "whole", *arguments) == 0
-    loss, steps = Distilled.loss, 0
+    loss, steps = DistilledTask.loss, 0
 
-    def stopping(self: Distilled, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
+    def stopping(self: DistilledTask, model: paddle.nn.Layer, batch: TaskBatch) -> paddle.Tensor:
         nonlocal steps
         steps += 1
         if steps == 23:
@@ -273,7 +273,7 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_bits(
         return loss(self, model, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Distilled, "loss", stopping)
+        patch.setattr(DistilledTask, "loss", stopping)
         assert taught(teachers["classify"], tmp_path / "run", *arguments) == 130
     assert not (tmp_path / "run" / "model").exists()
     assert taught(teachers["classify"], tmp_path / "run", *arguments) == 0
@@ -485,11 +485,13 @@ def test_loss_and_gradients_do_not_depend_on_how_a_step_is_cut_or_laid_out(
     settings = DistillSettings(**changes)
     job = job_of(small, pretrained, tmp_path / "run", dropout=0.0, **changes)
     teacher = pretrained_teacher(pretrained, Student(job.config, job.vocab, 64), settings)
-    model = Run(job, None, Group(), None, [teacher]).model
+    model = PretrainingLoop(job, None, ProcessGroup(), None, [teacher]).model
     objective, found = DistilledPretraining([teacher], settings), []
     for layout, tokens in (("padded", 10**6), ("padded", 200), ("padded", 1), ("packed", 10**6), ("packed", 128)):
         batch = batch_of(small, tmp_path, layout)
-        sums = accumulate_gradients(model, micro_batches(batch, tokens), Targets.of(batch, Group()), 1.0, objective)
+        sums = accumulate_gradients(
+            model, micro_batches(batch, tokens), Targets.of(batch, ProcessGroup()), 1.0, objective
+        )
         gradients = {name: each.grad.numpy() for name, each in model.named_parameters() if each.grad is not None}
         for each in model.parameters():
             each.clear_gradient()
@@ -509,13 +511,13 @@ def test_a_distillation_from_corpora_goes_on_with_the_same_bits_and_not_with_ano
 ) -> None:
     changes = {"steps": 6, "layout": "packed", "recompute": True}
     distill(job_of(small, pretrained, tmp_path / "whole", **changes))
-    step = Run.train_step
+    step = PretrainingLoop.train_step
 
-    def stopping(run: Run, batch: Any, stop: bool = False) -> bool:
+    def stopping(run: PretrainingLoop, batch: Any, stop: bool = False) -> bool:
         return step(run, batch, stop) or run.step == 3
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "train_step", stopping)
+        patch.setattr(PretrainingLoop, "train_step", stopping)
         with pytest.raises(InterruptedRun, match="stopped after step 3"):
             distill(job_of(small, pretrained, tmp_path / "run", **changes))
     with pytest.raises(ResumeError, match=r"distillation\.settings\.hard_weight was 1\.0 and is now 0\.5"):

@@ -13,22 +13,22 @@ from model_build.heads import ErnieForPretraining
 from tests.training.finetuning.test_finetuning_loop import CONFIG, EXAMPLES, VOCAB, task
 from training.datasets.examples import Answer, Example, Question, TaggedSentence
 from training.datasets.tag_schemes import BIO
-from training.distilling.distilled_task import Distilled
+from training.distilling.distilled_task import DistilledTask
 from training.distilling.losses import (
     States,
     averaged_log_probabilities,
     check_relations,
+    record_attention,
     relation_losses,
     soft_losses,
-    watched,
 )
 from training.distilling.settings import DistillSettings
 from training.distilling.teachers import Teacher
 from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
-from training.tasks.task import Batch, Task
+from training.tasks.task import Task, TaskBatch
 from training.tasks.token_classification import TokenClassification
-from training.tasks.tokenizer import Encoder
+from training.tasks.tokenizer import Tokenizer
 
 TEXT = "北京是中华人民共和国的首都，人口两千多万。"
 
@@ -54,7 +54,7 @@ def small(width: int = 16, heads: int = 2, layers: int = 2, seed: int = 1) -> Er
 
 
 def seen(model: paddle.nn.Layer, ids: list[list[int]], layer: int = 0, **packed: np.ndarray) -> States:
-    with watched(model.ernie.encoder, layer) as found:
+    with record_attention(model.ernie.encoder, layer) as found:
         model.ernie.encode(paddle.to_tensor(ids), **{name: paddle.to_tensor(each) for name, each in packed.items()})
     return found.states()
 
@@ -128,7 +128,7 @@ def test_the_last_layer_is_watched_unless_another_is_named() -> None:
 
 def test_the_hook_goes_even_when_the_forward_pass_fails() -> None:
     model = small()
-    with pytest.raises(ZeroDivisionError), watched(model.ernie.encoder):
+    with pytest.raises(ZeroDivisionError), record_attention(model.ernie.encoder):
         raise ZeroDivisionError
     assert not model.ernie.encoder.layers[1].self_attn._forward_pre_hooks
 
@@ -173,7 +173,7 @@ def test_gradients_reach_the_student_through_the_states_and_are_the_same_by_hand
         student.train()
         student.ernie.encoder.recompute = recompute and by_hand
         ids = [[1, 5, 6, 2], [1, 7, 2, 0]]
-        with paddle_gradients() if not by_hand else watched(teacher.ernie.encoder):
+        with paddle_gradients() if not by_hand else record_attention(teacher.ernie.encoder):
             real = paddle.to_tensor([[1, 1, 1, 1], [1, 1, 1, 0]], dtype="float32")
             relation_losses(seen(student, ids), seen(teacher, ids), 8, real).sum().backward()
         gradients.append(
@@ -215,7 +215,7 @@ def test_settings_that_make_no_sense_are_one_sentence(changes: dict[str, float],
 
 
 def kinds() -> dict[str, tuple[Task, Sequence[Any]]]:
-    encoder = Encoder(VOCAB)
+    encoder = Tokenizer(VOCAB)
     sentences = [
         TaggedSentence(tuple(TEXT[:count]), tuple("B-LOC" if index < 2 else "O" for index in range(count)))
         for count in (4, 9, 17, 12)
@@ -228,14 +228,16 @@ def kinds() -> dict[str, tuple[Task, Sequence[Any]]]:
     }
 
 
-def taught(kind: str, settings: DistillSettings, teachers: int = 1) -> tuple[Distilled, Task, Sequence[Any], list[Any]]:
+def taught(
+    kind: str, settings: DistillSettings, teachers: int = 1
+) -> tuple[DistilledTask, Task, Sequence[Any], list[Any]]:
     wrapped, examples = kinds()[kind]
     models = []
     for seed in range(teachers):
         paddle.seed(seed + 7)
         models.append(wrapped.model(CONFIG))
         models[-1].eval()
-    found = Distilled(wrapped, [Teacher(VOCAB, each, "", {}) for each in models], settings, [], 0)
+    found = DistilledTask(wrapped, [Teacher(VOCAB, each, "", {}) for each in models], settings, [], 0)
     return found, wrapped, examples, models
 
 
@@ -243,7 +245,7 @@ def taught(kind: str, settings: DistillSettings, teachers: int = 1) -> tuple[Dis
 @pytest.mark.parametrize("relations", [0.0, 1.0])
 def test_without_dropout_a_student_that_is_its_teacher_has_the_tasks_loss_alone(kind: str, relations: float) -> None:
     distilled, wrapped, examples, (model,) = taught(kind, DistillSettings(relations_weight=relations, hard_weight=0.5))
-    batch = Batch.of(distilled.training_rows(examples), 0)
+    batch = TaskBatch.of(distilled.training_rows(examples), 0)
     assert float(distilled.loss(model, batch)) == pytest.approx(0.5 * float(wrapped.loss(model, batch)), abs=1e-5)
 
 
@@ -257,7 +259,7 @@ def test_what_is_kept_of_the_teachers_is_what_they_say_of_any_batch(kind: str) -
     rows = distilled.training_rows(examples)
     assert distilled.training_rows(examples)[0] is rows[0], "or every run of a job would ask the teachers again"
     for chosen in ([rows[0]], rows[1:], rows[::-1]):
-        batch = Batch.of(chosen, 0)
+        batch = TaskBatch.of(chosen, 0)
         said = [wrapped.distributions(wrapped.scores(each, batch), batch).logits for each in teachers]
         own = wrapped.distributions(wrapped.scores(student, batch), batch).logits
         expected = float(soft_losses(own, averaged_log_probabilities(said, 2.0), 2.0).mean())
@@ -269,14 +271,14 @@ def test_what_is_kept_of_the_teachers_is_what_they_say_of_any_batch(kind: str) -
 def test_there_is_a_distribution_for_everything_predicted_row_by_row(kind: str) -> None:
     wrapped, examples = kinds()[kind]
     rows = wrapped.rows(examples)
-    batch = Batch.of(rows, 0)
+    batch = TaskBatch.of(rows, 0)
     model = wrapped.model(CONFIG)
     model.eval()
     whole = wrapped.distributions(wrapped.scores(model, batch), batch)
     assert sum(whole.counts) == len(whole.logits)
     place = 0
     for row, count in zip(rows, whole.counts, strict=True):
-        single = Batch.of([row], 0)
+        single = TaskBatch.of([row], 0)
         logits = wrapped.distributions(wrapped.scores(model, single), single).logits.numpy()
         assert len(logits) == count
         alone, within = softmax(logits), softmax(whole.logits.numpy()[place : place + count])
@@ -290,12 +292,12 @@ def test_rows_without_a_label_add_nothing_to_the_loss_on_labels_and_leave_that_o
     model = wrapped.model(CONFIG)
     model.eval()
     labelled = wrapped.rows(EXAMPLES["train"][:3])
-    unknown = Classification(Encoder(VOCAB), ["0", "1"], 32).rows([Example("", "不知道好不好"), Example("", "一般")])
+    unknown = Classification(Tokenizer(VOCAB), ["0", "1"], 32).rows([Example("", "不知道好不好"), Example("", "一般")])
     assert [row.label for row in unknown] == [-1, -1]
-    known = float(wrapped.loss(model, Batch.of(labelled, 0)))
-    mixed = float(wrapped.loss(model, Batch.of([unknown[0], *labelled, unknown[1]], 0)))
+    known = float(wrapped.loss(model, TaskBatch.of(labelled, 0)))
+    mixed = float(wrapped.loss(model, TaskBatch.of([unknown[0], *labelled, unknown[1]], 0)))
     assert mixed == pytest.approx(known * 3 / 5, rel=1e-4)
-    assert float(wrapped.loss(model, Batch.of(unknown, 0))) == 0
+    assert float(wrapped.loss(model, TaskBatch.of(unknown, 0))) == 0
 
 
 def test_relations_of_a_batch_are_a_mean_over_its_tokens_and_over_the_teachers() -> None:
@@ -320,6 +322,6 @@ def test_relations_of_a_batch_are_a_mean_over_its_tokens_and_over_the_teachers()
         ]
         losses.append(sum(sums) / sum(lengths))
     assert losses[0] > 1e-4
-    batch = Batch.of(rows, 0)
+    batch = TaskBatch.of(rows, 0)
     assert float(one.loss(student, batch)) == pytest.approx(losses[0], rel=1e-3)
     assert float(two.loss(student, batch)) == pytest.approx(np.mean(losses), rel=1e-3)

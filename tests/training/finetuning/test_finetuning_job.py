@@ -26,7 +26,7 @@ from training.finetuning.settings import FinetuneSettings
 from training.finetuning.starting_point import starting_point
 from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
-from training.tasks.task import Batch
+from training.tasks.task import TaskBatch
 
 SMALL = ["--epochs", "2", "--batch-size", "8", "--max-seq-length", "32", "--learning-rate", "0.003"]
 
@@ -306,7 +306,7 @@ def test_a_job_that_is_stopped_in_the_last_step_of_a_run_does_not_begin_another(
     steps = 0
     loss = Classification.loss
 
-    def stopping(self: Classification, model: object, batch: Batch) -> object:
+    def stopping(self: Classification, model: object, batch: TaskBatch) -> object:
         nonlocal steps
         steps += 1
         if steps == step:

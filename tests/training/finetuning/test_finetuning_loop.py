@@ -23,8 +23,8 @@ from training.runs.learning_rate import learning_rate
 from training.runs.mixed_precision import DivergedError
 from training.runs.records import Records
 from training.tasks.classification import Classification, balanced_weights
-from training.tasks.task import Batch, batches
-from training.tasks.tokenizer import Encoder
+from training.tasks.task import TaskBatch, batches
+from training.tasks.tokenizer import Tokenizer
 
 VOCAB = Path(__file__).parents[3] / "models" / "masked-lm" / "2" / "vocab.txt"
 CONFIG = ErnieConfig(
@@ -49,12 +49,14 @@ EXAMPLES = {"train": reviews(0, 60), "dev": reviews(1000, 20)}
 
 
 def task(length: int = 32, weights: np.ndarray | None = None) -> Classification:
-    return Classification(Encoder(VOCAB), ["0", "1"], length, weights)
+    return Classification(Tokenizer(VOCAB), ["0", "1"], length, weights)
 
 
-def run(output: Path, how: FinetuneRunSettings | None = None, **changes: Any) -> FinetuneRun:
+def run(output: Path, run_settings: FinetuneRunSettings | None = None, **changes: Any) -> FinetuneRun:
     settings = dataclasses.replace(SETTINGS, **changes)
-    return FinetuneRun(task(), CONFIG, EXAMPLES, None, settings, output, how or FinetuneRunSettings(log_every=1))
+    return FinetuneRun(
+        task(), CONFIG, EXAMPLES, None, settings, output, run_settings or FinetuneRunSettings(log_every=1)
+    )
 
 
 def weights(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
@@ -81,8 +83,8 @@ def test_the_losses_are_those_of_paddlenlp_for_thirty_steps(tmp_path: Path) -> N
     rows = task().rows(EXAMPLES["train"])
     settings = dataclasses.replace(SETTINGS, epochs=4, dropout=0.0, clip_norm=1.0)  # 8 steps an epoch: 32
     pretrained = read_pdparams(tmp_path / "published")
-    how = FinetuneRunSettings(log_every=1)
-    finetune(FinetuneRun(task(), CONFIG, EXAMPLES, pretrained, settings, tmp_path / "run", how))
+    run_settings = FinetuneRunSettings(log_every=1)
+    finetune(FinetuneRun(task(), CONFIG, EXAMPLES, pretrained, settings, tmp_path / "run", run_settings))
     ours = Records(tmp_path / "run" / "records.jsonl").read()
 
     decayed = {each.name for each in theirs.parameters() if each.ndim > 1}
@@ -101,7 +103,7 @@ def test_the_losses_are_those_of_paddlenlp_for_thirty_steps(tmp_path: Path) -> N
     theirs.train()
     differences = []
     for step, (chosen, record) in enumerate(zip(order[:30], ours, strict=False), start=1):
-        batch = Batch.of(chosen, 0)
+        batch = TaskBatch.of(chosen, 0)
         logits = theirs(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids))
         loss = F.cross_entropy(logits, paddle.to_tensor([row.label for row in batch.rows]))
         loss.backward()
@@ -133,14 +135,14 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     class Stopping(Classification):
         steps = 0
 
-        def loss(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
+        def loss(self, model: paddle.nn.Layer, batch: TaskBatch) -> paddle.Tensor:
             self.steps += 1
             if self.steps == step:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().loss(model, batch)
 
     before = signal.getsignal(signal.SIGTERM)
-    stopping = dataclasses.replace(run(tmp_path), task=Stopping(Encoder(VOCAB), ["0", "1"], 32))
+    stopping = dataclasses.replace(run(tmp_path), task=Stopping(Tokenizer(VOCAB), ["0", "1"], 32))
     with pytest.raises(InterruptedRun, match=rf"stopped after step {step}, which is saved; the same command goes on"):
         finetune(stopping)
     assert signal.getsignal(signal.SIGTERM) == before
@@ -172,7 +174,7 @@ def test_dev_examples_that_judge_otherwise_do_not_go_on_from_a_checkpoint(tmp_pa
         def rows(self, examples: Any) -> Any:
             return [dataclasses.replace(row, label=0) for row in super().rows(examples)]
 
-    first = dataclasses.replace(run(tmp_path, epochs=1), task=Unlabelled(Encoder(VOCAB), ["0", "1"], 32))
+    first = dataclasses.replace(run(tmp_path, epochs=1), task=Unlabelled(Tokenizer(VOCAB), ["0", "1"], 32))
     finetune(first)
     dev = [dataclasses.replace(each, label="1") for each in EXAMPLES["dev"]]
     with pytest.raises(ValueError, match=r"examples.dev was"):
@@ -191,7 +193,7 @@ def test_checkpoints_between_evaluations_are_written_where_they_are_wanted(
     class Broken(Classification):
         steps = 0
 
-        def loss(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
+        def loss(self, model: paddle.nn.Layer, batch: TaskBatch) -> paddle.Tensor:
             self.steps += 1
             if self.steps == 6:
                 raise RuntimeError("killed")
@@ -199,7 +201,7 @@ def test_checkpoints_between_evaluations_are_written_where_they_are_wanted(
 
     broken = run(tmp_path, FinetuneRunSettings(log_every=1, save_every=5))
     with pytest.raises(RuntimeError, match="killed"):
-        finetune(dataclasses.replace(broken, task=Broken(Encoder(VOCAB), ["0", "1"], 32)))
+        finetune(dataclasses.replace(broken, task=Broken(Tokenizer(VOCAB), ["0", "1"], 32)))
     assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-000000005"]
     assert equal(weights(finetune(run(tmp_path)).model), whole)
 
@@ -224,12 +226,12 @@ def test_the_head_begins_at_random_whatever_head_the_pretrained_model_has(
 
 def test_gradients_that_stay_infinite_are_told_with_flags_of_finetuning(tmp_path: Path) -> None:
     class Infinite(Classification):
-        def loss(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
+        def loss(self, model: paddle.nn.Layer, batch: TaskBatch) -> paddle.Tensor:
             return super().loss(model, batch) * float("inf")
 
     diverging = run(tmp_path, FinetuneRunSettings(most_bad_steps=3))
     with pytest.raises(DivergedError, match="a lower --learning-rate or a higher --warmup-ratio") as told:
-        finetune(dataclasses.replace(diverging, task=Infinite(Encoder(VOCAB), ["0", "1"], 32)))
+        finetune(dataclasses.replace(diverging, task=Infinite(Tokenizer(VOCAB), ["0", "1"], 32)))
     assert "--start" not in str(told.value)
 
 
@@ -268,7 +270,7 @@ def test_balanced_weights_give_every_class_the_same_share() -> None:
 def test_class_weights_weigh_the_loss_of_a_class(tmp_path: Path) -> None:
     model = task().model(CONFIG)
     model.eval()
-    batch = Batch.of(task().rows(EXAMPLES["train"])[:2], 0)  # one of each class
+    batch = TaskBatch.of(task().rows(EXAMPLES["train"])[:2], 0)  # one of each class
     with paddle.no_grad():
         probabilities = np.array(task().outputs(model, batch))
         found = float(task(weights=np.array([3.0, 1.0], dtype=np.float32)).loss(model, batch))

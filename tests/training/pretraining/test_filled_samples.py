@@ -14,10 +14,10 @@ from model_build.bundle import read_vocabulary
 from training.corpus.build import build_corpus
 from training.corpus.indexed import IndexedCorpus
 from training.corpus.vocabulary import SPECIAL_TOKENS
-from training.pretraining.filled_samples import STRETCH, Filling, fillings, first_samples
-from training.pretraining.masked_batches import Batch, Batches, BatchSettings, MaskingVocabulary
+from training.pretraining.filled_samples import STRETCH, FilledSample, filled_samples, first_samples
+from training.pretraining.masked_batches import BatchSettings, MaskedBatch, MaskedBatches, MaskingVocabulary
 from training.pretraining.sample_order import MapSettings, Source, open_part
-from training.reports.detokenization import written
+from training.reports.detokenization import spaced_tokens
 
 SENTENCES = (
     "今天天气很好，我们去北京大学散步。",
@@ -59,13 +59,13 @@ def pack(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def batch_of(made: Made, cache: Path, *, pack: bool, length: int = 64, sentence_order: bool = True) -> Batch:
+def batch_of(made: Made, cache: Path, *, pack: bool, length: int = 64, sentence_order: bool = True) -> MaskedBatch:
     settings = BatchSettings(max_seq_length=length, pack=pack, sentence_order=sentence_order)
     source = made.source(length, sentence_order, cache)
-    return Batches([source], MaskingVocabulary.of(made.tokens), settings, batch_size=40).at(0)
+    return MaskedBatches([source], MaskingVocabulary.of(made.tokens), settings, batch_size=40).at(0)
 
 
-def samples_of(batch: Batch) -> list[tuple[list[int], list[int]]]:
+def samples_of(batch: MaskedBatch) -> list[tuple[list[int], list[int]]]:
     """Ids before masking and as seen of each sample, by the segment ids or the lengths of the rows."""
     original = batch.input_ids.copy()
     original.reshape(-1)[batch.mask_positions] = batch.labels
@@ -81,10 +81,10 @@ def samples_of(batch: Batch) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def knowing(tokens: list[str]) -> Callable[[Batch], np.ndarray]:
+def knowing(tokens: list[str]) -> Callable[[MaskedBatch], np.ndarray]:
     """A model that gives each label a logit of 9, all else 0."""
 
-    def predict(batch: Batch) -> np.ndarray:
+    def predict(batch: MaskedBatch) -> np.ndarray:
         logits = np.zeros((len(batch.labels), len(tokens)), dtype=np.float32)
         logits[np.arange(len(batch.labels)), batch.labels] = 9
         return logits
@@ -97,7 +97,7 @@ def test_samples_are_restored_exactly(made: Made, tmp_path: Path, pack: bool, se
     batch = batch_of(made, tmp_path, pack=pack, sentence_order=sentence_order)
     several = len(batch.input_ids) < len(batch.cls_positions)
     assert several == pack
-    result = fillings(batch, made.tokens, knowing(made.tokens), count=40)
+    result = filled_samples(batch, made.tokens, knowing(made.tokens), count=40)
     assert len(result) == 40
     for filling, (original, seen) in zip(result, samples_of(batch), strict=True):
         assert ["[CLS]", *filling.original, "[SEP]"] == [made.tokens[id] for id in original]
@@ -119,14 +119,14 @@ def test_samples_are_restored_exactly(made: Made, tmp_path: Path, pack: bool, se
 
 def test_the_restored_text_stands_in_the_corpus(made: Made, tmp_path: Path, pack: bool) -> None:
     batch = batch_of(made, tmp_path, pack=pack, sentence_order=False)
-    for filling in fillings(batch, made.tokens, knowing(made.tokens), count=40):
-        text = "".join(text for _, text in written(filling.original))
+    for filling in filled_samples(batch, made.tokens, knowing(made.tokens), count=40):
+        text = "".join(text for _, text in spaced_tokens(filling.original))
         assert any(text in document for document in made.documents)
 
 
 def test_pairs_are_shown_with_a_bar_between_their_texts(made: Made, tmp_path: Path, pack: bool) -> None:
     batch = batch_of(made, tmp_path, pack=pack)
-    result = fillings(batch, made.tokens, knowing(made.tokens), count=40)
+    result = filled_samples(batch, made.tokens, knowing(made.tokens), count=40)
     pairs = [label != -100 for label in batch.sentence_order_labels]
     assert sum(pairs) > 0
     assert [filling.original.count("[SEP]") for filling in result] == [int(pair) for pair in pairs]
@@ -142,12 +142,12 @@ def test_the_model_is_asked_for_the_masks_of_the_samples_that_are_shown_only(
     batch = batch_of(made, tmp_path, pack=pack)
     asked = []
 
-    def predict(part: Batch) -> np.ndarray:
+    def predict(part: MaskedBatch) -> np.ndarray:
         asked.append(part)
         return knowing(made.tokens)(part)
 
-    few = fillings(batch, made.tokens, predict, count=3)
-    assert few == fillings(batch, made.tokens, knowing(made.tokens), count=40)[:3]
+    few = filled_samples(batch, made.tokens, predict, count=3)
+    assert few == filled_samples(batch, made.tokens, knowing(made.tokens), count=40)[:3]
     (part,) = asked
     assert len(part.input_ids) <= 3
     assert len(part.labels) == sum(len(filling.guesses) for filling in few)
@@ -164,14 +164,14 @@ def test_rows_of_a_part_are_those_of_the_batch(made: Made, tmp_path: Path, pack:
     part = first_samples(mixed, 5)
     assert samples_of(part)[:5] == samples_of(mixed)[:5]
     assert part.sentence_order_labels[:5].tolist() == mixed.sentence_order_labels[:5].tolist()
-    assert fillings(mixed, made.tokens, knowing(made.tokens), 5) == [
-        fillings(batch, made.tokens, knowing(made.tokens), 40)[number] for number in order[:5]
+    assert filled_samples(mixed, made.tokens, knowing(made.tokens), 5) == [
+        filled_samples(batch, made.tokens, knowing(made.tokens), 40)[number] for number in order[:5]
     ]
 
 
 def test_long_samples_are_shown_as_the_stretch_with_most_masks(made: Made, tmp_path: Path, pack: bool) -> None:
     batch = batch_of(made, tmp_path, pack=pack, length=256, sentence_order=False)
-    result = fillings(batch, made.tokens, knowing(made.tokens), count=40)
+    result = filled_samples(batch, made.tokens, knowing(made.tokens), count=40)
     longer = 0
     for filling, (original, seen) in zip(result, samples_of(batch), strict=True):
         tokens, looked = [made.tokens[id] for id in original[1:-1]], [made.tokens[id] for id in seen[1:-1]]
@@ -197,13 +197,13 @@ def test_long_samples_are_shown_as_the_stretch_with_most_masks(made: Made, tmp_p
     assert longer > 5
 
 
-def by_hand(tokens: list[str], masked: dict[int, str], vocabulary: list[str]) -> Batch:
+def by_hand(tokens: list[str], masked: dict[int, str], vocabulary: list[str]) -> MaskedBatch:
     """One sample in a row of its own, with the given tokens seen in place of some."""
     ids = [vocabulary.index(token) for token in ["[CLS]", *tokens, "[SEP]"]]
     seen = np.array([ids])
     for index, token in masked.items():
         seen[0, index + 1] = vocabulary.index(token)
-    return Batch(
+    return MaskedBatch(
         next_position=1,
         input_ids=seen,
         token_type_ids=np.zeros_like(seen),
@@ -220,12 +220,12 @@ VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *"天地人好，", 
 
 def filled_by_hand(
     tokens: list[str], masked: dict[int, str], logits: list[dict[str, float]], size: int = len(VOCABULARY)
-) -> Filling:
+) -> FilledSample:
     rows = np.full((len(logits), size), -50.0, dtype=np.float32)
     for row, scores in zip(rows, logits, strict=True):
         for token, score in scores.items():
             row[VOCABULARY.index(token)] = score
-    (filling,) = fillings(by_hand(tokens, masked, VOCABULARY), VOCABULARY, lambda batch: rows)
+    (filling,) = filled_samples(by_hand(tokens, masked, VOCABULARY), VOCABULARY, lambda batch: rows)
     return filling
 
 
@@ -265,14 +265,16 @@ def test_an_id_beyond_the_vocabulary_is_shown_by_its_number() -> None:
     batch = by_hand([*"天地"], {0: "[MASK]"}, VOCABULARY)
     logits = np.zeros((1, 20), dtype=np.float32)
     logits[0, 17] = 30
-    (filling,) = fillings(batch, VOCABULARY, lambda batch: logits)
+    (filling,) = filled_samples(batch, VOCABULARY, lambda batch: logits)
     assert filling.guesses[0].best[0] == ("[id 17]", pytest.approx(1.0))
     assert str(filling).endswith("[[id 17]≠天]地")
 
 
 def test_a_model_that_has_diverged_is_shown() -> None:
     batch = by_hand([*"天地"], {0: "[MASK]"}, VOCABULARY)
-    (filling,) = fillings(batch, VOCABULARY, lambda batch: np.full((1, len(VOCABULARY)), np.nan, dtype=np.float32))
+    (filling,) = filled_samples(
+        batch, VOCABULARY, lambda batch: np.full((1, len(VOCABULARY)), np.nan, dtype=np.float32)
+    )
     assert np.isnan(filling.guesses[0].probability)
     assert len(filling.guesses[0].best) == 5
 
@@ -281,4 +283,4 @@ def test_a_model_that_has_diverged_is_shown() -> None:
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     batch = by_hand([*"天地"], {0: "[MASK]"}, VOCABULARY)
     with pytest.raises(ValueError, match="logits for 1 masks and 14 tokens are of shape"):
-        fillings(batch, VOCABULARY, lambda batch: np.zeros(shape, dtype=np.float32))
+        filled_samples(batch, VOCABULARY, lambda batch: np.zeros(shape, dtype=np.float32))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from training.corpus.indexed import IndexedCorpus
-from training.pretraining.masked_batches import Batch, Batches, BatchSettings, MaskingVocabulary
+from training.pretraining.masked_batches import BatchSettings, MaskedBatch, MaskedBatches, MaskingVocabulary
 from training.pretraining.sample_order import MapSettings, Source, open_source
 
 TOKENS = [
@@ -42,13 +42,14 @@ def a_source(seed: int, documents: int = 120) -> Source:
 SOURCES = [a_source(1), a_source(2)]
 
 
-def batches(**more: object) -> Batches:
-    return Batches(SOURCES, VOCABULARY, SETTINGS, **{"batch_size": 12, "weights": [0.7, 0.3], **more})  # type: ignore[arg-type]
+def batches(**more: object) -> MaskedBatches:
+    return MaskedBatches(SOURCES, VOCABULARY, SETTINGS, **{"batch_size": 12, "weights": [0.7, 0.3], **more})  # type: ignore[arg-type]
 
 
-def equal(one: Batch, other: Batch) -> bool:
+def equal(one: MaskedBatch, other: MaskedBatch) -> bool:
     return all(
-        np.array_equal(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(Batch)
+        np.array_equal(getattr(one, field.name), getattr(other, field.name))
+        for field in dataclasses.fields(MaskedBatch)
     )
 
 
@@ -94,7 +95,7 @@ def test_a_run_resumes_where_it_stopped() -> None:
 
 def test_every_epoch_of_a_corpus_holds_each_sample_once_with_other_masks() -> None:
     source, count = SOURCES[0], len(SOURCES[0].rows)
-    alone = Batches([source], VOCABULARY, SETTINGS, batch_size=count)
+    alone = MaskedBatches([source], VOCABULARY, SETTINGS, batch_size=count)
     epochs = []
     for epoch in range(2):
         made = alone.at(epoch * count)
@@ -112,13 +113,13 @@ def test_every_epoch_of_a_corpus_holds_each_sample_once_with_other_masks() -> No
 def test_another_corpus_in_the_blend_does_not_change_the_samples_of_the_first() -> None:
     together = batches().at(0)
     corpora, numbers = batches()._blend.at(np.arange(12))
-    alone = Batches([SOURCES[0]], VOCABULARY, SETTINGS, batch_size=12).at(0)
+    alone = MaskedBatches([SOURCES[0]], VOCABULARY, SETTINGS, batch_size=12).at(0)
     here = corpora == 0
     assert (together.input_ids[here] == alone.input_ids[numbers[here]]).all()
 
 
 def test_packing_gives_fewer_rows_of_the_same_samples() -> None:
-    packed = Batches(SOURCES, VOCABULARY, dataclasses.replace(SETTINGS, pack=True), batch_size=60).at(0)
+    packed = MaskedBatches(SOURCES, VOCABULARY, dataclasses.replace(SETTINGS, pack=True), batch_size=60).at(0)
     assert packed.position_ids is not None
     assert packed.segment_ids is not None
     assert packed.input_ids.shape == packed.position_ids.shape == packed.segment_ids.shape
@@ -135,7 +136,7 @@ def test_leaving_the_loop_ends_the_threads() -> None:
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
     source = a_source(3)
     source.corpus.tokens[:] = 999
-    broken = Batches([source], VOCABULARY, SETTINGS, batch_size=4)
+    broken = MaskedBatches([source], VOCABULARY, SETTINGS, batch_size=4)
     with pytest.raises(ValueError, match="outside the vocabulary"):
         next(broken.iterate())
 
@@ -157,9 +158,9 @@ def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], message: s
 
 def test_a_run_over_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no corpus"):
-        Batches([], VOCABULARY, SETTINGS, batch_size=4)
+        MaskedBatches([], VOCABULARY, SETTINGS, batch_size=4)
     empty = dataclasses.replace(SOURCES[0], rows=SOURCES[0].rows[:0])
     with pytest.raises(ValueError, match="data/1 has no samples"):
-        Batches([empty], VOCABULARY, SETTINGS, batch_size=4)
+        MaskedBatches([empty], VOCABULARY, SETTINGS, batch_size=4)
     with pytest.raises(ValueError, match="start -1"):
         batches().iterate(start=-1)

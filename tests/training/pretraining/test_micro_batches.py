@@ -11,21 +11,28 @@ from hypothesis import strategies as st
 from tests.training.conftest import SETTINGS, Small
 from training.pretraining.data import open_data
 from training.pretraining.initial_model import initial_model
-from training.pretraining.masked_batches import Batch
+from training.pretraining.masked_batches import MaskedBatch
 from training.pretraining.micro_batches import micro_batches
 from training.pretraining.objectives import Targets, accumulate_gradients
-from training.runs.data_parallel import Group
+from training.runs.data_parallel import ProcessGroup
 
 
-def batch_of(small: Small, cache: Path, layout: str, size: int = 24) -> Batch:
+def batch_of(small: Small, cache: Path, layout: str, size: int = 24) -> MaskedBatch:
     settings = dataclasses.replace(SETTINGS, layout=layout, batch_size=size)
     data = open_data(
-        small.corpora, small.vocab, small.config, settings, evaluation_samples=8, threads=1, cache=cache, group=Group()
+        small.corpora,
+        small.vocab,
+        small.config,
+        settings,
+        evaluation_samples=8,
+        threads=1,
+        cache=cache,
+        group=ProcessGroup(),
     )
     return data.train.at(0)
 
 
-def contents(batch: Batch) -> list[tuple[object, ...]]:
+def contents(batch: MaskedBatch) -> list[tuple[object, ...]]:
     """Every sample as (tokens, types, where it is masked, labels, order), in a form that does not know its place."""
     width = batch.input_ids.shape[1]
     found = []
@@ -63,7 +70,7 @@ def test_every_sample_is_in_exactly_one_piece_with_its_targets(small: Small, tmp
     check()
 
 
-def padding_share(batches: list[Batch]) -> float:
+def padding_share(batches: list[MaskedBatch]) -> float:
     return 1 - sum(int(each.lengths.sum()) for each in batches) / sum(each.input_ids.size for each in batches)
 
 
@@ -78,7 +85,7 @@ def test_loss_and_gradients_of_a_step_do_not_depend_on_how_it_is_cut_or_laid_out
     for layout, tokens in (("padded", 10**6), ("padded", 200), ("padded", 1), ("packed", 10**6), ("packed", 128)):
         batch = batch_of(small, tmp_path, layout)
         pieces = micro_batches(batch, tokens)
-        sums = accumulate_gradients(model, pieces, Targets.of(batch, Group()), 1.0)
+        sums = accumulate_gradients(model, pieces, Targets.of(batch, ProcessGroup()), 1.0)
         gradients = [each.grad.numpy().copy() for each in model.parameters()]
         for each in model.parameters():
             each.clear_gradient()

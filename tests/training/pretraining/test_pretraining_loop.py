@@ -19,7 +19,7 @@ from model_build.checkpoint import load_model, read_checkpoint
 from model_build.ernie import ErnieModel
 from model_build.weights import read_pdparams
 from tests.training.conftest import Small
-from training.pretraining.loop import InterruptedRun, PretrainJob, Run, dropout_seed, pretrain
+from training.pretraining.loop import InterruptedRun, PretrainingLoop, PretrainJob, dropout_seed, pretrain
 from training.runs.checkpoints import ResumeError
 from training.runs.mixed_precision import DivergedError
 from training.runs.records import Records
@@ -84,13 +84,13 @@ def test_records_and_evaluations_of_a_killed_run_are_those_of_a_whole_one(
     changes = {"steps": 8, "log_every": 4, "save_every": 3, "evaluate_every": 2}
     pretrain(small.job(tmp_path / "whole", **changes))
 
-    def killed(run: Run) -> None:
+    def killed(run: PretrainingLoop) -> None:
         evaluate(run)
         if run.step == 4:
             raise KeyboardInterrupt
 
-    evaluate = Run.evaluate
-    monkeypatch.setattr(Run, "evaluate", killed)
+    evaluate = PretrainingLoop.evaluate
+    monkeypatch.setattr(PretrainingLoop, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
         pretrain(small.job(tmp_path / "run", **changes))
     monkeypatch.undo()
@@ -244,7 +244,7 @@ def test_a_corpus_of_single_sentences_is_refused_with_sentence_order_and_taken_w
 
     lines = "\n\n".join(f"第{number}个标题没有第二句" for number in range(40))
     (tmp_path / "titles.txt").write_text(lines, encoding="utf-8")
-    build_corpus([tmp_path / "titles.txt"], small.vocab, tmp_path / "titles", how=BuildSettings(workers=1))
+    build_corpus([tmp_path / "titles.txt"], small.vocab, tmp_path / "titles", build_settings=BuildSettings(workers=1))
     job = small.job(tmp_path / "run", corpora=[str(tmp_path / "titles")], steps=1)
     with pytest.raises(ValueError, match="has two sentences, so nothing can be learnt about sentence order"):
         pretrain(job)

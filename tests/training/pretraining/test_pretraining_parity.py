@@ -13,7 +13,7 @@ from paddlenlp.transformers.ernie.modeling import ErniePretrainingCriterion
 from tests.training.conftest import Small
 from training.pretraining.data import open_data
 from training.pretraining.loop import pretrain
-from training.runs.data_parallel import Group
+from training.runs.data_parallel import ProcessGroup
 from training.runs.records import Records
 
 
@@ -49,7 +49,7 @@ def test_fifty_losses_equal_those_of_paddlenlp_trained_on_the_same_batches(
         evaluation_samples=8,
         threads=1,
         cache=tmp_path / "maps",
-        group=Group(),
+        group=ProcessGroup(),
     )  # fmt: skip
     theirs = []
     model.train()

@@ -416,8 +416,8 @@ def test_every_finetuning_ends_with_its_page(tmp_path: Path, task: Any, rows: li
     output = tmp_path / "it"
     parts = {"train": rows, "dev": rows[:10]}
     names = {"0": "bad"} if task == "classify" else {}
-    how = FinetuneRunSettings(log_every=1)
-    run_job(FinetuneJob(task, parts, start, settings, output, seeds=(1, 2), names=names, how=how))
+    run_settings = FinetuneRunSettings(log_every=1)
+    run_job(FinetuneJob(task, parts, start, settings, output, seeds=(1, 2), names=names, run_settings=run_settings))
     report, found = Page(output / "report.html"), json.loads((output / "results.json").read_text(encoding="utf-8"))
     assert report.text_in("h1") == ["Finetuning, it"]
     assert "its shape, random weights" in report.text_in("small")

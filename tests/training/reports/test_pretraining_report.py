@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.training.reports.html_page import Page
-from training.pretraining.filled_samples import Filling, Guess
-from training.reports.charts import POINTS, running_mean, thinned
+from training.pretraining.filled_samples import FilledSample, MaskPrediction
+from training.reports.charts import POINTS, downsample, running_mean
 from training.reports.pretraining_report import write_report
 
 
@@ -39,13 +39,15 @@ EVALUATIONS = [
     {"step": 1300, "word/mlm_loss": 6.5, "word/top1": 0.3125, "word/top5": 0.5, "sop_accuracy": 0.6875},
 ]
 FILLINGS = [
-    Filling(
+    FilledSample(
         original=tuple("今天天气很好"),
         seen=("今", "天", "[MASK]", "人", "很", "好"),
         guesses=(
-            Guess(2, "天", 0.75, (("天", 0.75), ("日", 0.125), ("月", 0.0625), ("人", 0.03125), ("大", 0.015625))),
-            Guess(3, "气", 0.25, (("空", 0.5), ("气", 0.25), ("地", 0.125), ("人", 0.0625), ("心", 0.03125))),
-            Guess(5, "好", 0.5, (("好", 0.5), ("多", 0.25), ("冷", 0.125), ("热", 0.0625), ("大", 0.03125))),
+            MaskPrediction(
+                2, "天", 0.75, (("天", 0.75), ("日", 0.125), ("月", 0.0625), ("人", 0.03125), ("大", 0.015625))
+            ),
+            MaskPrediction(3, "气", 0.25, (("空", 0.5), ("气", 0.25), ("地", 0.125), ("人", 0.0625), ("心", 0.03125))),
+            MaskPrediction(5, "好", 0.5, (("好", 0.5), ("多", 0.25), ("冷", 0.125), ("热", 0.0625), ("大", 0.03125))),
         ),
         ends=False,
     )
@@ -60,7 +62,7 @@ def report(path: Path, **more: Any) -> Page:
             "settings": {"run": {"steps": 2000}, "batch_size": 32, "masking": {"max_ngrams": 3, "levels": ((0, 1),)}},
             "records": RECORDS,
             "evaluations": EVALUATIONS,
-            "fillings": FILLINGS,
+            "filled_samples": FILLINGS,
             **more,
         },
     )
@@ -194,14 +196,14 @@ def test_settings_inside_of_settings_are_shown_with_their_path(tmp_path: Path) -
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     hostile = '</style><script>alert(1)</script><img src=x onerror="alert(1)">&\'$x_{'
     bad = tuple(f"{hostile}{number}" for number in range(5))
-    guess = Guess(1, bad[1], 0.5, tuple((token, 0.1) for token in bad))
+    guess = MaskPrediction(1, bad[1], 0.5, tuple((token, 0.1) for token in bad))
     page = report(
         tmp_path,
         title=hostile,
         settings={hostile: hostile, "nested": {hostile: [hostile]}},
         records=[a_record(1, **{hostile: 1.0})],
         evaluations=[{"step": 1, f"{hostile}/mlm_loss": 3.0, f"{hostile}_accuracy": 0.5, hostile: 1.0}],
-        fillings=[Filling(original=bad, seen=bad, guesses=(guess,))],
+        filled_samples=[FilledSample(original=bad, seen=bad, guesses=(guess,))],
     )
     assert not {"script", "img"} & {*page.tags}
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
@@ -213,7 +215,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("records", [[], RECORDS[:1]], ids=["no record", "one record"])
 def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    page = report(tmp_path, settings={}, records=records, evaluations=[], fillings=[])
+    page = report(tmp_path, settings={}, records=records, evaluations=[], filled_samples=[])
     assert page.text_in("h1") == ["A run"]
     assert page.tags.count("svg") == (7 if records else 0)
     assert page.tags.count("section") == bool(records)
@@ -232,7 +234,7 @@ def test_a_long_run_makes_no_long_page_and_its_spikes_stay(tmp_path: Path) -> No
     steps = np.arange(50_000.0)
     values = np.sin(steps / 1000)
     values[31_234], values[41_234], values[100:700] = 50, -50, np.nan
-    thin_steps, thin = thinned(steps, values)
+    thin_steps, thin = downsample(steps, values)
     assert len(thin) <= 2 * POINTS
     assert (np.diff(thin_steps) > 0).all()
     assert thin[thin_steps == 31_234] == 50

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.runs import checkpoints
-from training.runs.checkpoints import CheckpointError, Checkpoints, ResumeError, Saved, differences
+from training.runs.checkpoints import CheckpointError, Checkpoints, ResumeError, SavedCheckpoint, differences
 
 IDENTITY = {
     "settings": {"learning_rate": 0.001, "seed": 1, "betas": [0.9, 0.98]},
@@ -86,7 +86,9 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
         assert store.latest() is None
         saved = store.save(1200, {"seen": (1, 2), "best": math.inf, "name": "模型\udcff"}, writing(1200))
         assert store.latest() == saved
-    assert saved == Saved(output / "step-000001200", 1200, {"seen": [1, 2], "best": math.inf, "name": "模型\udcff"})
+    assert saved == SavedCheckpoint(
+        output / "step-000001200", 1200, {"seen": [1, 2], "best": math.inf, "name": "模型\udcff"}
+    )
     for name in FILES:
         assert (saved.directory / name).read_bytes() == content(1200, name)
     assert Checkpoints(output, IDENTITY, writer=False).latest() == saved
@@ -144,7 +146,7 @@ def test_a_step_that_is_there_is_kept_and_not_written_again(tmp_path: Path) -> N
     with Checkpoints(tmp_path, IDENTITY) as store:
         add(store, 100)
         again = store.save(100, {"samples": -1}, lambda folder: pytest.fail("it was written again"))
-    assert again == Saved(tmp_path / "step-000000100", 100, state(100))
+    assert again == SavedCheckpoint(tmp_path / "step-000000100", 100, state(100))
     assert_whole(tmp_path)
     with Checkpoints(tmp_path, {}) as other, pytest.raises(ResumeError, match="vocabulary was "):
         add(other, 100)
@@ -211,7 +213,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         if damage is truncate and name == "training.json":
             truncate(path)  # the newline, which is no damage
         damage(path)
-        assert store.latest() == Saved(tmp_path / "step-000000100", 100, state(100))
+        assert store.latest() == SavedCheckpoint(tmp_path / "step-000000100", 100, state(100))
     (warning,) = caplog.messages
     assert warning.startswith(f"the checkpoint {path.parents[name.count('/')]} is damaged and passed over: {path} ")
     assert any(part in warning for part in told.split("|"))
@@ -231,7 +233,7 @@ def test_no_flipped_bit_of_a_description_gives_another_state(tmp_path: Path, cap
                 assert f"{path} " in caplog.text
             else:
                 # A blank became another blank, or a digit changed that no float can show.
-                assert found == Saved(tmp_path / "step-000000200", 200, state(200))
+                assert found == SavedCheckpoint(tmp_path / "step-000000200", 200, state(200))
             path.write_bytes(good)
     assert passed_over > 200
 

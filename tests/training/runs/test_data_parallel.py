@@ -10,7 +10,7 @@ from training.runs import cpu_environment
 cpu_environment.prepare()
 from training.runs.data_parallel import join
 group = join()
-if group.leads:
+if group.is_leader:
     time.sleep(35)
 group.wait()
 print("total", group.sum([group.rank + 1.0])[0], flush=True)

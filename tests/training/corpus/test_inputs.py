@@ -10,9 +10,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.corpus import sources
+from training.corpus import inputs as sources
 from training.corpus.indexed import CorpusError
-from training.corpus.sources import Piece, Reader, divide, find_inputs
+from training.corpus.inputs import Piece, Reader, divide, find_inputs
 
 Write = Callable[..., Path]
 
