@@ -7,9 +7,9 @@ weights, bit for bit, as one that was not.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +27,7 @@ from training.runs.checkpoints import Checkpoints
 from training.runs.initial_weights import digest_of
 from training.runs.interruption import InterruptedRun, interruption
 from training.runs.learning_rate import learning_rate
-from training.runs.mixed_precision import LossScale
-from training.runs.optimizer import (
-    adamw,
-    dropout_seed,
-    gradient_norm,
-    optimizer_state,
-    restore_optimizer,
-    scale_gradients,
-)
+from training.runs.optimizer_step import OptimizerStep, StepSettings
 from training.runs.progress import Progress
 from training.runs.records import Records
 from training.tasks.task import Row, Task, TaskBatch, batches
@@ -43,7 +35,7 @@ from training.tasks.task import Row, Task, TaskBatch, batches
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 64
-CURE = "with another --output, and a lower --learning-rate or a higher --warmup-ratio"
+REMEDY = "with another --output, and a lower --learning-rate or a higher --warmup-ratio"
 Weights = Mapping[str, Any]
 
 
@@ -106,11 +98,9 @@ class FinetuningLoop:
         examples = run.examples
         self.rows = {"train": run.task.training_rows(examples["train"]), "dev": run.task.rows(examples["dev"])}
         self.model = _initial_model(run)
-        self.parameters = self.model.parameters()
-        self.optimizer = adamw(self.model, weight_decay=self.settings.weight_decay)
-        self.scale = LossScale.of(self.settings.precision)
         self.epoch_steps = -(-len(self.rows["train"]) // self.settings.batch_size)
         self.steps = self.settings.epochs * self.epoch_steps
+        self.optimizer_step = OptimizerStep(self.model, self._step_settings())
         self.evaluate_every = self.settings.evaluate_every or self.epoch_steps
         self.step = 0
         self.best: dict[str, Any] | None = None
@@ -133,6 +123,18 @@ class FinetuningLoop:
         self.checkpoints.close()
         self.records.close()
         self.evaluations.close()
+
+    def _step_settings(self) -> StepSettings:
+        settings = self.settings
+        warmup_steps = max(1, round(settings.warmup_ratio * self.steps))
+        schedule = functools.partial(
+            learning_rate,
+            peak=settings.learning_rate, minimum=0.0, warmup_steps=warmup_steps, decay_steps=self.steps + 1,
+        )  # fmt: skip
+        return StepSettings(
+            settings.precision, settings.seed, settings.weight_decay, settings.clip_norm, schedule,
+            self.run.run_settings.most_bad_steps, REMEDY,
+        )  # fmt: skip
 
     def _identity(self) -> dict[str, Any]:
         """All that the weights follow from."""
@@ -162,9 +164,7 @@ class FinetuningLoop:
                     self.best_weights = dict(best)
         if saved and not self.is_over():
             load_state(self.model, paddle.load(str(saved.directory / "model_state.pdparams"), return_numpy=True))
-            with np.load(saved.directory / "optimizer.npz") as state:
-                restore_optimizer(self.optimizer, self.model, state)
-            self.scale.restore(saved.state["loss_scale"])
+            self.optimizer_step.restore(saved.directory, saved.state["loss_scale"])
             log.info("going on after step %d, from %s", self.step, saved.directory)
         for records in (self.records, self.evaluations):
             records.cut(self.step)
@@ -192,27 +192,13 @@ class FinetuningLoop:
 
     def train_step(self) -> None:
         """One optimiser step."""
-        settings = self.settings
-        paddle.seed(dropout_seed(settings.seed, self.step, 0))
-        self.model.train()
-        with mixed_precision.autocast(settings.precision):
-            loss = self.task.loss(self.model, self._batch())
-        (loss * self.scale.value).backward()
-        norm = gradient_norm(self.parameters) / self.scale.value
-        rate = learning_rate(
-            self.step + 1, peak=settings.learning_rate, minimum=0.0,
-            warmup_steps=max(1, round(settings.warmup_ratio * self.steps)), decay_steps=self.steps + 1,
-        )  # fmt: skip
-        if math.isfinite(norm):
-            clip = min(1.0, settings.clip_norm / norm) if settings.clip_norm and norm else 1.0
-            scale_gradients(self.parameters, clip / self.scale.value)
-            self.optimizer.set_lr(rate)
-            self.optimizer.step()
-        self.optimizer.clear_grad()
-        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.run.run_settings.most_bad_steps, cure=CURE)
+        batch = self._batch()
+        taken = self.optimizer_step.take(
+            self.step, [batch], lambda piece: paddle.reshape(self.task.loss(self.model, piece), [1]), [1.0]
+        )
         self.step += 1
-        self._losses.append(float(loss))
-        self._record(rate, norm)
+        self._losses.append(float(taken.sums[0]))
+        self._record(taken.learning_rate, taken.gradient_norm)
 
     def _record(self, rate: float, norm: float) -> None:
         mean = sum(self._losses) / len(self._losses)
@@ -236,7 +222,7 @@ class FinetuningLoop:
 
     def save(self) -> None:
         """A checkpoint of this step."""
-        state = {"best": self.best, "losses": self._losses, "loss_scale": self.scale.state()}
+        state = {"best": self.best, "losses": self._losses, "loss_scale": self.optimizer_step.scale.state()}
         self.checkpoints.save(self.step, state, self._write)
 
     def _write(self, folder: Path) -> None:
@@ -245,7 +231,7 @@ class FinetuningLoop:
             np.savez(folder / "best.npz", **self.best_weights)
         if not self.is_over():
             paddle.save(self.model.state_dict(), str(folder / "model_state.pdparams"))
-            np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+            self.optimizer_step.write(folder)
 
     def finish(self) -> Finetuned:
         """The best weights."""

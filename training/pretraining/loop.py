@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ from training.pretraining.filled_samples import FilledSample, filled_samples
 from training.pretraining.initial_model import identity_of, initial_model
 from training.pretraining.masked_batches import MaskedBatch
 from training.pretraining.micro_batches import micro_batches
-from training.pretraining.objectives import Objective, Pretraining, Targets, accumulate_gradients, logits
+from training.pretraining.objectives import Objective, Pretraining, Targets, logits
 from training.pretraining.run_log import RunLog, StepFigures
 from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 from training.runs import data_parallel, mixed_precision
@@ -51,17 +51,14 @@ from training.runs.checkpoints import Checkpoints
 from training.runs.data_parallel import ProcessGroup
 from training.runs.interruption import InterruptedRun, interruption
 from training.runs.learning_rate import learning_rate
-from training.runs.mixed_precision import LossScale
-from training.runs.optimizer import (
-    adamw,
-    dropout_seed,
-    gradient_norm,
-    optimizer_state,
-    restore_optimizer,
-    scale_gradients,
-)
+from training.runs.optimizer_step import OptimizerStep, StepSettings
 
 log = logging.getLogger(__name__)
+
+REMEDY = (
+    "from an earlier checkpoint: --start OUTPUT/checkpoints/step-…, another --output, and a lower --learning-rate or a "
+    "longer warm-up"
+)
 
 
 @dataclass(frozen=True)
@@ -139,11 +136,9 @@ class PretrainingLoop:
         """of all processes: where the next batch begins"""
         self.tokens = 0
         """of all processes, padding left out"""
-        self.scale = LossScale.of(job.settings.precision)
         self.model: ErnieForPretraining = initial_model(job.config, job.settings, job.start)
         group.share_weights(self.model)
-        self.parameters = self.model.parameters()
-        self.optimizer = adamw(self.model, weight_decay=job.settings.weight_decay, beta2=job.settings.beta2)
+        self.optimizer_step = OptimizerStep(self.model, _step_settings(job), group)
         self.log: RunLog | None = None
 
     def resume(self) -> None:
@@ -156,10 +151,8 @@ class PretrainingLoop:
         saved = self.checkpoints.latest()
         if saved:
             load_state(self.model, read_pdparams(saved.directory))
-            with np.load(saved.directory / "optimizer.npz") as state:
-                restore_optimizer(self.optimizer, self.model, state)
+            self.optimizer_step.restore(saved.directory, saved.state["loss_scale"])
             self.step, self.samples, self.tokens = saved.step, saved.state["samples"], saved.state["tokens"]
-            self.scale.restore(saved.state["loss_scale"])
             log.info("going on after step %d, from %s", self.step, saved.directory)
             self._compare_machine(saved.state)
         if self.step > self.job.settings.steps:
@@ -191,36 +184,27 @@ class PretrainingLoop:
         """One optimiser step on this process's share of a batch; whether any process wants to stop."""
         settings = self.job.settings
         pieces = micro_batches(batch, settings.micro_tokens)
-        paddle.seed(dropout_seed(settings.seed, self.step, self.group.rank))
-        self.model.train()
         targets = Targets.of(batch, self.group)
-        with mixed_precision.autocast(settings.precision):
-            sums = accumulate_gradients(self.model, pieces, targets, self.scale.value, self.objective)
-        self.group.sum_gradients(self.parameters)
-        norm = gradient_norm(self.parameters) / self.scale.value
-        rate = self._learning_rate()
-        if math.isfinite(norm):
-            clip = min(1.0, settings.clip_norm / norm) if settings.clip_norm and norm else 1.0
-            scale_gradients(self.parameters, clip / self.scale.value)
-            self.optimizer.set_lr(rate)
-            self.optimizer.step()
-        self.optimizer.clear_grad()
+        taken = self.optimizer_step.take(
+            self.step, pieces, lambda piece: self.objective.sums(self.model, piece), self.objective.factors(targets)
+        )
         self.step += 1
         self.samples = batch.next_position
         positions = sum(piece.input_ids.size for piece in pieces)
-        *summed, tokens, positions, stops = self.group.sum([*sums, batch.lengths.sum(), positions, stop])
+        *summed, tokens, positions, stops = self.group.sum([*taken.sums, batch.lengths.sum(), positions, stop])
         self.tokens += int(tokens)
-        self.scale.update(finite=math.isfinite(norm), most_bad_steps=self.job.run_settings.most_bad_steps)
         if self.log:
             figures = StepFigures(
                 summed[0] / targets.tokens,
                 summed[1] / max(1.0, targets.pairs) if settings.sentence_order else None,
-                rate, norm, int(tokens), int(positions), settings.batch_size, **self._learnt(summed, targets),
+                taken.learning_rate, taken.gradient_norm, int(tokens), int(positions), settings.batch_size,
+                **self._distillation_losses(summed, targets),
             )  # fmt: skip
-            self.log.add(figures, tokens=self.tokens, skipped_steps=self.scale.skipped, loss_scale=self.scale.value)
+            scale = self.optimizer_step.scale
+            self.log.add(figures, tokens=self.tokens, skipped_steps=scale.skipped, loss_scale=scale.value)
         return bool(stops)
 
-    def _learnt(self, sums: Sequence[float], targets: Targets) -> dict[str, float]:
+    def _distillation_losses(self, sums: Sequence[float], targets: Targets) -> dict[str, float]:
         """Of a distillation, what was minimised, and of that what is learnt from the teachers."""
         if not self.job.distillation:
             return {}
@@ -230,16 +214,6 @@ class PretrainingLoop:
         return {"minimised": minimised} | {
             name: mean for name, mean in means.items() if getattr(settings, f"{name}_weight")
         }
-
-    def _learning_rate(self) -> float:
-        settings = self.job.settings
-        return learning_rate(
-            self.step + 1,
-            peak=settings.learning_rate,
-            minimum=settings.min_learning_rate,
-            warmup_steps=settings.last_warmup_step,
-            decay_steps=settings.last_decay_step,
-        )
 
     def evaluate(self) -> None:
         """Figures on the validation split, such as `word/top1`, and sentences filled in, into the log."""
@@ -274,7 +248,7 @@ class PretrainingLoop:
             state = {
                 "samples": self.samples,
                 "tokens": self.tokens,
-                "loss_scale": self.scale.state(),
+                "loss_scale": self.optimizer_step.scale.state(),
                 "unrecorded": [dataclasses.asdict(each) for each in self.log.unrecorded] if self.log else [],
                 **_machine(self.group),
             }
@@ -285,7 +259,7 @@ class PretrainingLoop:
 
     def _write(self, folder: Path) -> None:
         write_checkpoint(folder, self._about([]), self.model.state_dict(), self.job.vocab, self.data.sentences)
-        np.savez(folder / "optimizer.npz", **optimizer_state(self.optimizer, self.model))
+        self.optimizer_step.write(folder)
 
     def _about(self, evaluations: list[dict[str, Any]]) -> Checkpoint:
         return Checkpoint(
@@ -316,6 +290,19 @@ class PretrainingLoop:
                 save_checkpoint(model, about, self.model, self.job.vocab, self.data.sentences)
         self.group.wait()
         return about
+
+
+def _step_settings(job: PretrainJob) -> StepSettings:
+    settings = job.settings
+    schedule = functools.partial(
+        learning_rate,
+        peak=settings.learning_rate, minimum=settings.min_learning_rate,
+        warmup_steps=settings.last_warmup_step, decay_steps=settings.last_decay_step,
+    )  # fmt: skip
+    return StepSettings(
+        settings.precision, settings.seed, settings.weight_decay, settings.clip_norm, schedule,
+        job.run_settings.most_bad_steps, REMEDY, settings.beta2,
+    )  # fmt: skip
 
 
 def _machine(group: ProcessGroup) -> dict[str, int]:

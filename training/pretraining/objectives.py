@@ -8,7 +8,6 @@ units; Lan et al., "ALBERT" (arXiv:1909.11942) for sentence order, which took th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,22 +90,3 @@ def loss_sums(tokens: Tensor, order: Tensor | None, batch: MaskedBatch) -> Tenso
         return paddle.stack([masked_lm, paddle.zeros_like(masked_lm)])
     labels = paddle.to_tensor(batch.sentence_order_labels)
     return paddle.stack([masked_lm, F.cross_entropy(order, labels, ignore_index=NO_PAIR, reduction="sum")])
-
-
-def accumulate_gradients(
-    model: ErnieForPretraining,
-    pieces: Sequence[MaskedBatch],
-    targets: Targets,
-    loss_scale: float,
-    objective: Objective | None = None,
-) -> np.ndarray:
-    """Adds the gradients of a step's loss, times `loss_scale`, to the parameters; returns the objective's sums."""
-    objective = objective or Pretraining()
-    factors = objective.factors(targets)
-    weights = paddle.to_tensor(factors, dtype="float32") * loss_scale
-    total = np.zeros(len(factors))
-    for piece in pieces:
-        sums = objective.sums(model, piece)
-        paddle.sum(sums * weights).backward()
-        total += sums.numpy()
-    return total

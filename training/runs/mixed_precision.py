@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 
 import paddle
 
 LARGEST = 2.0**24
-PRETRAINING_CURE = (
-    "from an earlier checkpoint: --start OUTPUT/checkpoints/step-…, another --output, and a lower --learning-rate or a "
-    "longer warm-up"
-)
 
 
 class DivergedError(RuntimeError):
@@ -61,8 +58,8 @@ class LossScale:
     def of(cls, precision: str) -> LossScale:
         return cls(value=2.0**15, dynamic=True) if precision == "fp16" else cls()
 
-    def update(self, *, finite: bool, most_bad_steps: int, cure: str = PRETRAINING_CURE) -> None:
-        """Counts one step. Raises DivergedError, which says `cure`, after `most_bad_steps` bad ones in a row."""
+    def update(self, *, finite: bool, max_bad_steps: int, remedy: str) -> None:
+        """Counts one step. Raises DivergedError, which ends with `remedy`, after `max_bad_steps` bad ones in a row."""
         if finite:
             self.bad_steps = 0
             self.good_steps += 1
@@ -74,17 +71,17 @@ class LossScale:
         self.good_steps = 0
         if self.dynamic:
             self.value = max(1.0, self.value / 2)
-        if self.bad_steps >= most_bad_steps:
+        if self.bad_steps >= max_bad_steps:
             raise DivergedError(
                 f"the gradients of {self.bad_steps} steps in a row were infinite or not a number (loss scale "
-                f"{self.value:g}); begin again {cure}."
+                f"{self.value:g}); begin again {remedy}."
             )
 
     def state(self) -> dict[str, float]:
         """What a checkpoint keeps."""
         return {name: getattr(self, name) for name in ("value", "good_steps", "bad_steps", "skipped")}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: Mapping[str, float]) -> None:
         """Goes on from `state()`."""
         for name, value in state.items():
             setattr(self, name, value)

@@ -14,14 +14,6 @@ from paddle import Tensor, nn
 ACCUMULATORS = ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")
 
 
-def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """A seed for Paddle's generator, different for every step and rank: SplitMix64's finaliser over all three."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & (2**64 - 1)
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-    return (mixed ^ (mixed >> 31)) >> 33
-
-
 def adamw(
     model: nn.Layer,
     *,

@@ -33,10 +33,11 @@ from training.distilling.teachers import Distillation, Student, finetuned_teache
 from training.finetuning.evaluation import task_of_model
 from training.pretraining.loop import PretrainingLoop, PretrainJob, pretrain
 from training.pretraining.micro_batches import micro_batches
-from training.pretraining.objectives import Targets, accumulate_gradients
+from training.pretraining.objectives import Targets
 from training.runs.checkpoints import ResumeError
 from training.runs.data_parallel import ProcessGroup
 from training.runs.interruption import InterruptedRun
+from training.runs.optimizer_step import accumulate_gradients
 from training.runs.records import Records
 from training.tasks.task import TaskBatch
 
@@ -489,9 +490,8 @@ def test_loss_and_gradients_do_not_depend_on_how_a_step_is_cut_or_laid_out(
     objective, found = DistilledPretraining([teacher], settings), []
     for layout, tokens in (("padded", 10**6), ("padded", 200), ("padded", 1), ("packed", 10**6), ("packed", 128)):
         batch = batch_of(small, tmp_path, layout)
-        sums = accumulate_gradients(
-            model, micro_batches(batch, tokens), Targets.of(batch, ProcessGroup()), 1.0, objective
-        )
+        factors = objective.factors(Targets.of(batch, ProcessGroup()))
+        sums = accumulate_gradients(micro_batches(batch, tokens), lambda piece: objective.sums(model, piece), factors)
         gradients = {name: each.grad.numpy() for name, each in model.named_parameters() if each.grad is not None}
         for each in model.parameters():
             each.clear_gradient()

@@ -13,8 +13,9 @@ from training.pretraining.data import open_data
 from training.pretraining.initial_model import initial_model
 from training.pretraining.masked_batches import MaskedBatch
 from training.pretraining.micro_batches import micro_batches
-from training.pretraining.objectives import Targets, accumulate_gradients
+from training.pretraining.objectives import Pretraining, Targets
 from training.runs.data_parallel import ProcessGroup
+from training.runs.optimizer_step import accumulate_gradients
 
 
 def batch_of(small: Small, cache: Path, layout: str, size: int = 24) -> MaskedBatch:
@@ -81,11 +82,12 @@ def test_rows_of_similar_length_together_waste_less_on_padding(small: Small, tmp
 
 def test_loss_and_gradients_of_a_step_do_not_depend_on_how_it_is_cut_or_laid_out(small: Small, tmp_path: Path) -> None:
     model = initial_model(small.config, dataclasses.replace(SETTINGS, dropout=0.0), None)
-    found = []
+    objective, found = Pretraining(), []
     for layout, tokens in (("padded", 10**6), ("padded", 200), ("padded", 1), ("packed", 10**6), ("packed", 128)):
         batch = batch_of(small, tmp_path, layout)
         pieces = micro_batches(batch, tokens)
-        sums = accumulate_gradients(model, pieces, Targets.of(batch, ProcessGroup()), 1.0)
+        factors = objective.factors(Targets.of(batch, ProcessGroup()))
+        sums = accumulate_gradients(pieces, lambda piece: objective.sums(model, piece), factors)
         gradients = [each.grad.numpy().copy() for each in model.parameters()]
         for each in model.parameters():
             each.clear_gradient()

@@ -19,7 +19,7 @@ from model_build.checkpoint import load_model, read_checkpoint
 from model_build.ernie import ErnieModel
 from model_build.weights import read_pdparams
 from tests.training.conftest import Small
-from training.pretraining.loop import InterruptedRun, PretrainingLoop, PretrainJob, dropout_seed, pretrain
+from training.pretraining.loop import InterruptedRun, PretrainingLoop, PretrainJob, pretrain
 from training.runs.checkpoints import ResumeError
 from training.runs.mixed_precision import DivergedError
 from training.runs.records import Records
@@ -309,12 +309,6 @@ def test_gradients_that_stay_infinite_end_the_run_and_change_no_weight(
     kept = read_pdparams(tmp_path / "run" / "checkpoints" / "step-000000002")
     assert equal(kept, broken)
     assert Records(tmp_path / "run" / "records.jsonl").read()[-1]["skipped_steps"] == 2
-
-
-def test_dropout_seeds_differ_by_seed_step_and_rank() -> None:
-    seeds = {dropout_seed(seed, step, rank) for seed in range(1, 4) for step in range(200) for rank in range(8)}
-    assert len(seeds) == 3 * 200 * 8
-    assert all(0 <= seed < 2**31 for seed in seeds)
 
 
 # Killed and resumed

@@ -10,9 +10,9 @@ def test_fp16_halves_its_scale_with_a_bad_step_and_doubles_it_after_many_good_on
     scale = LossScale.of("fp16")
     scale.growth_interval = 3
     for finite in (True, True, False, True, True, True):
-        scale.update(finite=finite, most_bad_steps=5)
+        scale.update(finite=finite, max_bad_steps=5, remedy="with a lower --learning-rate")
     assert (scale.value, scale.skipped, scale.bad_steps) == (2.0**15, 1, 0)
-    scale.update(finite=False, most_bad_steps=5)
+    scale.update(finite=False, max_bad_steps=5, remedy="with a lower --learning-rate")
     assert scale.value == 2.0**14
 
 
@@ -20,21 +20,21 @@ def test_fp16_halves_its_scale_with_a_bad_step_and_doubles_it_after_many_good_on
 def test_without_fp16_the_scale_stays_at_one(name: str) -> None:
     scale = LossScale.of(name)
     for finite in (False, True, False):
-        scale.update(finite=finite, most_bad_steps=5)
+        scale.update(finite=finite, max_bad_steps=5, remedy="with a lower --learning-rate")
     assert (scale.value, scale.skipped) == (1.0, 2)
 
 
 def test_bad_steps_in_a_row_end_the_run_with_a_sentence_that_says_what_to_do() -> None:
     scale = LossScale.of("fp16")
     for finite in (False, False, True, False, False):
-        scale.update(finite=finite, most_bad_steps=3)
+        scale.update(finite=finite, max_bad_steps=3, remedy="with a lower --learning-rate")
     with pytest.raises(DivergedError, match=r"3 steps in a row were infinite or not a number .* lower --learning-rate"):
-        scale.update(finite=False, most_bad_steps=3)
+        scale.update(finite=False, max_bad_steps=3, remedy="with a lower --learning-rate")
 
 
 def test_a_scale_goes_on_from_its_state() -> None:
     scale = LossScale.of("fp16")
-    scale.update(finite=False, most_bad_steps=9)
+    scale.update(finite=False, max_bad_steps=9, remedy="with a lower --learning-rate")
     other = LossScale.of("fp16")
     other.restore(scale.state())
     assert other == scale
