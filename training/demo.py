@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from model_build.atomic_write import atomic_file
 from model_build.bundle import Bundle
 from model_build.config import ErnieConfig
 from model_build.export import export_checkpoint, next_version
@@ -161,14 +162,12 @@ def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> t
 
 def _write_clean(path: Path, documents: Iterable[Document], evaluation: set[str]) -> Path:
     """The documents that are no evaluation text, a blank line after each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, left_out = path.with_suffix(".part"), 0
-    with part.open("w", encoding="utf-8") as file:
+    left_out = 0
+    with atomic_file(path) as file:
         for document in documents:
             if fingerprint("".join(document)) in evaluation:
                 left_out += 1
             else:
                 file.write("\n".join(document) + "\n\n")
-    part.replace(path)
     log.info("%s: %d documents left out because they are evaluation texts", path.name, left_out)
     return path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -185,12 +184,3 @@ def flag_values(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(arguments).items()
         if name not in ("run", "config") and value not in (None, [])
     }  # fmt: skip
-
-
-def write_flags(values: Mapping[str, Any], path: Path) -> None:
-    """Writes `flag_values` aside and renames the file."""
-    import yaml
-
-    part = path.with_name(path.name + ".part")
-    part.write_text(yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False), encoding="utf-8")
-    os.replace(part, path)

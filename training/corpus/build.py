@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from model_build.atomic_write import atomic_file, write_errors
 from native import ErnieTokenizer, unicode_version, version
 from training.corpus.duplicates import first_occurrences
 from training.corpus.engines import run
 from training.corpus.indexed import CorpusError, with_suffix
 from training.corpus.inputs import FAULTS, divide, find_inputs
-from training.corpus.output import naming
 from training.corpus.segmenters import load_segmenter
 from training.corpus.settings import BuildSettings, CorpusSettings
 from training.corpus.shards import ShardCounts, ShardJob, build_shard, read_array, read_counts
@@ -109,7 +109,7 @@ def _kept(output: Path, about: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def _locked(work: Path) -> Iterator[None]:
     """Holds the work folder; the lock goes with the process, however it ends."""
-    with naming(work):
+    with write_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         file = (work / "lock").open("w")
     with file:
@@ -139,13 +139,10 @@ def _plan(
         path.unlink(missing_ok=True)
         for folder in work.glob("shard-*"):
             shutil.rmtree(folder)
-        with naming(path):
-            part = path.with_suffix(".part")
-            part.write_text(plan, encoding="utf-8")
-            os.replace(part, path)
-    else:
-        for folder in work.glob("shard-*.part"):
-            shutil.rmtree(folder, ignore_errors=True)
+        with atomic_file(path) as file:
+            file.write(plan)
+    for folder in work.glob(".shard-*.writing"):  # of a build that was killed
+        shutil.rmtree(folder, ignore_errors=True)
     # A Ray task has another working directory.
     files, vocab, work = [file.absolute() for file in files], vocab.absolute(), work.absolute()
     shards = divide(files, settings.document == "line", max(1, int(build_settings.shard_megabytes * 1e6)))

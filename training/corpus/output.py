@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from training.corpus.indexed import CorpusError
+from model_build.atomic_write import write_errors
 
 BLOCK = 1 << 20
 """Bytes buffered, and numbers read back at a time."""
@@ -24,14 +24,14 @@ class Output:
         self.path = path
         self._hashed = hashed
         self._bytes, self._digest = 0, hashlib.sha256()
-        with naming(path):
+        with write_errors(path):
             self._file = path.open("wb", buffering=BLOCK)
 
     def write(self, data: np.ndarray | bytes) -> None:
         """Adds bytes, or those of a contiguous array."""
         view = memoryview(data.data if isinstance(data, np.ndarray) else data)
         view = view.cast("B") if view.nbytes else memoryview(b"")
-        with naming(self.path):
+        with write_errors(self.path):
             self._file.write(view)
         if self._hashed:
             self._digest.update(view)
@@ -39,7 +39,7 @@ class Output:
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
         """What has been written so far, a block at a time."""
-        with naming(self.path):
+        with write_errors(self.path):
             self._file.flush()
         with self.path.open("rb") as file:
             while len(block := np.fromfile(file, dtype, BLOCK)):
@@ -47,7 +47,7 @@ class Output:
 
     def close(self) -> None:
         """Ends the file; it is on the disk when this returns."""
-        with naming(self.path):
+        with write_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -62,23 +62,3 @@ class Output:
     def description(self) -> dict[str, Any]:
         """Length and checksum of what was written."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turns the OSError of a failed write, which names no file, into a CorpusError that does."""
-    try:
-        yield
-    except OSError as error:
-        raise CorpusError(
-            f"{path} cannot be written: {error.strerror}; make room or choose another --output, then run again."
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

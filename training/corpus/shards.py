@@ -12,8 +12,6 @@ import dataclasses
 import functools
 import gc
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from model_build.atomic_write import atomic_folder
 from native import ErnieTokenizer
 from training.corpus.boundaries import boundary_bytes
 from training.corpus.cleaning import clean, sentences
 from training.corpus.duplicates import digest
 from training.corpus.inputs import Faults, Piece, Reader
-from training.corpus.output import Output, naming
+from training.corpus.output import Output
 from training.corpus.segmenters import load_segmenter
 from training.corpus.settings import CorpusSettings
 from training.corpus.writer import best_dtype
@@ -42,7 +41,7 @@ class ShardJob:
     """What it takes to make one shard."""
 
     folder: Path
-    """where it will lie; beside it a `.part` folder while it is made"""
+    """its final name"""
     pieces: Sequence[Piece]
     vocab: Path
     settings: CorpusSettings
@@ -70,22 +69,14 @@ def build_shard(job: ShardJob) -> Path:
     """Makes the shard and returns its folder. One that is there already is left as it is."""
     if job.folder.is_dir():
         return job.folder
-    # A process that was left behind by a killed run may be at the same shard: each has a folder of its own.
-    part = job.folder.with_name(f"{job.folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    with naming(part):
-        part.mkdir(parents=True)
-    try:
-        with contextlib.ExitStack() as stack:
-            outputs = {name: Output(part / name, hashed=False) for name in (*ARRAYS, COUNTS)}
-            for output in outputs.values():
-                stack.callback(output.close)
-            with _no_collector():
-                counts = _fill(outputs, job)
-            outputs[COUNTS].write(json.dumps(dataclasses.asdict(counts), ensure_ascii=False).encode("utf-8"))
-        _move(part, job.folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    # A process of a killed build may still make the same shard: its bytes are the same, and the first one is kept.
+    with atomic_folder(job.folder, existing="keep") as folder, contextlib.ExitStack() as stack:
+        outputs = {name: Output(folder / name, hashed=False) for name in (*ARRAYS, COUNTS)}
+        for output in outputs.values():
+            stack.callback(output.close)
+        with _no_collector():
+            counts = _fill(outputs, job)
+        outputs[COUNTS].write(json.dumps(dataclasses.asdict(counts), ensure_ascii=False).encode("utf-8"))
     return job.folder
 
 
@@ -99,14 +90,6 @@ def _no_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _move(part: Path, folder: Path) -> None:
-    try:
-        os.rename(part, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was first, with the same bytes
-            raise
 
 
 def read_counts(folder: Path) -> ShardCounts:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import re
 import string
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from model_build.atomic_write import atomic_file
 from native import ErnieTokenizer
 from training.corpus.inputs import Piece, Reader, find_inputs
 from training.corpus.plain_text import is_held_out, normalize
@@ -147,10 +147,8 @@ def _by_frequency(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:
     """One token a line; the id of a token is its line's number from 0."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(token + "\n" for token in tokens), encoding="utf-8")
-    os.replace(part, path)
+    with atomic_file(path) as file:
+        file.writelines(token + "\n" for token in tokens)
 
 
 def vocabulary_from_files(inputs: Iterable[Path], output: Path, settings: VocabularySettings) -> dict[str, Any]:

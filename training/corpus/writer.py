@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from model_build.atomic_write import sync_folder
 from training.corpus.indexed import DTYPES, HEADER, MAGIC, CorpusError, with_suffix
-from training.corpus.output import Output, sync_folder
+from training.corpus.output import Output
 
 LEVELS = ("inside", "character", "word", "phrase", "entity")
 
@@ -28,8 +29,8 @@ def best_dtype(vocab_size: int) -> np.dtype:
 class CorpusWriter:
     """Writes the corpus `prefix` piece by piece, in memory that does not grow with it.
 
-    A context manager: leaving it without `finish` removes what was written. A disk that is full or refuses is a
-    CorpusError that names the file.
+    A context manager: leaving it without `finish` removes what was written. A disk that is full or refuses raises
+    WriteError, which names the file.
     """
 
     def __init__(self, prefix: Path, dtype: np.dtype, *, boundaries: bool = True) -> None:

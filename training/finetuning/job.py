@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,8 @@ from typing import Any
 
 from paddle import nn
 
+from model_build.atomic_write import atomic_file
 from model_build.checkpoint import Checkpoint, save_checkpoint
-from training.cli.flags import write_flags
-from training.corpus.output import naming
 from training.datasets.examples import (
     Example,
     Question,
@@ -172,7 +170,7 @@ def run_job(job: FinetuneJob) -> Checkpoint:
     save_checkpoint(job.output / "model", checkpoint, model, job.start.vocab, sentences)
     _write_json(job.output / "results.json", results)
     if job.flags:
-        write_flags(job.flags, job.output / "settings.yaml")
+        _write_settings(job.output / "settings.yaml", job.flags)
     write_predictions(job.output, best.predictions)
     write_report(
         job.output / "report.html",
@@ -371,8 +369,14 @@ def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Lay
     }
 
 
+def _write_settings(path: Path, flags: Mapping[str, Any]) -> None:
+    """The flags in the form that `--config` reads."""
+    import yaml
+
+    with atomic_file(path) as file:
+        yaml.safe_dump(dict(flags), file, allow_unicode=True, sort_keys=False)
+
+
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with naming(path):
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -27,7 +27,6 @@ from model_build.config import ErnieConfig
 from model_build.heads import ErnieForPretraining
 from model_build.weights import load_state, read_pdparams
 from training.corpus.blending import parse_blend
-from training.corpus.output import naming
 from training.distilling.distilled_pretraining import DistilledPretraining
 from training.distilling.teachers import (
     Distillation,
@@ -283,11 +282,9 @@ class PretrainingLoop:
         """Writes `output/model` with the figures of the last evaluation."""
         about = self._about(self.log.evaluations() if self.log else [])
         if self.group.is_leader:
-            model = self.job.output / "model"
-            with naming(model):
-                for leftover in self.job.output.glob(f".{model.name}-*"):  # of a run killed at this very place
-                    shutil.rmtree(leftover)
-                save_checkpoint(model, about, self.model, self.job.vocab, self.data.sentences)
+            for leftover in self.job.output.glob(".model.*"):  # of a run that was killed while it wrote the model
+                shutil.rmtree(leftover)
+            save_checkpoint(self.job.output / "model", about, self.model, self.job.vocab, self.data.sentences)
         self.group.wait()
         return about
 

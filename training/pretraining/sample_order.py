@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import struct
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import native
+from model_build.atomic_write import atomic_file
 from training.corpus.indexed import IndexedCorpus
 from training.corpus.split import split_documents
 
@@ -158,9 +156,11 @@ def _cached(
     if rows is None:
         rows = build(corpus, documents, settings)
         try:
-            cache.mkdir(parents=True, exist_ok=True)
-            _write_aside(path, [_header(rows), rows.view(np.uint8).data])
-            _write_aside(path.with_suffix(".json"), [json.dumps(description, indent=2).encode()])
+            with atomic_file(path, "wb") as file:
+                file.write(_header(rows))
+                file.write(rows.view(np.uint8).data)
+            with atomic_file(path.with_suffix(".json")) as text:
+                text.write(json.dumps(description, indent=2))
         except OSError as error:
             logger.warning("the sample map cannot be kept in %s and is built at every start: %s", cache, error)
     return rows
@@ -190,25 +190,3 @@ def _read(path: Path) -> np.ndarray | None:
         logger.warning("the sample map %s is damaged and is built again.", path)
         return None
     return rows
-
-
-def _write_aside(path: Path, chunks: list[bytes | memoryview]) -> None:
-    """Writes under a name of its own, then renames: several processes may do so at once, each with the same bytes."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

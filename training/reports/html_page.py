@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from training.corpus.output import naming
+from model_build.atomic_write import atomic_file
 
 SHARES = ("top1", "top5", "accuracy", "padding", "f1", "precision", "recall", "exact_match")
 """Ends of the names of what is shown as a percentage."""
@@ -23,11 +22,8 @@ def write_page(path: Path, *, title: str, sections: Sequence[str], style: str = 
     `sections` are HTML, empty ones left out; `style` is added to the common style sheet.
     """
     page = PAGE.format(title=escape(title), style=STYLE + style, body="\n".join(filter(None, sections)))
-    part = path.with_name(path.name + ".part")
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
+    with atomic_file(path) as file:
+        file.write(page)
 
 
 def section(name: str, content: str, *, hidden: bool = False) -> str:

@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from model_build.atomic_write import WriteError, atomic_folder, sync_folder
 from model_build.bundle import sha256_of
-from training.corpus.output import sync_folder
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 DESCRIPTION = "training.json"
 FOLDER = re.compile(r"step-(\d{9,})")
-LEFTOVER = re.compile(r"\.step-\d{9,}\.(writing|removing)")
+LEFTOVER = re.compile(r"\.step-\d{9,}\.([0-9a-f]+\.)?(writing|removing)")
 DIFFERENCES_SHOWN = 20
 ABSENT = object()
 
@@ -123,20 +123,13 @@ class Checkpoints:
             logger.info("the checkpoint %s is there already and is kept", folder)
             return saved
         state = _as_json(state)
-        aside = folder.with_name(f".{folder.name}.writing")
         try:
-            aside.mkdir()
-            write(aside)
-            self._describe(aside, step, state)
-            if folder.is_dir():
-                _retire(folder)
-                self._damaged.discard(folder)
-            os.rename(aside, folder)
-            sync_folder(self.directory)
+            with atomic_folder(folder, existing="replace") as aside:
+                write(aside)
+                self._describe(aside, step, state)
         except OSError as error:
             raise CheckpointError(self._told(step, error)) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        self._damaged.discard(folder)
         self._prune(step)
         return SavedCheckpoint(folder, step, state)
 
@@ -182,26 +175,23 @@ class Checkpoints:
                 yield int(match[1]), path
 
     def _describe(self, aside: Path, step: int, state: dict[str, Any]) -> None:
-        """Brings all that was written to the disk, and last of all its description."""
+        """Writes the description, with size and sha256 of every file."""
         path = aside / DESCRIPTION
         if path.exists():
             raise ValueError(f"a checkpoint's {DESCRIPTION} is written for it; name the file otherwise.")
         files = {}
         for file in sorted(aside.rglob("*")):
-            if file.is_dir():
-                sync_folder(file)
-            else:
-                _sync(file)
+            if not file.is_dir():
                 files[file.relative_to(aside).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
         description = {"format": FORMAT, "step": step, "state": state, "identity": self._identity, "files": files}
         description["sha256"] = _checksum(description)
         # Escapes let names pass that are not UTF-8.
         path.write_text(json.dumps(description, indent=2) + "\n", encoding="ascii")
-        _sync(path)
-        sync_folder(aside)
 
     def _told(self, step: int, error: OSError) -> str:
-        reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        reason = error.strerror or str(error)
+        if error.filename and not isinstance(error, WriteError):
+            reason += f" ({error.filename})"
         whole = None
         with contextlib.suppress(CheckpointError, ResumeError, OSError):
             whole = self.latest()
@@ -345,11 +335,6 @@ def _lock(directory: Path) -> TextIO:
 def _retire(folder: Path) -> None:
     """Takes a checkpoint's final name away, so that it can be removed bit by bit."""
     os.rename(folder, folder.with_name(f".{folder.name}.removing"))
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _checksum(description: Mapping[str, Any]) -> str:

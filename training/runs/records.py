@@ -6,13 +6,12 @@ import contextlib
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from training.corpus.output import naming
+from model_build.atomic_write import atomic_file, write_errors
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +30,11 @@ class Records:
     def append(self, record: Mapping[str, float | int]) -> None:
         """Writes a record and hands it to the system. What is not finite becomes null, for JSON has no NaN.
 
-        Raises ValueError for a record without an int "step", and CorpusError naming the file that cannot be written.
+        Raises ValueError for a record without an int "step", and WriteError for a file that cannot be written.
         """
         if not _has_step(record):
             raise ValueError(f'a record for {self.path} has no int "step": {dict(record)}.')
-        with naming(self.path):
+        with write_errors(self.path):
             if self._file is None:
                 self._file = _open_whole(self.path)
             self._file.write(_line(record))
@@ -46,12 +45,8 @@ class Records:
         self.close()
         if not self.path.exists():
             return
-        part = self.path.with_name(self.path.name + ".part")
-        with naming(self.path), part.open("wb") as file:
+        with atomic_file(self.path, "wb") as file:
             file.writelines(_line(record) for record in self.read() if record["step"] <= step)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.path)
 
     def read(self) -> list[dict[str, Any]]:
         """All records in the order of writing, None where a number was not finite; none when there is no file.

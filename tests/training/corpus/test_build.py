@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from model_build.atomic_write import WriteError
 from native import ErnieTokenizer
 from tests.training.corpus.conftest import corpus_bytes
 from training.corpus import duplicates
@@ -194,7 +195,7 @@ def _build_on_a_full_disk(text: Path, vocab: Path, prefix: Path, limit: int, tol
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         _build(text, vocab, prefix)
-    except CorpusError as error:
+    except WriteError as error:
         told.write_text(str(error))
 
 
@@ -221,7 +222,7 @@ def test_a_disk_that_is_really_full_is_one_clear_error(text: Path, vocab: Path, 
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("mounting a small tmpfs is not permitted here; the test of the file size limit stands in for it")
     try:
-        with pytest.raises(CorpusError, match=r"cannot be written: No space left on device; make room"):
+        with pytest.raises(WriteError, match=r"cannot be written: No space left on device; make room"):
             build_corpus([text], vocab, disk / "corpus", build_settings=SMALL)
         assert [path.name for path in disk.iterdir()] == ["corpus.work"]
     finally:

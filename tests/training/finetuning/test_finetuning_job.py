@@ -295,7 +295,7 @@ def test_settings_are_those_of_the_result(start: str, tmp_path: Path) -> None:
     before = (output / "settings.yaml").read_bytes()
     assert finetune(start, output, *files, "--weight-decay", "0.5") == 2  # does not fit the checkpoints
     assert (output / "settings.yaml").read_bytes() == before
-    assert not list(output.glob("*.part"))
+    assert not list(output.glob(".*.writing"))
 
 
 @pytest.mark.parametrize("step", [8, 16])

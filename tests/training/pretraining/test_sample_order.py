@@ -100,7 +100,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.pretraining.sample_order.os.fsync", full)
+    monkeypatch.setattr("model_build.atomic_write.os.fsync", full)
     corpus = a_corpus()
     assert len(open_source(corpus, range(300), SETTINGS, tmp_path).rows)
     assert not list(tmp_path.iterdir())
@@ -110,7 +110,7 @@ START = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_samples import SETTINGS, a_corpus
+from test_sample_order import SETTINGS, a_corpus
 from training.pretraining.sample_order import open_source
 corpus = a_corpus(20000)
 print("ready", flush=True)

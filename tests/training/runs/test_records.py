@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.runs import records as module
+from training.runs import visualdl
 from training.runs.records import Records
 from training.runs.visualdl import VisualDL
 
@@ -153,7 +153,7 @@ def test_visualdl_shows_a_resumed_run_once(tmp_path: Path) -> None:
 def test_of_a_long_run_visualdl_gets_records_at_equal_distances_and_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "EARLIER", 4)
+    monkeypatch.setattr(visualdl, "EARLIER", 4)
     VisualDL(tmp_path, {"train": [{"step": step, "loss": step} for step in range(1, 12)]}).close()
     assert [step for step, _ in shown(tmp_path)["train/loss"]] == [2, 5, 8, 11]
 
