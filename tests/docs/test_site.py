@@ -84,7 +84,7 @@ def test_the_reference_shows_what_docstrings_and_descriptions_of_fields_say(site
     pages = {name: Elements(site / f"reference/{name}/index.html").text for name in names}
     assert "longest pieces first" in pages["native"]
     assert "[B, S] int64 each -> logits float32 [B, S, num_labels]" in pages["model_build"]
-    assert "optimiser steps; a later run may ask for more" in pages["training"]
+    assert "optimiser steps; to extend a finished run" in pages["training"]
 
 
 def test_no_page_fetches_anything_from_another_host(site: Path) -> None:

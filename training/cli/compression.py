@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
     from model_build.bundle import Task
     from training.compressing.comparison import Compression
 
-JUDGED = (
-    "the new bundle is judged beside the original on --dev and --test, or the parts of --dataset, and refused where it "
-    "loses more than --max-drop; for a masked LM these are files with a text on every line"
+COMPARED = (
+    "the new bundle is compared with the original on --dev and --test, or on the parts of --dataset, and it is written "
+    "only if no metric falls by more than --max-drop; for a masked LM give files with one text per line"
 )
 
 
@@ -25,65 +25,85 @@ def add_quantize_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "quantize", _quantize,
-        f"make a bundle smaller and faster in int8, or smaller in 16 bits; {JUDGED}",
+        f"make a bundle smaller and faster with int8 weights, or smaller with 16-bit weights; {COMPARED}",
         "ernie-build quantize models/hotels/1 --dataset chnsenticorp --download",
     )  # fmt: skip
-    parser.add_argument("bundle", type=Path, help="a bundle with an ONNX graph, MODELS/NAME/VERSION")
-    _add_result_flags(parser, "the bundle's", None)
+    parser.add_argument("bundle", type=Path, help="bundle with an ONNX graph, MODELS/NAME/VERSION")
+    _add_result_flags(parser, "name of the bundle", None)
     parser.add_argument(
         "--calibration-rows", type=int, default=256, metavar="INT",
-        help="rows of --train that show how large activations get, for int8 (default: 256)",
+        help="int8: rows of --train from which the ranges of the activations are measured (default: 256)",
     )  # fmt: skip
-    add_flags(parser, QuantizeSettings, "what becomes of the graph")
-    _add_judging_flags(parser, "examples that show how large activations get, for int8")
+    add_flags(parser, QuantizeSettings, "quantisation")
+    _add_example_flags(parser, "int8: examples to measure the ranges of the activations from")
 
 
 def add_prune_vocab_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "prune-vocab", _prune_vocab,
-        f"leave out the tokens that a domain does not use, and positions; {JUDGED}",
+        f"make a model smaller by removing the tokens that a domain does not use, and positions; {COMPARED}",
         "ernie-build prune-vocab output/hotels/model --text reviews.txt --dataset chnsenticorp --download",
     )  # fmt: skip
     parser.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
-    _add_result_flags(parser, "the folder's; of a folder `model`, that above it", Path("models"))
+    _add_result_flags(
+        parser, "name of the checkpoint folder; for a folder named model, its parent's name", Path("models")
+    )
     parser.add_argument(
         "--text", type=Path, nargs="+", required=True, metavar="FILE",
-        help="text of the domain, a text on every line, or tables of which the text counts",
+        help="text of the domain: files with one text per line, or tables; tokens that do not occur in it are removed",
     )  # fmt: skip
     parser.add_argument(
-        "--min-count", type=int, default=1, metavar="INT", help="tokens that stand there less often go (default: 1)"
+        "--min-count",
+        type=int,
+        default=1,
+        metavar="INT",
+        help="remove tokens that occur less often in --text (default: 1)",
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=0, metavar="INT", help="keep the most frequent only; 0 keeps all (default: 0)"
+        "--max-tokens",
+        type=int,
+        default=0,
+        metavar="INT",
+        help="keep at most this many tokens, the most frequent; 0 means no limit (default: 0)",
     )
     parser.add_argument(
-        "--max-length", type=int, default=0, metavar="INT", help="positions that stay; 0 keeps all (default: 0)"
+        "--max-length",
+        type=int,
+        default=0,
+        metavar="INT",
+        help="number of position embeddings to keep; 0 keeps all (default: 0)",
     )
-    parser.add_argument("--output", type=Path, help="folder for the pruned checkpoint (default: none, the bundle only)")
-    _add_judging_flags(parser, "examples that are known to have been learnt; counted, not judged by")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder for the pruned checkpoint, for further training (default: write only the bundle)",
+    )
+    _add_example_flags(
+        parser, "training examples of the model; not evaluated, only compared with dev and test for overlap"
+    )
 
 
 def _add_result_flags(parser: argparse.ArgumentParser, named: str, models: Path | None) -> None:
-    result = parser.add_argument_group("the new bundle")
-    told = models or "that of the bundle, two folders above it"
-    result.add_argument("--models", type=Path, default=models, help=f"model repository (default: {told})")
+    result = parser.add_argument_group("new bundle")
+    default = models or "the repository of the original bundle"
+    result.add_argument("--models", type=Path, default=models, help=f"model repository (default: {default})")
     result.add_argument("--name", help=f"name of the model (default: {named})")
-    result.add_argument("--model-version", help="version directory (default: the next one)")
+    result.add_argument("--model-version", help="version, the name of the folder (default: the next number)")
     result.add_argument(
         "--max-drop", type=float, default=0.5, metavar="FLOAT",
-        help="points of the metric that may be lost in each part (default: 0.5)",
+        help="largest allowed loss of the metric on each part, in percentage points (default: 0.5)",
     )  # fmt: skip
 
 
-def _add_judging_flags(parser: argparse.ArgumentParser, train: str) -> None:
+def _add_example_flags(parser: argparse.ArgumentParser, train: str) -> None:
     data = parser.add_argument_group(
-        "examples", "of a set known by name, or files as finetuning takes them; docs/finetuning-data.md"
+        "examples", "either --dataset, or files in the formats of `ernie-train finetune`; docs/finetuning-data.md"
     )
     add_set_flags(data)
     data.add_argument("--train", type=Path, metavar="FILE", help=train)
-    data.add_argument("--dev", type=Path, metavar="FILE", help="examples to judge by")
-    data.add_argument("--test", type=Path, metavar="FILE", help="likewise")
+    data.add_argument("--dev", type=Path, metavar="FILE", help="examples to evaluate on")
+    data.add_argument("--test", type=Path, metavar="FILE", help="more examples to evaluate on")
 
 
 def _quantize(arguments: argparse.Namespace) -> None:
@@ -134,12 +154,14 @@ def _job(arguments: argparse.Namespace, task: Task, name: str) -> Compression:
 
 
 def _parts(arguments: argparse.Namespace, task: Task) -> Mapping[str, Sequence[Any]]:
-    """The examples of a bundle's task; of a masked LM texts."""
+    """The examples by part for a bundle's task; unlabelled texts for a masked LM."""
     if task != "fill-mask":
         return read_parts(arguments, task)[1]
     from training.datasets.unlabelled import read_unlabelled
 
     if arguments.dataset:
-        raise ValueError("a masked LM is judged by text alone; give files with --train, --dev and --test.")
+        raise ValueError(
+            "a masked LM is evaluated on plain text; give files by --train, --dev and --test instead of --dataset."
+        )
     files = {part: path for part in ("train", "dev", "test") if (path := getattr(arguments, part))}
     return {part: read_unlabelled(path) for part, path in files.items()}

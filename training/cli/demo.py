@@ -1,4 +1,4 @@
-"""`ernie-train demo`: the two models that the repository contains."""
+"""`ernie-train demo`: trains and exports the two models that this repository contains."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ def add_demo_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "demo", _demo,
-        "train and export the two embedded models; fetches its text where --data has none",
+        "train and export the two models of this repository, a masked LM and a sentiment classifier; "
+        "downloads text if --data has no corpus/ folder; if the command is interrupted, the same command resumes it",
         "ernie-train demo --output output/demo --models models",
     )  # fmt: skip
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with corpus/ and classification/")
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="work folder (default: output/demo)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder with corpus/ and classification/ (default: data)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/demo"),
+        help="folder for intermediate results (default: output/demo)",
+    )
     parser.add_argument("--models", type=Path, default=Path("models"), help="model repository (default: models)")
     parser.add_argument(
         "--share",
         type=float,
         default=1.0,
         metavar="FLOAT",
-        help="share of the steps of both pretraining stages to run; small ones try the way (default: 1)",
+        help="share of the pretraining steps to run; a small value, such as 0.01, is a quick trial (default: 1)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`ernie-train distill`: a small model that learns from larger ones, for a task or from text."""
+"""`ernie-train distill`: trains a small model, the student, on the outputs of larger ones, the teachers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.distilling.settings import DistillSettings
 from training.finetuning.settings import FinetuneRunSettings, FinetuneSettings
 from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 
-if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
+if TYPE_CHECKING:  # Paddle is imported only when the command runs
     from training.finetuning.starting_point import StartingPoint
 
 EXAMPLES, CORPORA = "training on examples", "training on --corpus"
@@ -40,35 +40,41 @@ def add_distill_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "distill", _distill,
-        "teach a small model what larger ones know; from examples of a task, or with --corpus from text", EXAMPLE,
+        "train a small model (student) on the outputs of larger ones (teachers); from examples of a task, "
+        "or with --corpus from text; if the run is interrupted, the same command resumes it", EXAMPLE,
     )  # fmt: skip
     taught = parser.add_argument_group("teachers")
     taught.add_argument(
         "--teacher", type=Path, nargs="+", required=True, metavar="FOLDER",
-        help="models finetuned for the task, whose probabilities are averaged; with --corpus, pretrained ones",
+        help="folders of the teachers: models finetuned for the task (with --corpus, pretrained models); "
+        "the student learns the mean of their probabilities",
     )  # fmt: skip
     taught.add_argument(
         "--assistant", metavar="FOLDER_OR_NAME",
-        help="a model in between, which learns first and then teaches: a folder with weights, or a published shape",
+        help="train a model of intermediate size first and use it as the only teacher: "
+        "a folder with weights, or the name of a published shape",
     )  # fmt: skip
     student = parser.add_argument_group("student")
-    student.add_argument("--variant", metavar="NAME", help="a published shape, with random weights")
+    student.add_argument("--variant", metavar="NAME", help="published shape of the student, with random weights")
     student.add_argument("--pretrained", metavar="START", help=START)
-    student.add_argument("--vocab", type=Path, metavar="FILE", help=f"{VOCAB} (a PaddleNLP name: the teacher's)")
+    student.add_argument(
+        "--vocab", type=Path, metavar="FILE", help=f"{VOCAB} (default for a PaddleNLP name: the teacher's vocabulary)"
+    )
     student.add_argument("--from-scratch", action=argparse.BooleanOptionalAction, default=False, help=FROM_SCRATCH)
     add_example_flags(parser)
     text = parser.add_argument_group("text")
     text.add_argument(
         "--unlabelled", type=Path, nargs="+", default=[], metavar="FILE",
-        help="classification: more texts, learnt from the teacher alone: one a line, or tables",
+        help="classification: unlabelled texts (one per line, or tables) to learn the teachers' outputs on",
     )  # fmt: skip
     text.add_argument(
         "--corpus", nargs="+", default=[], metavar="[WEIGHT] PREFIX",
-        help="instead of examples: corpora as `ernie-train corpus build` makes them, with the teacher's vocabulary",
+        help="train on corpora instead of examples; they must be built with the teacher's vocabulary by "
+        "`ernie-train corpus build`",
     )  # fmt: skip
-    add_output_flags(parser.add_argument_group("what is done"))
+    add_output_flags(parser.add_argument_group("actions and output"))
     add_flags_of_several_runs(parser)
-    add_flags(parser, DistillSettings, "what is learnt from the teacher")
+    add_flags(parser, DistillSettings, "losses; what the student learns from")
     add_flags_of_ways(parser, WAYS)
 
 
@@ -82,7 +88,7 @@ def _distill(arguments: argparse.Namespace) -> None:
 
 
 def _from_examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """The student's figures by part."""
+    """The student's metrics by part."""
     from training.datasets.unlabelled import read_unlabelled
     from training.distilling.teacher_assistant import distill
     from training.distilling.teachers import Distillation
@@ -105,7 +111,7 @@ def _from_examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _from_corpora(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """The student's figures on the validation split."""
+    """The student's metrics on the validation split."""
     from training.distilling.teacher_assistant import distill
     from training.distilling.teachers import Distillation
     from training.pretraining.initial_model import with_task_id
@@ -129,10 +135,12 @@ def _student(arguments: argparse.Namespace) -> StartingPoint:
     from training.distilling.student import known_student, new_student
 
     if bool(arguments.variant) == bool(arguments.pretrained):
-        raise ValueError("give the student either as --variant NAME or as --pretrained START.")
+        raise ValueError("give the student either by --variant NAME or by --pretrained START.")
     teacher = arguments.teacher[0]
     if arguments.variant and (arguments.vocab or arguments.from_scratch):
-        raise ValueError("--vocab and --from-scratch are for --pretrained; --variant has the teacher's vocabulary.")
+        raise ValueError(
+            "--vocab and --from-scratch go with --pretrained; with --variant the student has the teacher's vocabulary."
+        )
     if arguments.variant:
         return new_student(arguments.variant, teacher)
     return known_student(arguments.pretrained, teacher, arguments.vocab, from_scratch=arguments.from_scratch)

@@ -1,4 +1,4 @@
-"""`ernie-train`: text, vocabulary, pretraining, finetuning and distillation of ERNIE."""
+"""`ernie-train`: data, vocabulary, corpora, pretraining, finetuning and distillation of ERNIE."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from training.cli.pretrain import add_pretrain_command
 from training.cli.vocab import add_vocab_commands
 from training.runs import cpu_environment
 
-# Commands import what needs Paddle when they run: `--help` is quick, and the CPU settings come before the import.
+# Each command imports Paddle only when it runs: `--help` is fast, and the CPU settings are set before the import.
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0; 2 with one sentence on standard error; 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for room in ("training", "model_build"):  # Paddle's import raises the root's level
+    for room in ("training", "model_build"):  # importing Paddle raises the level of the root logger
         logging.getLogger(room).setLevel(logging.INFO)
     cpu_environment.prepare()
     try:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ernie-train: {error}", file=sys.stderr)
         return 2
     except MemoryError:
-        print("ernie-train: out of memory; for pretraining, lower --micro-tokens or say --recompute.", file=sys.stderr)
+        print("ernie-train: out of memory; for pretraining, lower --micro-tokens or give --recompute.", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"ernie-train: {error or 'interrupted.'}", file=sys.stderr)
@@ -47,8 +47,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="ernie-train",
-        description="Text, vocabulary, pretraining, finetuning and distillation of ERNIE.",
-        epilog="The usual way: data (or text of your own), vocab, pretrain, finetune, then `ernie-build export`.",
+        description="Trains ERNIE: text data, vocabulary, corpora, pretraining, finetuning and distillation.",
+        epilog="Usual order: data (or your own text), vocab build, corpus build, pretrain, finetune, "
+        "ernie-build export. "
+        "`ernie-train COMMAND --help` explains each command.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('ernie-zh')}")
     commands = made.add_subparsers(required=True, metavar="COMMAND")

@@ -1,4 +1,4 @@
-"""`ernie-train overlap`: evaluation texts that training text contains too."""
+"""`ernie-train overlap`: counts evaluation texts that also occur in training text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ def add_overlap_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "overlap", _overlap,
-        "count evaluation texts that stand in training text; case, width, punctuation and space do not matter",
+        "count evaluation texts that also occur in the training text; "
+        "case, character width, punctuation and spaces are ignored",
         "ernie-train overlap --training train.tsv data/corpus/*.txt --evaluation test.tsv",
     )  # fmt: skip
     parser.add_argument(
-        "--training", type=Path, nargs="+", required=True, help="text files, labelled .tsv files, or corpora by prefix"
+        "--training", type=Path, nargs="+", required=True, help="text files, labelled files, or prefixes of corpora"
     )
-    parser.add_argument("--vocab", type=Path, help="vocabulary of the corpora")
-    parser.add_argument("--evaluation", type=Path, required=True, help="labelled .tsv file, or a text file")
+    parser.add_argument("--vocab", type=Path, help="vocabulary of the corpora; required if --training names corpora")
+    parser.add_argument("--evaluation", type=Path, required=True, help="labelled file, or text file")
 
 
 def _overlap(arguments: argparse.Namespace) -> None:
@@ -32,9 +33,11 @@ def _overlap(arguments: argparse.Namespace) -> None:
     found = set(overlapping([text for path in texts for text in read_texts(path)], evaluation))
     if prefixes := [path for path in arguments.training if not path.is_file()]:
         if not arguments.vocab:
-            raise ValueError(f"{prefixes[0]} is no text file; give the vocabulary of the corpus with --vocab.")
+            raise ValueError(
+                f"{prefixes[0]} is not a file, so it is read as a corpus; give its vocabulary with --vocab."
+            )
         corpora = [open_with_vocabulary(prefix, arguments.vocab) for prefix in prefixes]
         found |= set(overlapping_corpora(corpora, arguments.vocab, evaluation))
-    print(f"{len(found)} of {len(evaluation)} evaluation texts stand in the training text")
+    print(f"{len(found)} of {len(evaluation)} evaluation texts occur in the training text")
     for index in sorted(found)[:5]:
         print(f"  text {index + 1}: {evaluation[index][:60]}")

@@ -1,4 +1,4 @@
-"""`ernie-train pretrain`: ERNIE from corpora."""
+"""`ernie-train pretrain`: pretrains ERNIE on corpora."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ def add_pretrain_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "pretrain", _pretrain,
-        "pretrain ERNIE on corpora; masked LM and sentence order, goes on where a killed run stopped",
+        "pretrain ERNIE with masked LM and sentence order; if the run is interrupted, the same command resumes it",
         "ernie-train pretrain --corpus output/corpus --vocab output/vocab.txt --output output/ernie",
     )  # fmt: skip
     parser.add_argument(
         "--corpus", nargs="+", required=True, metavar="[WEIGHT] PREFIX",
-        help="corpora as `ernie-train corpus build` makes them; without weights every sample counts alike",
+        help="corpora built by `ernie-train corpus build`, each optionally after its share, such as 0.7 A 0.3 B; "
+        "without weights all corpora have equal shares",
     )  # fmt: skip
-    parser.add_argument("--vocab", type=Path, required=True, help="vocabulary the corpora were built with")
-    parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints, model and report")
+    parser.add_argument("--vocab", type=Path, required=True, help="vocabulary that the corpora were built with")
     parser.add_argument(
-        "--start", help="weights to start from: a PaddleNLP name, a folder, or a .pdparams file (default: random)"
+        "--output", type=Path, required=True, help="folder for checkpoints/, model/, records and report.html"
+    )
+    parser.add_argument(
+        "--start",
+        help="initial weights: name of a PaddleNLP model, folder, or .pdparams file (default: random weights)",
     )
     parser.add_argument(
         "--evaluation", type=Path, nargs="*", default=[],
-        help="evaluation sets, .tsv or text; what of them stands in the corpora is counted and warned of",
+        help="labelled files or text files; texts of these that occur in the corpora are counted and reported",
     )  # fmt: skip
-    add_flags(parser, ShapeSettings, "shape")
+    add_flags(parser, ShapeSettings, "model shape")
     add_flags(parser, PretrainSettings, "training; the same settings give the same weights")
-    add_flags(parser, PretrainRunSettings, "the run; none of it changes the weights")
+    add_flags(parser, PretrainRunSettings, "execution; it does not change the weights")
 
 
 def _pretrain(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`ernie-train vocab`: a vocabulary counted from text."""
+"""`ernie-train vocab`: builds a vocabulary from text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from pathlib import Path
 from training.cli.flags import Commands, add_command, add_flags, from_flags
 from training.corpus.settings import VocabularySettings
 
+INPUT = ".txt or .jsonl file, plain or compressed (.gz, .zst), or a folder of such files"
 EXAMPLE = "ernie-train vocab build data/corpus --size 8000 --output output/vocab.txt"
 
 
 def add_vocab_commands(commands: Commands) -> None:
     """Adds the group of commands."""
-    text = "count a vocabulary from text"
+    text = "build a vocabulary from text"
     group = add_command(commands, "vocab", None, text, EXAMPLE).add_subparsers(required=True, metavar="COMMAND")
-    text = "count a vocabulary from text; special tokens, letters and digits, frequent subwords, then characters"
-    build = add_command(group, "build", _vocab, text, EXAMPLE)
-    build.add_argument(
-        "inputs", type=Path, nargs="+", metavar="INPUT", help=".txt or .jsonl, also .gz or .zst, or folders"
+    text = (
+        "count text and write a vocabulary; it holds special tokens, letters and digits, frequent subwords, then "
+        "characters by frequency"
     )
-    build.add_argument("--output", type=Path, required=True, help="file to write, one token a line")
-    add_flags(build, VocabularySettings, "the vocabulary")
+    build = add_command(group, "build", _vocab, text, EXAMPLE)
+    build.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
+    build.add_argument("--output", type=Path, required=True, help="vocabulary file to write, one token per line")
+    add_flags(build, VocabularySettings, "vocabulary")
 
 
 def _vocab(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Weighted mixing of several corpora into one endless run of samples."""
+"""Weighted blending of several corpora into one endless sequence of samples."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from native import MAX_BLENDING_PERIOD, Blending
 def parse_blend(blend: str | Sequence[str]) -> list[tuple[Fraction, str]]:
     """Weights and prefixes of corpora: `"0.7 a 0.3 b"`, one prefix, or prefixes of equal weight.
 
-    A sequence is taken entry by entry, so that a prefix may hold spaces: `["a", "b"]`, `["0.7", "a", "0.3", "b"]`.
-    The weights need not add up to 1. Raises ValueError for a missing, repeated or unusable entry.
+    Entries may also be given as a sequence, so that a prefix may contain spaces: `["a", "b"]`,
+    `["0.7", "a", "0.3", "b"]`. The weights do not have to add up to 1. Raises ValueError for a missing, repeated or
+    invalid entry.
     """
     entries = blend.split() if isinstance(blend, str) else [str(entry) for entry in blend]
     if not entries:
-        raise ValueError('no corpus is given; name a prefix, or weights and prefixes such as "0.7 a 0.3 b".')
+        raise ValueError('no corpus is given; give a prefix, or weights and prefixes such as "0.7 a 0.3 b".')
     if len(entries) > 1 and any(_weight(entry) is not None for entry in entries):
         pairs = _weighted(entries)
     else:
@@ -27,7 +28,7 @@ def parse_blend(blend: str | Sequence[str]) -> list[tuple[Fraction, str]]:
     prefixes = [prefix for _, prefix in pairs]
     for prefix in prefixes:
         if prefixes.count(prefix) > 1:
-            raise ValueError(f"corpus {prefix} stands in the blend twice; add its weights up instead.")
+            raise ValueError(f"corpus {prefix} occurs twice in the blend; give it once, with the sum of its weights.")
     return pairs
 
 
@@ -38,9 +39,11 @@ def _weighted(entries: Sequence[str]) -> list[tuple[Fraction, str]]:
     for text, prefix in zip(entries[::2], entries[1::2], strict=True):
         weight = _weight(text)
         if weight is None:
-            raise ValueError(f"{text!r} stands in the blend where the weight of corpus {prefix} should be.")
+            raise ValueError(f"{text!r} in the blend is not a number; give the weight of corpus {prefix} there.")
         if weight <= 0:
-            raise ValueError(f"the weight of corpus {prefix} is {text}; leave the corpus out, or make it positive.")
+            raise ValueError(
+                f"the weight of corpus {prefix} is {text}; give a positive weight, or leave the corpus out."
+            )
         pairs.append((weight, prefix))
     return pairs
 
@@ -53,14 +56,14 @@ def _weight(text: str) -> Fraction | None:
 
 
 def whole_weights(weights: Sequence[Fraction | float]) -> list[int]:
-    """The weights as whole numbers in the same proportions: the period of the blend and each corpus's turns in it.
+    """The weights as integers in the same proportions; their sum is the period of the blend.
 
-    Exact while they add up to at most 2^20; beyond that rounded (largest remainder) to that sum, an error below 2^-20
-    of each share. Raises ValueError for a weight that is not positive or would round to nothing.
+    Exact if the integers add up to at most 2^20; otherwise rounded (largest remainder) to that sum, with an error below
+    2^-20 per share. Raises ValueError for a weight that is not positive or would be rounded to 0.
     """
     exact = [Fraction(weight) for weight in weights]
     if not exact or min(exact) <= 0:
-        raise ValueError("a blend needs weights, all of them positive.")
+        raise ValueError("a blend needs at least one weight, and all weights must be positive.")
     scale = math.lcm(*(weight.denominator for weight in exact))
     whole = [int(weight * scale) for weight in exact]
     divisor = math.gcd(*whole)
@@ -78,10 +81,10 @@ def whole_weights(weights: Sequence[Fraction | float]) -> list[int]:
 
 
 class Blend:
-    """Which corpus stands at a position of the run, in closed form.
+    """The corpus at each position of a run, in closed form.
 
-    After n positions, for every n, a corpus of share s was taken n·s times to within 1 - 1/(2k - 2) < 1 (k corpora).
-    The order depends on the weights only, so a longer run begins like a shorter one.
+    Among the first n positions, for every n, a corpus of share s occurs n·s times, with an error of at most
+    1 - 1/(2k - 2) < 1 for k corpora. The order depends only on the weights, so a longer run begins like a shorter one.
     Source: R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980).
     """
 
@@ -90,5 +93,6 @@ class Blend:
         self._blending = Blending(self.weights)
 
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """positions int64 [n] -> the corpus int32 [n], and how many of its samples stand before each, int64 [n]."""
+        """positions int64 [n] -> corpus index int32 [n], and number of samples of that corpus before each position
+        int64 [n]."""
         return self._blending.at(positions)

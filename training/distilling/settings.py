@@ -9,14 +9,24 @@ from typing import Annotated
 
 @dataclasses.dataclass(frozen=True)
 class DistillSettings:
-    """How much a student learns from what; the losses are in `training.distilling.losses`."""
+    """The weights of the losses that a student learns from; the losses are in `training.distilling.losses`."""
 
-    hard_weight: Annotated[float, "weight of the loss on labels; with --corpus, on masked tokens and order"] = 1.0
+    hard_weight: Annotated[
+        float, "weight of the loss on the labels; with --corpus, on masked tokens and sentence order"
+    ] = 1.0
     logits_weight: Annotated[float, "weight of the loss on the teacher's probabilities"] = 1.0
-    relations_weight: Annotated[float, "weight of the loss on how tokens relate; 0 makes steps cheaper"] = 1.0
-    temperature: Annotated[float, "flattens the probabilities of teacher and student; 1 leaves them"] = 2.0
-    teacher_layer: Annotated[int, "layer of the teacher whose relations are learnt, from 1; 0 is the last"] = 0
-    relation_heads: Annotated[int, "parts that states are split into for relations; divides both widths"] = 8
+    relations_weight: Annotated[
+        float, "weight of the loss on the teacher's relations between tokens; 0 makes steps faster"
+    ] = 1.0
+    temperature: Annotated[
+        float, "softmax temperature for teacher and student; higher values give flatter probabilities"
+    ] = 2.0
+    teacher_layer: Annotated[
+        int, "layer of the teacher whose relations are learnt, counted from 1; 0 means the last"
+    ] = 0
+    relation_heads: Annotated[
+        int, "heads into which queries, keys and values are split for relations; must divide the width of both models"
+    ] = 8
 
     def __post_init__(self) -> None:
         weights = (self.hard_weight, self.logits_weight, self.relations_weight)

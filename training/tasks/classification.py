@@ -21,14 +21,14 @@ from training.tasks.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class LabelledRow(Row):
-    """A text or pair, cut to the longest that is read."""
+    """A text or pair of texts, cut to the maximum length."""
 
     label: int
-    """its index; -1 where it is none of the task's, or not known"""
+    """index of the label; -1 if it is unknown or not a label of the task"""
 
 
 class Classification:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] with the longer of both cut first, and a label for it."""
+    """One label for [CLS] text [SEP], or for [CLS] text [SEP] pair [SEP], of which the longer text is cut first."""
 
     name: TaskName = "classify"
     metrics: Sequence[str] = ("accuracy", "macro_f1")
@@ -36,7 +36,7 @@ class Classification:
     def __init__(
         self, tokenizer: Tokenizer, labels: Sequence[str], max_seq_length: int, class_weights: np.ndarray | None = None
     ) -> None:
-        """`class_weights` float32 [labels] multiply the loss of each class; None counts all alike."""
+        """`class_weights` float32 [labels] multiply the loss of each class; None means equal weights."""
         self.labels = labels
         self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
         self._index = {label: index for index, label in enumerate(labels)}
@@ -64,7 +64,7 @@ class Classification:
         return (model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids)),)
 
     def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
-        """Of a batch in which some rows have no label, the loss of the others times their share of the batch."""
+        """Mean cross entropy; if some rows have no label, the mean over the others times their share of the batch."""
         (logits,) = scores
         labels = np.array([row.label for row in batch.rows])
         known = np.flatnonzero(labels >= 0)
@@ -87,7 +87,7 @@ class Classification:
     def predictions(
         self, examples: Sequence[Example], rows: Sequence[LabelledRow], outputs: Sequence[np.ndarray]
     ) -> list[dict[str, Any]]:
-        """`{"label", "score", "scores"}`: the likeliest label, its probability, and those of all labels."""
+        """`{"label", "score", "scores"}`: the most probable label, its probability, and those of all labels."""
         found = []
         for probabilities in outputs:
             best = int(probabilities.argmax())
@@ -101,6 +101,6 @@ class Classification:
 
 
 def balanced_weights(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
-    """Weights [labels] float32 that give every class the same share of the loss: examples / (classes x its own)."""
+    """float32 [labels]: class weights examples / (classes x examples of the class), the same total for every class."""
     counts = np.array([sum(each.label == label for each in examples) for label in labels])
     return (len(examples) / (len(labels) * counts)).astype(np.float32)

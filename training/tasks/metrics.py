@@ -1,4 +1,4 @@
-"""Scores of finetuned models. All are shares from 0 to 1; published tables often print percents."""
+"""Metrics of finetuned models. All are shares from 0 to 1; published tables often print percentages."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def classification_scores(labels: Sequence[str], predicted: Sequence[str], names
 
 
 def entity_scores(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme) -> dict[str, Any]:
-    """Precision, recall and F1 of whole entities by seqeval in strict mode: type, first and last token must be right.
+    """Precision, recall and F1 of whole entities by seqeval in strict mode: type, first and last token must be correct.
 
-    In strict mode only what the scheme allows is an entity: a predicted B-PER without its E-PER counts for nothing.
-    `types` has the same scores by type, and `entities` is how many there are to find.
+    In strict mode only a complete sequence of the scheme is an entity: a predicted B-PER without its E-PER is ignored.
+    `types` has the same metrics by type, and `entities` is the number of labelled entities.
     """
     from seqeval.metrics import classification_report
 
@@ -47,7 +47,7 @@ def entity_scores(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 
 
 def entities(tags: Sequence[str], scheme: Scheme) -> set[tuple[int, int, str]]:
-    """What `entity_scores` counts in a sentence: first token, the one behind the last, and type of every entity."""
+    """The entities that `entity_scores` counts in a sentence: first token, last token + 1, and type."""
     from seqeval.scheme import Tokens
 
     found = Tokens(_for_seqeval(tags, scheme), _seqeval_scheme(scheme)).entities
@@ -63,7 +63,7 @@ def _seqeval_scheme(scheme: Scheme) -> Any:
 
 
 def _for_seqeval(tags: Sequence[str], scheme: Scheme) -> list[str]:
-    """seqeval has no M-; BMES is its IOBES with M for I."""
+    """Tags for seqeval, which lacks M-: BMES is its IOBES with M for I."""
     return [f"I{tag[1:]}" if tag[0] == "M" else tag for tag in tags]
 
 
@@ -75,10 +75,10 @@ def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
 def answer_scores(questions: Sequence[Question], predicted: Mapping[str, str]) -> dict[str, Any]:
     """exact_match and f1 of answers by question id, as CMRC 2018's script (Cui et al., 2019) defines them.
 
-    Of several right answers the best counts. Raises ValueError where a question has no prediction.
+    If a question has several correct answers, the best match counts. Raises ValueError if a question has no prediction.
     """
     if lacking := next((question.id for question in questions if question.id not in predicted), None):
-        raise ValueError(f"question {lacking} has no predicted answer; give one for each, an empty one if need be.")
+        raise ValueError(f"question {lacking} has no predicted answer; give one for each question, which may be empty.")
     pairs = [([answer.text for answer in question.answers], predicted[question.id]) for question in questions]
     return {
         "questions": len(questions),
@@ -87,26 +87,26 @@ def answer_scores(questions: Sequence[Question], predicted: Mapping[str, str]) -
     }
 
 
-# The script's own list: ASCII commas and full stops, ‘ and … are not in it.
+# The list of the script: it lacks ASCII commas and full stops, ‘ and ….
 _PUNCTUATION = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
 _DROP = str.maketrans("", "", _PUNCTUATION)
 _HAN = "[\u4e00-\u9fa5]"
-# What Treebank's rules, which the script asks NLTK for, cut off words: brackets, quotes, signs, dashes, commas with no
-# digit behind, the last full stop, and the clitics of English.
+# What the Treebank rules of NLTK, which the script uses, split from words: brackets, quotes, signs, dashes, commas that
+# are not followed by a digit, the last full stop, and the clitics of English.
 _END = rf"(?=\s|$|{_HAN})"
 _CUT = rf"""\.{{2,}}|[;@#$%&?!()\[\]{{}}<>"«»‘„…—]|,(?!\d)|\.(?=\s*(?:$|{_HAN}))|'(?:s|m|d|ll|re|ve)?{_END}|n't{_END}"""
 _PIECE = re.compile(rf"{_HAN}|{_CUT}|(?:(?!{_CUT}|{_HAN})\S)+")
 
 
 def exact(answer: str, guess: str) -> bool:
-    """Whether two answers are the same but for case, outer space and Chinese punctuation."""
+    """Whether two answers are equal, ignoring case, surrounding spaces and Chinese punctuation."""
     return _plain(answer) == _plain(guess)
 
 
 def answer_f1(answer: str, guess: str) -> float:
-    """F1 of the longest run of pieces that two answers have in common; 0 where they share none.
+    """F1 of the longest common run of consecutive pieces of two answers; 0 without a common piece.
 
-    A run is consecutive: unlike SQuAD's F1, which counts pieces as a bag, it takes their order seriously.
+    It depends on the order of the pieces, unlike the F1 of SQuAD, which compares bags of pieces.
     """
     right, said = segment(answer), segment(guess)
     match = SequenceMatcher(None, right, said, autojunk=False).find_longest_match()
@@ -114,7 +114,7 @@ def answer_f1(answer: str, guess: str) -> float:
 
 
 def segment(answer: str) -> list[str]:
-    """Pieces of an answer without Chinese punctuation: every Han character by itself, other text word by word."""
+    """Pieces of an answer without Chinese punctuation: single Han characters, and words of other text."""
     return _PIECE.findall(_plain(answer))
 
 
@@ -123,6 +123,6 @@ def _plain(answer: str) -> str:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean of several runs, standard deviation of a sample (n - 1; None for one run), and their number n."""
+    """Mean over runs, sample standard deviation (n - 1; None for one run), and the number of runs n."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "standard_deviation": deviation, "n": len(values)}

@@ -1,4 +1,4 @@
-"""Text to token ids for training, with the tokenizer that also serves."""
+"""Text to token ids for training, with the same tokenizer as in the service."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 
 
 class Tokenizer:
-    """Encodes text against a vocabulary file; knows the ids of the special tokens."""
+    """The tokenizer of a vocabulary file, with the ids of the special tokens."""
 
     def __init__(self, vocab_path: Path) -> None:
-        """Raises ValueError (BundleError) for a file that is no vocabulary, or one without a special token."""
+        """Raises ValueError (BundleError) for a file that is not a vocabulary, or that lacks a special token."""
         self.tokens = read_vocabulary(vocab_path)
         self._tokenizer = ErnieTokenizer(self.tokens)
         ids = {token: index for index, token in enumerate(self.tokens)}
@@ -33,17 +33,17 @@ class Tokenizer:
     def encode(
         self, text: str, pair: str | None = None, *, max_length: int | None = None, add_special_tokens: bool = True
     ) -> Encoding:
-        """A text or a pair, the longer of both cut first to keep `max_length` tokens."""
+        """Encodes a text or a pair of texts, cut to `max_length` tokens; of a pair the longer text is cut first."""
         return self._tokenizer.encode(text, pair, max_length=max_length, add_special_tokens=add_special_tokens)
 
     def pieces_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids uint16 [T] without special tokens, and the character of `text` at which each begins, int64 [T]."""
+        """Ids uint16 [T] without special tokens, and for each its first character in `text`, int64 [T]."""
         ids, _, starts = self._tokenizer.encode_flat([text], special_tokens=True)
         return ids.astype(np.uint16), starts.astype(np.int64)
 
 
 def pad_batch(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:
-    """Rows of ids -> int64 [B, longest row], filled up with `pad`."""
+    """Rows of ids -> int64 [B, longest row], padded with `pad`."""
     batch = np.full((len(rows), max(map(len, rows))), pad, dtype=np.int64)
     for index, row in enumerate(rows):
         batch[index, : len(row)] = row

@@ -96,7 +96,7 @@ def test_vocab_corpus_pretrain_and_finetune_work_apart(
     leaky.write_text(f"第0篇。{SENTENCES[0]}{SENTENCES[0]}\n\n没有这一篇", encoding="utf-8")
     command = ["pretrain", "--corpus", corpus, "--vocab", vocab, "--output", output, *shape, *small]
     assert cli.main([*command, "--evaluation", str(leaky)]) == 0
-    assert f"1 of the 2 texts of {leaky} stand in the corpora" in caplog.text
+    assert f"1 of the 2 texts of {leaky} occur in the corpora" in caplog.text
     files = [
         value for part in ("train", "dev") for value in (f"--{part}", str(reviews / "chnsenticorp" / f"{part}.tsv"))
     ]
@@ -116,15 +116,15 @@ def test_overlap_reads_corpora_too(data: Path, tmp_path: Path, capsys: pytest.Ca
     evaluation.write_text(f"第３篇 {SENTENCES[0]}，{SENTENCES[1]}\n\n不在里面", encoding="utf-8")
     command = ["overlap", "--training", corpus, "--evaluation", str(evaluation)]
     assert cli.main([*command, "--vocab", vocab]) == 0
-    assert "1 of 2 evaluation texts stand in the training text" in capsys.readouterr().out
+    assert "1 of 2 evaluation texts occur in the training text" in capsys.readouterr().out
     assert cli.main(command) == 2
-    assert "is no text file; give the vocabulary of the corpus with --vocab" in capsys.readouterr().err
+    assert "is not a file, so it is read as a corpus; give its vocabulary with --vocab" in capsys.readouterr().err
 
 
 def test_overlap_prints_the_count(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reviews = data / "classification" / "chnsenticorp"
     assert cli.main(["overlap", "--training", str(reviews / "dev.tsv"), "--evaluation", str(reviews / "test.tsv")]) == 0
-    assert "30 of 40 evaluation texts stand in the training text" in capsys.readouterr().out
+    assert "30 of 40 evaluation texts occur in the training text" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_overlap_prints_the_count(data: Path, capsys: pytest.CaptureFixture[str]
         (["pretrain", "--corpus", "absent", "--vocab", "absent.txt", "--output", "o"], "absent.txt"),
         (
             ["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--masking", "syllable"],
-            "'syllable' is no level",
+            "'syllable' is neither a unit",
         ),
         (["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--steps", "0"], "must be at least 1"),
         (
             ["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--min-learning-rate", "1"],
-            "must lie between",
+            "must be between",
         ),
         (["pretrain", "--corpus", "c", "--vocab", "v", "--output", "o", "--start", "ernie-9"], "nor a published model"),
     ],

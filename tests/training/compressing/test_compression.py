@@ -183,7 +183,7 @@ def test_the_commands_quantise_and_prune(classifier: Bundle, tmp_path: Path, cap
     [
         (["--test", "test.tsv"], "there is no text to calibrate on; give some with --train."),
         (["--train", "test.tsv"], "there is nothing to evaluate the bundle on; give examples with --dev or --test."),
-        (["--train", "test.tsv", "--test", "other.tsv"], "other.tsv: line 2: label '坏' is none of the 3 that"),
+        (["--train", "test.tsv", "--test", "other.tsv"], "other.tsv: line 2: label '坏' is not among the 3 of"),
         (["--train", "test.tsv", "--test", "test.tsv", "--max-drop", "-1"], "--max-drop must be 0 or more, not -1.0."),
         (["--train", "test.tsv", "--test", "test.tsv", "--keep-float", "-1"], "--keep-float must be 0 or more"),
         (["--train", "test.tsv", "--test", "test.tsv", "--calibration-rows", "0"], "--calibration-rows must be at"),

@@ -31,11 +31,11 @@ def test_blends_are_read(blend: str | list[str], parsed: list[tuple[Fraction, st
         ("", "no corpus is given"),
         ([], "no corpus is given"),
         ("0.7 a 0.3", "ends with '0.3', a weight without a corpus"),
-        ("0.7 a x b", "'x' stands in the blend where the weight of corpus b should be"),
-        ("a 0.3 b 0.7", "'a' stands in the blend where the weight of corpus 0.3"),
+        ("0.7 a x b", "'x' in the blend is not a number; give the weight of corpus b there"),
+        ("a 0.3 b 0.7", "'a' in the blend is not a number; give the weight of corpus 0.3"),
         ("0 a 1 b", "the weight of corpus a is 0"),
         ("-1 a 1 b", "the weight of corpus a is -1"),
-        ("1 a 2 a", "corpus a stands in the blend twice"),
+        ("1 a 2 a", "corpus a occurs twice in the blend"),
     ],
 )
 def test_a_blend_that_is_none_is_refused(blend: str | list[str], message: str) -> None:

@@ -139,7 +139,7 @@ def test_workers_killed_with_their_parent_leave_a_build_that_goes_on(
     psutil.wait_procs(children, timeout=30)
     with caplog.at_level(logging.INFO):
         build_corpus([text], vocab, prefix, build_settings=SMALL)
-    assert "going on with an earlier build" in caplog.text
+    assert "resuming an earlier build" in caplog.text
     assert corpus_bytes(prefix) == expected
 
 

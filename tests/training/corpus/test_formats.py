@@ -200,7 +200,7 @@ def test_samples_of_ernie_become_sentences_and_true_pairs_documents(vocab: Path,
     ],
 )
 def test_a_bad_sample_is_refused_with_its_line(vocab: Path, tmp_path: Path, line: str, sentence: str) -> None:
-    with pytest.raises(CorpusError, match=rf"samples\.gz: line 2 is no sample of ERNIE 1\.0: .*{sentence}"):
+    with pytest.raises(CorpusError, match=rf"samples\.gz: line 2 is not a sample of ERNIE 1\.0: .*{sentence}"):
         convert_ernie([samples(tmp_path, GOOD, line)], tmp_path / "new", vocab)
     assert not list(tmp_path.glob("new*"))
 
@@ -314,7 +314,7 @@ def test_the_commands_work_as_their_help_says(
     assert "180 documents" in capsys.readouterr().out
     assert cli.main(["corpus", "merge", one, one, "--output", two]) == 0
     assert cli.main(["corpus", "verify", one, two]) == 0
-    assert f"{two} is sound" in capsys.readouterr().out
+    assert f"{two} is correct" in capsys.readouterr().out
     assert cli.main(["corpus", "inspect", two]) == 0
     assert "360 documents" in capsys.readouterr().out
     save_pair(tmp_path / "old", [[[1, 2]]])
@@ -324,7 +324,7 @@ def test_the_commands_work_as_their_help_says(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["build", "absent.txt", "--vocab", "{vocab}", "--output", "{out}"], "there is no file absent.txt"),
+        (["build", "absent.txt", "--vocab", "{vocab}", "--output", "{out}"], "absent.txt does not exist"),
         (["build", "{text}", "--vocab", "absent.txt", "--output", "{out}"], "absent.txt"),
         (
             ["build", "{text}", "--vocab", "{vocab}", "--output", "{out}", "--workers", "-1"],

@@ -104,7 +104,8 @@ def test_small_files_share_a_shard_and_big_ones_are_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("absent.txt", "there is no file"), ("a.pdf", "no suffix"), ("empty", "holds no text file")]
+    ("name", "sentence"),
+    [("absent.txt", "does not exist"), ("a.pdf", "unknown suffix"), ("empty", "contains no text file")],
 )
 def test_inputs_that_cannot_be_read_are_refused_by_name(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "a.pdf").write_text("x")

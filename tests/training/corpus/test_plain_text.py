@@ -25,7 +25,7 @@ def test_lines_that_are_not_utf8_are_left_out_and_counted(tmp_path: Path, caplog
     path.write_bytes("好\n".encode() + "中文\n".encode("gbk") + "坏\n".encode())
     with caplog.at_level(logging.WARNING):
         assert list(read_documents(path)) == [["好", "坏"]]
-    assert "left out 1 lines" in caplog.text
+    assert "skipped 1 lines" in caplog.text
     assert "line 2" in caplog.text
 
 

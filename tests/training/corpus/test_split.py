@@ -41,5 +41,5 @@ def test_a_split_that_is_none_is_refused(split: str) -> None:
 
 
 def test_another_part_is_refused() -> None:
-    with pytest.raises(ValueError, match="none of train, validation, test"):
+    with pytest.raises(ValueError, match="not one of train, validation, test"):
         split_documents(10, "1", "dev", "a")

@@ -106,5 +106,5 @@ def test_text_without_a_document_is_one_sentence(tmp_path: Path, capsys: pytest.
     (tmp_path / "empty.txt").write_text("\n\n")
     command = ["vocab", "build", str(tmp_path / "empty.txt"), "--output", str(tmp_path / "vocab.txt")]
     assert cli.main(command) == 2
-    assert "no text to count in" in capsys.readouterr().err
+    assert "there is no text in" in capsys.readouterr().err
     assert not (tmp_path / "vocab.txt").exists()

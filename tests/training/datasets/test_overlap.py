@@ -76,5 +76,5 @@ def test_texts_of_every_kind_of_file_are_read(tmp_path: Path, name: str, content
 
 def test_a_json_file_of_another_form_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"sentence": "好"}\n{"content": "坏"}\n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"a\.json: line 2 has no string text_a, text, sentence or sentence1"):
+    with pytest.raises(ValueError, match=r"a\.json: line 2 needs a string text_a, text, sentence or sentence1"):
         read_texts(tmp_path / "a.json")

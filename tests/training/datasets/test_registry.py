@@ -72,7 +72,7 @@ def test_cmrc2018_keeps_every_question_of_dev_and_says_what_it_changed(caplog: p
     assert all(start is None or context.startswith(text, start) for context, text, start in answers)
     assert all(any(answer.start is not None for answer in row.answers) for row in parts["dev"])
     assert "193 answers not in the context; 7 answers moved" in caplog.text
-    assert "5 answers moved to where they stand; 2 left out" in caplog.text
+    assert "5 answers whose start was corrected; 2 questions without text left out" in caplog.text
 
 
 @real
@@ -112,13 +112,13 @@ def test_simplified_answers_are_cut_out_of_the_simplified_context() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'conll' is no data set known by name; there are chnsenticorp, tnews"):
+    with pytest.raises(ValueError, match=r"'conll' is not a known data set; known are chnsenticorp, tnews"):
         load_named("conll", tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_what_is_missing_is_said_with_where_it_belongs(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="is not there; put") as caught:
+    with pytest.raises(ValueError, match="is missing; put") as caught:
         load_named(name, tmp_path)
     assert str(tmp_path / NAMED[name].folder) in str(caught.value)
     assert all(file in str(caught.value) for file in NAMED[name].files)
@@ -216,9 +216,7 @@ def test_a_download_that_fails_says_what_to_put_where(
         raise error
 
     monkeypatch.setattr(MsraNer, "_get_data", fail)
-    sentence = (
-        rf"msra_ner is not there, and PaddleNLP could not download msra_ner: {str(error).rstrip('.')}; put msra_t"
-    )
+    sentence = rf"msra_ner is missing, and PaddleNLP could not download msra_ner: {str(error).rstrip('.')}; put msra_t"
     with pytest.raises(ValueError, match=sentence):
         load_named("msra_ner", tmp_path, download=True)
 

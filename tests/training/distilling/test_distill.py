@@ -215,7 +215,7 @@ def test_of_a_table_without_labels_only_the_texts_count(tmp_path: Path) -> None:
     for name in ("a.tsv", "b.jsonl", "c.txt"):
         assert [(each.label, each.text) for each in read_unlabelled(tmp_path / name)] == [("", "很好"), ("", "不好")]
     (tmp_path / "d.csv").write_text("label\n7\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"d.csv: line 1 must name the column text_a, but names label"):
+    with pytest.raises(ValueError, match=r"d.csv: line 1 must have the column text_a, but has label"):
         read_unlabelled(tmp_path / "d.csv")
 
 

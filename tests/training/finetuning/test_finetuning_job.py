@@ -218,7 +218,7 @@ def test_evaluation_alone_takes_vocabulary_labels_and_lengths_of_the_model(
     path = Path(files[5])
     path.write_text(path.read_text("utf-8") + "2\t不好不坏\n", encoding="utf-8")
     assert cli.main([*command, "--test", files[5]]) == 2
-    assert f"{path}: line 22: label '2' is none of the 2 that {output / 'model'} has" in capsys.readouterr().err
+    assert f"{path}: line 22: label '2' is not among the 2 of {output / 'model'}" in capsys.readouterr().err
     assert cli.main([*command, "--train", files[1]]) == 2
     assert "there is nothing to evaluate; give examples with --dev or --test" in capsys.readouterr().err
     assert cli.main([*command, "--test", files[3], "--task", "token-classification"]) == 2
@@ -286,7 +286,7 @@ def test_no_do_train_does_not_train(start: str, tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["test"]["examples"] == 20
     assert (output / "settings.yaml").read_bytes() == before
     assert finetune(start, output, *files, "--no-do-train", "--no-do-eval") == 2
-    assert "nothing is left to do" in capsys.readouterr().err
+    assert "there is nothing to do" in capsys.readouterr().err
 
 
 def test_settings_are_those_of_the_result(start: str, tmp_path: Path) -> None:
@@ -485,11 +485,11 @@ def test_every_task_gives_a_bundle_that_verifies(start: str, tmp_path: Path, tas
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("label\tcontent\n1\t好\n", "line 1 must name the columns label and text_a"),
-        ("label\ttext_a\n1\t好\n0\n", "line 3 has 1 fields, but the header names 2"),
+        ("label\tcontent\n1\t好\n", "line 1 must have the columns label and text_a"),
+        ("label\ttext_a\n1\t好\n0\n", "line 3 has 1 fields, but the header has 2"),
         ("label\ttext_a\n1\t好\n\t坏\n", "line 3 has an empty label"),
         ("label\ttext_a\n", "no example below the header"),
-        ("label\ttext_a\n1\t好\n1\t很好\n", "have 1 label, 1, but a classifier needs two or more"),
+        ("label\ttext_a\n1\t好\n1\t很好\n", "have 1 label, 1, but a classifier needs at least two"),
     ],
     ids=["no column", "a field short", "an empty label", "an empty file", "one class"],
 )
@@ -513,7 +513,7 @@ def test_a_label_that_train_has_not_is_named_with_its_line(
     path = Path(files[5])
     path.write_text(path.read_text("utf-8") + "2\t不好不坏\n", encoding="utf-8")
     assert finetune(start, tmp_path / "out", *files) == 2
-    assert f"{path}: line 22: label '2' is none of the 2 that train has" in capsys.readouterr().err
+    assert f"{path}: line 22: label '2' is not among the 2 of train" in capsys.readouterr().err
 
 
 def test_texts_longer_than_the_model_are_cut_and_a_length_beyond_its_positions_is_refused(
@@ -530,7 +530,7 @@ def test_texts_longer_than_the_model_are_cut_and_a_length_beyond_its_positions_i
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--dataset", "nothing"], "'nothing' is no data set known by name; there are chnsenticorp"),
+        (["--dataset", "nothing"], "'nothing' is not a known data set; known are chnsenticorp"),
         (["--dataset", "chnsenticorp", "--data", "absent"], "put train.tsv, dev.tsv, test.tsv into absent"),
         (["--dataset", "tnews", "--train", "x.tsv"], "give the examples either as --dataset NAME or as --train"),
         ([], "give the examples either as --dataset NAME or as --train"),

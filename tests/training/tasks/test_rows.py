@@ -198,8 +198,8 @@ def test_questions_without_an_answer_in_a_window_are_not_learnt_from(
     assert {row.example for row in task.rows(questions)} == {0, 1, 2}
     assert len(task.training_rows(questions)) == len(task.rows([question("哈尔滨")]))  # its windows without it, too
     assert (
-        "2 of the 3 train questions are not learnt from: 1 have no answer in their context, of 1 no window holds it"
-        in caplog.text
+        "2 of the 3 train questions are not used: for 1 the answer does not occur in the context, for 1 no window "
+        "contains it" in caplog.text
     )
     with pytest.raises(ValueError, match="no training question has an answer"):
         task.training_rows([unplaced])
