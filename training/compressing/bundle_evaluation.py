@@ -1,4 +1,4 @@
-"""How good a bundle is: figures of its exported graph, on labelled examples or on masked text."""
+"""Evaluates the exported graph of a bundle, on labelled examples or on masked text."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ Parts = Mapping[str, Sequence[Any]]
 
 
 class BundleEvaluator(Protocol):
-    """What knows how good a bundle is."""
+    """Evaluates bundles of one task."""
 
     @property
     def metrics(self) -> Mapping[str, str]:
-        """The figure that decides, by part of the evaluation set; shares, of which more is better."""
+        """The deciding metric by part of the evaluation set; all are shares, and higher is better."""
         ...
 
     def figures(self, bundle: Bundle, run: Runner) -> Figures:
-        """By part the figures of the bundle, whose graph `run` runs."""
+        """The metrics of the bundle by part; `run` runs its graph."""
         ...
 
     def calibration(self, bundle: Bundle, rows: int) -> list[Arrays]:
-        """Inputs of the bundle's graph, as many rows of the text to calibrate on; none where there is no such text."""
+        """Batches of graph inputs for calibration, at most `rows` rows; an empty list without training examples."""
         ...
 
 
 class TaskEvaluator:
-    """Evaluates as `ernie-train finetune` does, on its figures; calibrates on the training examples."""
+    """Evaluates labelled examples with the metrics of finetuning; calibrates on the training examples."""
 
     def __init__(self, bundle: Bundle, parts: Parts) -> None:
-        """Raises ValueError where `parts` has nothing to evaluate on, or labels that the bundle has not."""
+        """Raises ValueError if `parts` has nothing to evaluate on, or a label that the bundle lacks."""
         self._parts = parts
-        judged = [part for part in parts if part != "train"]
-        if not judged:
+        evaluated = [part for part in parts if part != "train"]
+        if not evaluated:
             raise ValueError("there is nothing to evaluate the bundle on; give examples with --dev or --test.")
         check_kinds(parts)
         task = _task(bundle)
         if task.labels:
-            for part in judged:
+            for part in evaluated:
                 check_known(task.labels, parts[part], str(bundle.directory))
-        self.metrics = dict.fromkeys(judged, task.metrics[0])
+        self.metrics = dict.fromkeys(evaluated, task.metrics[0])
 
     def figures(self, bundle: Bundle, run: Runner) -> Figures:
         found, _ = evaluate(_task(bundle), GraphModel(bundle, run), self._parts)
@@ -65,7 +65,7 @@ class TaskEvaluator:
     def calibration(self, bundle: Bundle, rows: int) -> list[Arrays]:
         task = _task(bundle)
         examples = self._parts.get("train", ())
-        # An example may have several rows; of as many examples there are enough.
+        # An example has at least one row, so this many examples are enough.
         chosen: Sequence[Row] = task.rows(_some(examples, rows)) if examples else []
         ordered = sorted(_some(chosen, rows), key=lambda row: len(row.input_ids))
         pad = _config(bundle).pad_token_id
@@ -76,13 +76,13 @@ class TaskEvaluator:
 
 
 class MaskedTextEvaluator:
-    """Masks one token of every text and counts how often a masked LM finds it. The same texts give the same masks.
+    """Masks one token of every text and counts how often a masked LM predicts it. The same texts get the same masks.
 
-    Of two models with different vocabularies the smaller has it easier: fewer tokens share the probability.
+    With a smaller vocabulary the task is easier, because fewer tokens share the probability.
     """
 
     def __init__(self, parts: Parts) -> None:
-        """`parts` hold texts, as `Example`. Raises ValueError where there is nothing to evaluate on."""
+        """`parts` are texts, as `Example`. Raises ValueError if there is nothing to evaluate on."""
         self._parts = parts
         self.metrics = {part: "top1" for part in parts if part != "train"}
         if not self.metrics:
@@ -92,14 +92,14 @@ class MaskedTextEvaluator:
         return {part: self._figures(bundle, run, self._parts[part]) for part in self.metrics}
 
     def _figures(self, bundle: Bundle, run: Runner, texts: Sequence[Example]) -> dict[str, float]:
-        """Share of tokens that are the first, or among the first five, and the mean of minus the log of their score."""
+        """Top-1 and top-5 accuracy, and mean loss in nats of the masked tokens."""
         names = [spec.name for spec in bundle.manifest.outputs]
         unknown = Tokenizer(bundle.vocab_path).unknown
         hits, scores = [], []
         for inputs in _masked_batches(bundle, texts, EVALUATION_BATCH):
             outputs = dict(zip(names, run(inputs), strict=True))
             wanted = inputs["target_ids"][:, :1]
-            # A token that the vocabulary has not cannot be found.
+            # A token outside the vocabulary cannot be predicted.
             hits.append((outputs["top_ids"][:, :5] == wanted) & (wanted != unknown))
             scores.append(outputs["target_scores"][:, 0])
         if not hits:
@@ -116,7 +116,7 @@ class MaskedTextEvaluator:
 
 
 class GraphModel(nn.Layer):
-    """A bundle's graph in place of the model that it was exported from; for evaluation."""
+    """The graph of a bundle, with the interface of the model that it was exported from; for evaluation."""
 
     def __init__(self, bundle: Bundle, run: Runner) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class GraphModel(nn.Layer):
         self._run = run
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """[B, S] int64 each -> the model's outputs."""
+        """[B, S] int64 each -> the outputs of the model."""
         found = self._run({"input_ids": input_ids.numpy(), "token_type_ids": token_type_ids.numpy()})
         tensors = tuple(map(paddle.to_tensor, found))
         return tensors if len(tensors) > 1 else tensors[0]
@@ -136,7 +136,7 @@ def evaluator_of(bundle: Bundle, parts: Parts) -> BundleEvaluator:
 
 
 def _task(bundle: Bundle) -> Task:
-    """The task as the bundle's model was trained for it."""
+    """The task with the settings that the bundle's model was trained with."""
     manifest = bundle.manifest
     about = Checkpoint(
         _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance
@@ -149,7 +149,7 @@ def _config(bundle: Bundle) -> ErnieConfig:
 
 
 def _some(rows: Sequence[Any], count: int) -> Sequence[Any]:
-    """At most so many, chosen by chance but always the same."""
+    """At most `count` rows, chosen pseudo-randomly with a fixed seed."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
     return [rows[index] for index in sorted(chosen.tolist())]
 
@@ -159,9 +159,10 @@ def _starts(rows: Sequence[Any], size: int) -> range:
 
 
 def _masked_batches(bundle: Bundle, texts: Sequence[Example], size: int) -> list[Arrays]:
-    """Inputs of a fill-mask graph: one mask in every text that has a token, whose id and the one before are targets.
+    """Inputs of a fill-mask graph, with one mask in each text that has a token.
 
-    Masked is the token at a character that follows from the text alone, or the last one where the text is cut before.
+    The targets are the ids of the masked token and of the token before. A hash of the text chooses the character whose
+    token is masked; if the text is cut before it, the last token is masked.
     """
     tokenizer, length = Tokenizer(bundle.vocab_path), bundle.manifest.max_length
     rows = []

@@ -1,6 +1,6 @@
 """Compressed bundles compared with their originals, and refused where they lose too much.
 
-Figures are those of the exported graphs, in ONNX Runtime, since these are what is served.
+The metrics are those of the exported graphs in ONNX Runtime, because these are served.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Compression:
-    """What is compared with what, where the result goes, and how much worse it may be."""
+    """The examples to compare on, the target of the new bundle, and the largest allowed loss."""
 
     parts: Parts
     """the examples to evaluate on, and under "train" those to calibrate on"""
     target: Path
     """<models>/<name>/<version>"""
     max_drop: float = 0.5
-    """of the metric in each part, in points"""
+    """largest allowed loss of the metric on each part, in percentage points"""
 
     def __post_init__(self) -> None:
         if not self.max_drop >= 0:
@@ -38,7 +38,7 @@ class Compression:
 
 
 def compare(evaluator: BundleEvaluator, original: Bundle, made: Bundle, computed_in: str) -> tuple[Figures, Figures]:
-    """The figures of both, the second in another precision where that is asked for."""
+    """The metrics of both bundles; `computed_in` ("fp32" or "bf16") is the precision of the second."""
     return evaluator.figures(original, _runner(original, "fp32")), evaluator.figures(made, _runner(made, computed_in))
 
 
@@ -50,7 +50,7 @@ def _runner(bundle: Bundle, computed_in: str) -> Runner:
 
 @contextlib.contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """A folder that is removed afterwards, on the same disk as `target`; model repositories pass over its name."""
+    """A temporary folder on the same disk as `target`; its name begins with a dot, so the service ignores it."""
     target.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compression-", dir=target.parent.parent) as folder:
         yield Path(folder)

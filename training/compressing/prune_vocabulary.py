@@ -33,11 +33,11 @@ def prune_bundle(
     max_length: int = 0,
     output: Path | None = None,
 ) -> Bundle:
-    """A bundle of a checkpoint without the tokens that `texts` do not have, with its figures beside the original's.
+    """Removes tokens that do not occur in `texts`, and publishes the bundle with its metrics and those of the original.
 
-    The pruned checkpoint goes to `output` where it is given, to be finetuned or distilled further. Raises
-    WorseThanOriginal where the bundle loses too much, PruningError, BundleError, CheckpointError, and ValueError for
-    examples that do not fit, or an output that is there.
+    `max_tokens` and `max_length` (0: no limit) bound tokens and positions. The pruned checkpoint is written to `output`
+    if given, for further training. Raises WorseThanOriginal if the bundle loses too much, PruningError, BundleError,
+    CheckpointError, and ValueError for examples that do not fit and for an existing output.
     """
     if output and output.exists():
         raise ValueError(f"{output} exists; remove it, or choose another --output.")
@@ -52,13 +52,13 @@ def prune_bundle(
         before, after = compare(evaluator, original, made, "fp32")
         check_drop(before, after, evaluator.metrics, job.max_drop)
         evaluation = side_by_side(before, after)
-        if output:  # first, for an output that cannot be written must leave no bundle
+        if output:  # first: if the output cannot be written, no bundle may be published
             _keep_checkpoint(folder / "checkpoint", output, evaluation)
         return publish(made, job.target, evaluation, {"judged_in": "ONNX Runtime"})
 
 
 def _keep_checkpoint(folder: Path, output: Path, evaluation: dict[str, Any]) -> None:
-    """Moves a checkpoint to `output`, with figures."""
+    """Writes a checkpoint to `output`, with metrics."""
     about = read_checkpoint(folder)
     about.evaluation = evaluation
     lines = (folder / "sentences.txt").read_text(encoding="utf-8").splitlines()
@@ -66,9 +66,9 @@ def _keep_checkpoint(folder: Path, output: Path, evaluation: dict[str, Any]) -> 
 
 
 def token_counts(vocab: Path, texts: Sequence[Example]) -> np.ndarray:
-    """How often each token of a vocabulary stands in texts, int64 [V]. Raises ValueError where there are no texts."""
+    """Counts of each token of a vocabulary in texts, int64 [V]. Raises ValueError if there are no texts."""
     if not texts:
-        raise ValueError("there is no text to keep the tokens of; give some with --text.")
+        raise ValueError("there is no text whose tokens could be kept; give text with --text.")
     tokenizer = Tokenizer(vocab)
     counts = np.zeros(len(tokenizer.tokens), dtype=np.int64)
     with Progress("prune-vocab", len(texts), 0, unit="text") as progress:

@@ -1,9 +1,9 @@
-"""Pretraining with teachers: masked LM and sentence order, the teachers' guesses at the masked tokens, and relations.
+"""The objective of pretraining with teachers: masked LM, sentence order, the teachers' probabilities and relations.
 
-Relations alone are MiniLMv2 (Wang et al., arXiv:2012.15828); the teacher's probabilities beside the masked LM's own
-loss are from DistilBERT (Sanh et al., arXiv:1910.01108). A finetuned teacher on general text is the second stage of
-ERNIE-Tiny (Su et al., arXiv:2106.02241) and, with a teacher of many tasks, the idea of ERNIE 3.0 Tiny (Liu et al.,
-arXiv:2301.03416); it has no masked-LM head, so relations are what it teaches.
+Learning only relations is MiniLMv2 (Wang et al., arXiv:2012.15828); the teacher's probabilities in addition to the
+masked-LM loss are from DistilBERT (Sanh et al., arXiv:1910.01108). A finetuned teacher on general text is the second
+stage of ERNIE-Tiny (Su et al., arXiv:2106.02241) and, with a teacher of many tasks, the idea of ERNIE 3.0 Tiny (Liu et
+al., arXiv:2301.03416); it lacks a masked-LM head, so only its relations are learnt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.pretraining.objectives import Pretraining, Targets, logits, loss_s
 
 
 class DistilledPretraining:
-    """Four terms: masked LM and sentence order, then the losses of probabilities and of relations."""
+    """An `Objective` of four terms: masked LM, sentence order, the teachers' probabilities, and their relations."""
 
     def __init__(self, teachers: Sequence[Teacher], settings: DistillSettings) -> None:
         self._teachers, self._settings = teachers, settings
@@ -40,16 +40,16 @@ class DistilledPretraining:
         return [*hard, settings.logits_weight / targets.tokens, settings.relations_weight / targets.positions]
 
     def sums(self, model: ErnieForPretraining, batch: MaskedBatch) -> Tensor:
-        """float32 [4], over tokens to predict, pairs, tokens to predict, and positions that are not padding."""
+        """float32 [4]: sums over masked tokens, pairs, masked tokens, and positions without padding."""
         settings = self._settings
         with record_attention(model.ernie.encoder) as seen:
             tokens, order = logits(model, batch)
-        said, states = self._ask(batch)
+        outputs, states = self._run_teachers(batch)
         soft = relations = paddle.zeros([])
         if settings.logits_weight:
-            # Rows of the table beyond the vocabulary, which both share, stand for nothing.
-            rows = min(tokens.shape[-1], *(each.shape[-1] for each in said))
-            teacher = averaged_log_probabilities([each[:, :rows] for each in said], settings.temperature)
+            # Embeddings beyond the shared vocabulary have no token.
+            rows = min(tokens.shape[-1], *(each.shape[-1] for each in outputs))
+            teacher = averaged_log_probabilities([each[:, :rows] for each in outputs], settings.temperature)
             soft = soft_losses(tokens[:, :rows], teacher, settings.temperature).sum()
         if settings.relations_weight:
             real = paddle.to_tensor((np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).astype(np.float32))
@@ -59,8 +59,8 @@ class DistilledPretraining:
         return paddle.concat([loss_sums(tokens, order, batch), paddle.stack([soft, relations])])
 
     @paddle.no_grad()
-    def _ask(self, batch: MaskedBatch) -> tuple[list[Tensor], list[States]]:
-        """Of each teacher the masked-LM logits [N, V], and the states at the layer that teaches."""
+    def _run_teachers(self, batch: MaskedBatch) -> tuple[list[Tensor], list[States]]:
+        """For each teacher the masked-LM logits [N, V], and the states of the layer to learn from."""
         found, states = [], []
         for teacher in self._teachers:
             with record_attention(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:

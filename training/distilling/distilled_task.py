@@ -1,7 +1,7 @@
-"""A task that is learnt from teachers too: rows, figures and predictions are the task's, the loss is more.
+"""A finetuning task with teachers: rows, metrics and predictions are those of the task; the loss has more terms.
 
-Sources: `training.distilling.losses`. Hard labels and probabilities together, with relations, are the last stage of
-ERNIE-Tiny (Su et al., arXiv:2106.02241); labels may be missing where the teacher says enough.
+Sources: `training.distilling.losses`. Labels, probabilities and relations together are the last stage of ERNIE-Tiny (Su
+et al., arXiv:2106.02241); for unlabelled texts only the teachers' terms are used.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ TEACHER_BATCH = 64
 
 
 class DistilledTask:
-    """The task that it wraps, with the teachers' losses."""
+    """A `Task` that wraps another one and adds the teachers' losses."""
 
     def __init__(
         self, task: Task, teachers: Sequence[Teacher], settings: DistillSettings, unlabelled: Sequence[Any], pad: int
     ) -> None:
-        """The teachers' heads have the order of the task's labels; `pad` is the id that fills up rows."""
+        """The heads of the teachers have the order of the task's labels; `pad` is the padding id."""
         self.name, self.labels, self.metrics = task.name, task.labels, task.metrics
         self._task, self._teachers, self._settings = task, teachers, settings
         self._unlabelled, self._pad = unlabelled, pad
-        self._learnt: tuple[Any, Sequence[Row]] = (None, [])
-        self._said: dict[int, np.ndarray] = {}
-        """of each row that is learnt, by the id of the object: log-probabilities [n, C]"""
+        self._training_rows: tuple[Any, Sequence[Row]] = (None, [])
+        self._teacher_outputs: dict[int, np.ndarray] = {}
+        """log-probabilities [n, C] of each training row, by the id() of the row"""
 
     def rows(self, examples: Sequence[Any]) -> Sequence[Row]:
         return self._task.rows(examples)
 
     def training_rows(self, examples: Sequence[Any]) -> Sequence[Row]:
-        """Those of the examples, and after them those of the unlabelled texts; the same objects for the same examples.
+        """The rows of the examples, then those of the unlabelled texts; the same objects for the same examples.
 
-        So the runs of a job ask the teachers once.
+        So the teachers are run once for all runs of a job.
         """
-        if self._learnt[0] is not examples:
-            self._said = {}
-            self._learnt = examples, [*self._task.training_rows(examples), *self._task.rows(self._unlabelled)]
-        return self._learnt[1]
+        if self._training_rows[0] is not examples:
+            self._teacher_outputs = {}
+            self._training_rows = examples, [*self._task.training_rows(examples), *self._task.rows(self._unlabelled)]
+        return self._training_rows[1]
 
     def model(self, config: ErnieConfig) -> nn.Layer:
         return self._task.model(config)
@@ -81,7 +81,7 @@ class DistilledTask:
         return self._task.figures(examples, predictions)
 
     def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
-        """The weighted sum of the task's loss, that of probabilities and that of relations."""
+        """The weighted sum of the losses on labels, on probabilities and on relations."""
         settings = self._settings
         with record_attention(model.ernie.encoder) as seen:
             scores = self._task.scores(model, batch)
@@ -89,8 +89,8 @@ class DistilledTask:
         if settings.hard_weight:
             loss = loss + settings.hard_weight * self._task.loss_of(scores, batch)
         if not settings.relations_weight:
-            return loss + settings.logits_weight * self._soft(scores, batch, self._kept(batch))
-        predicted, states = self._ask(batch)
+            return loss + settings.logits_weight * self._soft(scores, batch, self._cached_outputs(batch))
+        predicted, states = self._run_teachers(batch)
         if settings.logits_weight:
             loss = loss + settings.logits_weight * self._soft(scores, batch, predicted.logits)
         return loss + settings.relations_weight * self._relations(seen.states(), states, batch)
@@ -106,8 +106,8 @@ class DistilledTask:
         return paddle.add_n(losses).sum() / (len(losses) * int(lengths.sum()))
 
     @paddle.no_grad()
-    def _ask(self, batch: TaskBatch) -> tuple[Predicted, list[States]]:
-        """The teachers' log-probabilities, averaged, and the states of each at the layer that teaches."""
+    def _run_teachers(self, batch: TaskBatch) -> tuple[Predicted, list[States]]:
+        """The averaged log-probabilities of the teachers, and for each the states of the layer to learn from."""
         logits, states = [], []
         for teacher in self._teachers:
             with record_attention(teacher.model.ernie.encoder, self._settings.teacher_layer) as seen:
@@ -116,24 +116,23 @@ class DistilledTask:
             states.append(seen.states())
         return Predicted(averaged_log_probabilities(logits, self._settings.temperature), predicted.counts), states
 
-    def _kept(self, batch: TaskBatch) -> Tensor:
-        """The teachers' log-probabilities of the batch, from what they said of all rows before the first step.
+    def _cached_outputs(self, batch: TaskBatch) -> Tensor:
+        """The averaged log-probabilities of the teachers for the batch, computed for all rows before the first step.
 
-        They say the same of a row in every epoch. Relations are too large to keep, so where these are learnt the
-        teachers are asked at every step.
+        They are the same in every epoch. Relations are too large to cache, so if they are learnt, the teachers run at
+        every step.
         """
-        if not self._said:
-            log.info("the teacher reads the %d rows that are learnt, once", len(self._learnt[1]))
-            with Progress("teacher", len(self._learnt[1]), unit="row") as progress:
-                # In an order of their own: what a row is filled up to changes the last bits, and a run that is resumed
-                # must find the same.
-                for rows in batches(self._learnt[1], TEACHER_BATCH, None):
-                    predicted, _ = self._ask(TaskBatch.of(rows, self._pad))
+        if not self._teacher_outputs:
+            log.info("running the teachers on the %d training rows, once", len(self._training_rows[1]))
+            with Progress("teacher", len(self._training_rows[1]), unit="row") as progress:
+                # In a fixed order: padding changes the last bits, and a resumed run must get the same bits.
+                for rows in batches(self._training_rows[1], TEACHER_BATCH, None):
+                    predicted, _ = self._run_teachers(TaskBatch.of(rows, self._pad))
                     parts = np.split(predicted.logits.numpy(), np.cumsum(predicted.counts)[:-1])
-                    self._said |= {id(row): part for row, part in zip(rows, parts, strict=True)}
+                    self._teacher_outputs |= {id(row): part for row, part in zip(rows, parts, strict=True)}
                     progress.add(len(rows))
-        parts = [self._said[id(row)] for row in batch.rows]
-        # Where the classes are positions, those of padding were pushed out, and there may be more or fewer of them now.
+        parts = [self._teacher_outputs[id(row)] for row in batch.rows]
+        # If the classes are positions, the batch may now be wider or narrower; padding has probability 0.
         width = len(self.labels) or batch.input_ids.shape[1]
         kept = np.full((sum(map(len, parts)), width), PUSHED_OUT, dtype=np.float32)
         place = 0

@@ -1,8 +1,8 @@
-"""What a student learns from a teacher: its probabilities, and how the tokens relate to one another inside of it.
+"""The losses of distillation: on the teacher's probabilities, and on its relations between tokens.
 
 Sources: Hinton et al., "Distilling the knowledge in a neural network" (arXiv:1503.02531) for probabilities at a
 temperature; Wang et al., "MiniLMv2" (arXiv:2012.15828) for relations of queries, keys and values, which need neither
-the same width nor the same heads; Su et al., "ERNIE-Tiny" (arXiv:2106.02241) for learning from hidden states beside
+the same width nor the same number of heads; Su et al., "ERNIE-Tiny" (arXiv:2106.02241) for hidden states in addition to
 attention. Shapes: B batch, S sequence, H hidden, N predictions, C classes.
 """
 
@@ -24,7 +24,7 @@ from training.distilling.settings import DistillSettings
 
 
 def averaged_log_probabilities(logits: Sequence[Tensor], temperature: float) -> Tensor:
-    """[N, C] of each teacher -> [N, C]: the logarithm of the mean of their probabilities at the temperature."""
+    """Logits [N, C] of each teacher -> float32 [N, C]: log of the mean of their probabilities at the temperature."""
     logs = [F.log_softmax(each.astype("float32") / temperature) for each in logits]
     if len(logs) == 1:
         return logs[0]
@@ -32,9 +32,9 @@ def averaged_log_probabilities(logits: Sequence[Tensor], temperature: float) -> 
 
 
 def soft_losses(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL(teacher || student) T² in nats [N], of the student's logits and the teacher's log-probabilities [N, C].
+    """KL(teacher || student) T² in nats, float32 [N], of student logits and teacher log-probabilities [N, C].
 
-    T² keeps the gradients as large as those of labels whatever the temperature is (Hinton et al., section 2).
+    The factor T² makes the size of the gradients independent of the temperature T (Hinton et al., section 2).
     """
     student = F.log_softmax(logits.astype("float32") / temperature)
     return _divergence(student, teacher) * temperature**2
@@ -50,32 +50,32 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class States:
-    """What the self-attention of one layer reads, and what it makes of it."""
+    """Inputs and projections of the self-attention of one layer."""
 
     hidden: Tensor
-    """[B, S, H], as the others"""
+    """[B, S, H], as query, key and value"""
     query: Tensor
     key: Tensor
     value: Tensor
     attention_bias: Tensor
-    """[B, 1, 1 or S, S]: 0, or -1e4 where a position may not look"""
+    """[B, 1, 1 or S, S]: 0, or -1e4 for positions that are not attended to"""
 
 
 class AttentionRecorder:
-    """A layer's self-attention, whose last inputs are kept."""
+    """Records the inputs of a layer's self-attention."""
 
     def __init__(self, attention: nn.Layer) -> None:
         self._attention = attention
         self._inputs: tuple[Any, ...] = ()
 
     def record(self, _: nn.Layer, inputs: tuple[Any, ...]) -> None:
-        """The hook: changes nothing."""
+        """The forward pre-hook; it does not change the inputs."""
         self._inputs = inputs
 
     def states(self) -> States:
-        """Of the last forward pass."""
+        """The states of the last forward pass."""
         hidden, attention_bias = self._inputs
-        # Computed again, for in training the attention multiplies with all three projections at once (see its code).
+        # Computed again, because in training the attention computes all three projections in one product.
         query, key, value = (
             project(hidden) for project in (self._attention.q_proj, self._attention.k_proj, self._attention.v_proj)
         )
@@ -84,7 +84,7 @@ class AttentionRecorder:
 
 @contextlib.contextmanager
 def record_attention(encoder: ErnieEncoder, layer: int = 0) -> Iterator[AttentionRecorder]:
-    """Keeps what the layer reads in a forward pass; layers are counted from 1, and 0 is the last."""
+    """Records the inputs of a layer's self-attention in forward passes; layers count from 1, and 0 is the last one."""
     attention = encoder.layers[layer - 1 if layer else len(encoder.layers) - 1].self_attn
     seen = AttentionRecorder(attention)
     hook = attention.register_forward_pre_hook(seen.record)
@@ -95,11 +95,11 @@ def record_attention(encoder: ErnieEncoder, layer: int = 0) -> Iterator[Attentio
 
 
 def relation_losses(student: States, teacher: States, heads: int, real: Tensor) -> Tensor:
-    """KL(teacher || student) in nats [B, S] at every position, the sum over four relations; 0 where `real` [B, S] is.
+    """KL(teacher || student) in nats [B, S] at every position, summed over four relations; 0 where `real` [B, S] is 0.
 
-    A relation of states A is softmax(A Aᵀ / √d + attention bias) in each of `heads` parts of width d, and its loss the
-    mean over these. Those of queries, keys and values are MiniLMv2's (section 3.1); that of the hidden states has one
-    part, and takes the place of the projection that comparing states of different widths would need.
+    A relation of states A is softmax(A Aᵀ / √d + attention bias) in each of `heads` parts of width d; its loss is the
+    mean over the parts. The relations of queries, keys and values are from MiniLMv2 (section 3.1). The relation of the
+    hidden states has one part; it avoids the projection that comparing states of different widths would need.
     """
     losses = paddle.zeros([])
     for name in ("query", "key", "value", "hidden"):
@@ -117,14 +117,14 @@ def _log_relations(states: Tensor, attention_bias: Tensor, heads: int) -> Tensor
 
 
 def check_relations(settings: DistillSettings, teacher: ErnieConfig, student: ErnieConfig, where: str) -> None:
-    """Raises ValueError where relations of the two cannot be compared; `where` names the teacher."""
+    """Raises ValueError if the relations of the two models cannot be compared; `where` names the teacher."""
     if settings.teacher_layer > teacher.num_hidden_layers:
         raise ValueError(
-            f"--teacher-layer {settings.teacher_layer} is not there: {where} has {teacher.num_hidden_layers} layers."
+            f"--teacher-layer {settings.teacher_layer} is too large: {where} has {teacher.num_hidden_layers} layers."
         )
     widths = teacher.hidden_size, student.hidden_size
     if any(width % settings.relation_heads for width in widths):
         raise ValueError(
             f"--relation-heads {settings.relation_heads} must divide both widths, {widths[0]} of {where} and "
-            f"{widths[1]} of the student; {math.gcd(*widths)} and its divisors do."
+            f"{widths[1]} of the student; use {math.gcd(*widths)} or one of its divisors."
         )

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def new_student(name: str, teacher: Path) -> StartingPoint:
-    """A published shape at random, with the vocabulary of the teacher's folder and as many rows for it.
+    """A published shape with random weights, with the vocabulary and the vocabulary size of the teacher.
 
-    Raises ValueError (ConfigError) for an unknown name and a teacher without config.json.
+    Raises ValueError (ConfigError) for an unknown name, and for a teacher without config.json or vocab.txt.
     """
     theirs = config_of(str(teacher), "--teacher")
     config = dataclasses.replace(variant(name), vocab_size=theirs.vocab_size, pad_token_id=theirs.pad_token_id)
@@ -25,7 +25,7 @@ def new_student(name: str, teacher: Path) -> StartingPoint:
 
 
 def known_student(start: str, teacher: Path, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:
-    """As `starting_point`; a published model, whose vocabulary is not on the disk, is taken to have the teacher's."""
+    """Like `starting_point`; a published model gets the vocabulary of the teacher by default."""
     if vocab is None and start in VARIANTS and not Path(start).exists():
         vocab = _vocabulary(teacher)
     return starting_point(start, vocab, from_scratch=from_scratch)

@@ -1,7 +1,7 @@
-"""A distillation as a whole: a student of the table or from weights, and an assistant between teacher and student.
+"""Runs a distillation, optionally with a teacher assistant between teacher and student.
 
-Source of the assistant: Mirzadeh et al., "Improved knowledge distillation via teacher assistant" (arXiv:1902.03393): a
-student far smaller than its teacher learns more from a model of a size in between.
+Source: Mirzadeh et al., "Improved knowledge distillation via teacher assistant" (arXiv:1902.03393): a student that is
+much smaller than its teacher learns more from a model of intermediate size.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from training.pretraining.loop import PretrainJob, pretrain
 log = logging.getLogger(__name__)
 
 ASSISTANT = "assistant"
-"""Folder of the assistant's own output within that of the student."""
+"""Folder of the assistant's output inside the output folder of the student."""
 
 
 Job = FinetuneJob | PretrainJob
 
 
 def distill(job: Job, assistant: str | None = None) -> Checkpoint:
-    """Runs a job that has a distillation, for a task or from corpora.
+    """Runs a job with a distillation, for a task or from corpora.
 
-    `assistant` names a folder with weights, else a published shape: such a model is made by the same job in
-    OUTPUT/assistant, and then teaches in the place of the teachers. What is there already is not done again. Raises as
-    `run_job` and `pretrain`.
+    `assistant` names a folder with weights, or a published shape. The same job first trains such a model in
+    OUTPUT/assistant, which then replaces the teachers. Finished work is not repeated. Raises like `run_job` and
+    `pretrain`, and ValueError for an assistant with several processes.
     """
     if assistant is None:
         return _run(job)
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
         raise ValueError(
-            "--assistant is for one process; with several, distil the assistant by a command of its own, and give its "
-            "model as --teacher of the next."
+            "--assistant works with one process only; with several, distil the assistant by a separate command first, "
+            "and give its model as --teacher of the next one."
         )
     between = _assistant(job, assistant)
     student = _taught_by(job, between)
-    log.info("the assistant first, in %s", between.output)
+    log.info("distilling the assistant in %s", between.output)
     _run(between)
-    log.info("now the student, in %s", job.output)
+    log.info("distilling the student in %s", job.output)
     return _run(student)
 
 
@@ -56,7 +56,7 @@ def _run(job: Job) -> Checkpoint:
 
 
 def _assistant(job: Job, name: str) -> Job:
-    """The job that makes the assistant."""
+    """The job that trains the assistant."""
     assert job.distillation
     output = job.output / ASSISTANT
     teacher = job.distillation.teachers[0]
@@ -68,10 +68,10 @@ def _assistant(job: Job, name: str) -> Job:
 
 
 def _taught_by(job: Job, assistant: Job) -> Job:
-    """The student's job with the assistant as teacher, at its last layer. Raises ValueError where widths do not fit."""
+    """The student's job with the last layer of the assistant as teacher. Raises ValueError if widths do not fit."""
     assert job.distillation
     settings = dataclasses.replace(job.distillation.settings, teacher_layer=0)
-    if settings.relations_weight:  # told before the assistant has been trained
+    if settings.relations_weight:  # checked before the assistant is trained
         check_relations(settings, _config(assistant), _config(job), "--assistant")
     taught = dataclasses.replace(job.distillation, teachers=[assistant.output / "model"], settings=settings)
     return dataclasses.replace(job, distillation=taught)

@@ -1,4 +1,4 @@
-"""Whom a student learns from: models on the disk, checked against the student before anything is trained."""
+"""The teachers of a distillation: models in folders, checked against the student before training starts."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from training.tasks.task import Task
 
 @dataclass(frozen=True)
 class Distillation:
-    """What makes a training a distillation."""
+    """The teachers and losses of a distillation."""
 
     teachers: Sequence[Path]
-    """folders; the student learns the mean of their probabilities, and the mean of the losses on their relations"""
+    """folders; the student learns the mean of their probabilities, and the mean loss on their relations"""
     settings: DistillSettings
     unlabelled: Sequence[Example] = ()
-    """classification: texts that are learnt from the teachers alone, whatever their label says"""
+    """classification: texts on which only the teachers' outputs are learnt; their labels are ignored"""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model that teaches: in evaluation mode, and without gradients."""
+    """A teacher model, in evaluation mode and without gradients."""
 
     directory: Path
     model: nn.Layer
     weights: str
-    """digest"""
+    """digest of the weights"""
     evaluation: Mapping[str, Any]
-    """the figures that its folder tells of it"""
+    """the metrics that are stored in its folder"""
 
     def described(self) -> dict[str, Any]:
-        """JSON for results and provenance: its name, and what it is."""
+        """JSON for results and provenance."""
         return {
             "name": self.directory.absolute().name,
             "weights": self.weights,
@@ -57,7 +57,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Student:
-    """What a teacher has to fit."""
+    """The properties of the student that a teacher must fit."""
 
     config: ErnieConfig
     vocab: Path
@@ -65,43 +65,45 @@ class Student:
 
 
 def distillation_identity(teachers: Sequence[Teacher], settings: DistillSettings) -> dict[str, Any]:
-    """JSON: all that the student's weights follow from beside what they would follow from without a teacher."""
+    """JSON: what the student's weights depend on because of the distillation."""
     return {"teachers": [each.weights for each in teachers], "settings": asdict(settings)}
 
 
 def parameter_count(model: nn.Layer) -> int:
-    """How many numbers a model has learnt; a table that two layers share counts once."""
+    """Number of parameters of a model; a parameter that two layers share counts once."""
     return sum(int(np.prod(each.shape)) for each in model.parameters())
 
 
 def finetuned_teacher(directory: Path, task: Task, student: Student, settings: DistillSettings) -> Teacher:
-    """The model of a folder that `finetune` or PaddleNLP left, its head in the order of the task's labels.
+    """A finetuned model, from `finetune` or PaddleNLP, with its head in the order of the task's labels.
 
-    Raises ValueError (CheckpointError, WeightsError) for a folder that is no such model, one of another task, other
-    labels or another vocabulary, and for lengths, layers and widths that do not go together.
+    Raises ValueError (CheckpointError, WeightsError) for a folder without such a model, another task, other labels or
+    another vocabulary, and if lengths, layers or widths do not fit.
     """
     about = read_checkpoint(directory)
     if about.task != task.name:
-        raise ValueError(f"--teacher {directory} is for {about.task}, not for {task.name}.")
+        raise ValueError(
+            f"--teacher {directory} is for {about.task}, not for {task.name}; give a teacher of the same task."
+        )
     _check(directory, about.config, student, settings)
     state = read_pdparams(directory)
     if task.labels:
         order = _order(directory, task.labels, about.provenance.get("labels", about.labels))
         state = {name: value[..., order] if name.startswith("classifier.") else value for name, value in state.items()}
-    weights = digest_of(state)  # with the head in order: labels that are renamed make another teacher
+    weights = digest_of(state)  # after reordering: renamed labels are another teacher
     model = model_of(about, directory)
     load_state(model, state)
     return Teacher(directory, _frozen(model), weights, about.evaluation)
 
 
 def pretrained_teacher(directory: Path, student: Student, settings: DistillSettings) -> Teacher:
-    """The encoder of any folder with weights, with its masked-LM head where probabilities are to be learnt.
+    """The encoder of any folder with weights, with its masked-LM head if its probabilities are to be learnt.
 
-    Raises ValueError (ConfigError, WeightsError) for a folder that has not what is needed, another vocabulary, and for
-    lengths, layers and widths that do not go together.
+    Raises ValueError (ConfigError, WeightsError) for a folder that lacks a needed file or head, another vocabulary, and
+    if lengths, layers or widths do not fit.
     """
     if not directory.is_dir():
-        raise ValueError(f"--teacher {directory} is no folder; give one with config.json, model_state.pdparams "
+        raise ValueError(f"--teacher {directory} is not a folder; give one with config.json, model_state.pdparams "
                          "and vocab.txt.")  # fmt: skip
     config = config_of(str(directory), "--teacher")
     _check(directory, config, student, settings)
@@ -109,7 +111,7 @@ def pretrained_teacher(directory: Path, student: Student, settings: DistillSetti
     if settings.logits_weight and not any(name.startswith("cls.predictions.") for name in state):
         raise ValueError(
             f"--teacher {directory} has no masked-LM head, so it has no probabilities to learn; give --logits-weight 0 "
-            "to learn its relations alone."
+            "to learn only its relations."
         )
     model = ErnieForPretraining(config, sentence_order=False)
     load_state(model, state, new_heads=("ernie.pooler.", *(() if settings.logits_weight else ("cls.",))))
@@ -126,14 +128,14 @@ def _frozen(model: nn.Layer) -> nn.Layer:
 
 
 def _check(directory: Path, config: ErnieConfig, student: Student, settings: DistillSettings) -> None:
-    """Raises ValueError where teacher and student cannot read the same rows, or relations cannot be compared."""
+    """Raises ValueError if teacher and student cannot read the same rows, or if relations cannot be compared."""
     vocab = directory / "vocab.txt"
     if not vocab.is_file():
         raise ValueError(f"{vocab} does not exist; put the teacher's vocabulary there.")
     if read_vocabulary(vocab) != read_vocabulary(student.vocab):
         raise ValueError(
-            f"teacher and student must read the same tokens, but {vocab} and {student.vocab} differ; give a student "
-            "with the teacher's vocabulary."
+            f"teacher and student must have the same vocabulary, but {vocab} and {student.vocab} differ; give a "
+            "student with the teacher's vocabulary."
         )
     if student.max_seq_length > config.max_position_embeddings:
         raise ValueError(
@@ -145,7 +147,7 @@ def _check(directory: Path, config: ErnieConfig, student: Student, settings: Dis
 
 
 def _order(directory: Path, labels: Sequence[str], theirs: Sequence[str]) -> list[int]:
-    """Where the teacher has each of the labels, under the names of the files that it learnt from."""
+    """The index of each label in the teacher's head; labels are named as in the training files."""
     if sorted(theirs) != sorted(labels):
         raise ValueError(
             f"--teacher {directory} has the labels {', '.join(sorted(theirs)[:20])}, but the training examples have "

@@ -1,4 +1,4 @@
-"""How good a finetuned model is: figures and predictions, also of a model that lies on the disk, as it is."""
+"""Evaluation of finetuned models: metrics and predictions, of a model in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 Parts = Mapping[str, Sequence[Any]]
 Figures = dict[str, Mapping[str, Any]]
-"""by part: of all its rows; and by `<part>_not_in_train`: of those that train has not"""
+"""metrics by part, over all rows; and by `<part>_not_in_train`, over the rows that do not occur in train"""
 
 
 def evaluate(task: Task, model: nn.Layer, examples: Parts) -> tuple[Figures, dict[str, list[Any]]]:
-    """Figures and predictions of every part but train; where there is train, what of a part stands in it is told."""
+    """Metrics and predictions of every part but train; with a train part, the metrics include the overlap with it."""
     figures: Figures = {}
     predictions = {}
     for part, rows in examples.items():
@@ -49,14 +49,14 @@ def evaluate(task: Task, model: nn.Layer, examples: Parts) -> tuple[Figures, dic
 
 
 def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Figures, dict[str, list[Any]]]:
-    """Figures and predictions of the model in a folder as it is: with its vocabulary, labels and lengths.
+    """Metrics and predictions of the model in a folder, with its own vocabulary, labels and lengths.
 
-    The examples are of the task `kind`. Raises ValueError (CheckpointError) where there is no model, one of another
-    task, or an example with a label that it has not.
+    `kind` is the task of the examples. Raises ValueError (CheckpointError) if there is no model, if its task is another
+    one, or if an example has a label that the model lacks.
     """
     about = read_checkpoint(directory)
     if about.task != kind:
-        raise ValueError(f"{directory} is for {about.task}, not for {kind}.")
+        raise ValueError(f"{directory} is for {about.task}, not for {kind}; give examples of its task.")
     parts = {part: rows for part, rows in examples.items() if part != "train"}
     if not parts:
         raise ValueError("there is nothing to evaluate; give examples with --dev or --test.")
@@ -68,7 +68,7 @@ def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Fi
 
 
 def task_of_model(directory: Path, about: Checkpoint) -> Task:
-    """The task as the model of a folder was trained for it; labels are those of the files it learnt from."""
+    """The task with the settings that the model of a folder was trained with; labels as in its training files."""
     tokenizer, trained = Tokenizer(directory / "vocab.txt"), about.provenance.get("finetuning", {})
     length = min(trained.get("max_seq_length", about.max_length), about.max_length)
     labels = about.provenance.get("labels", about.labels)
@@ -82,40 +82,40 @@ def task_of_model(directory: Path, about: Checkpoint) -> Task:
         return TokenClassification(tokenizer, labels, length, scheme)
     if about.task == "classify":
         return Classification(tokenizer, labels, length)
-    raise ValueError(f"{directory} is for {about.task}, which is no task of finetuning; give a finetuned model.")
+    raise ValueError(f"{directory} is for {about.task}, which is not a task of finetuning; give a finetuned model.")
 
 
 def scheme_name(task: Task) -> dict[str, str]:
-    """The scheme of the tags by name, for files; nothing where the task has no tags."""
+    """{"scheme": name of the tagging scheme}; empty if the task has no tags."""
     return {"scheme": task.scheme.name} if isinstance(task, TokenClassification) else {}
 
 
 def warn_of_overlap(examples: Parts) -> None:
-    """A log line for every evaluation part of which something stands in train, where there is train."""
+    """Logs a warning for every evaluation part with examples that also occur in train."""
     for part, rows in examples.items():
         counts = overlap_report(examples.get("train", []), rows).counts if part != "train" else {"in_train": 0}
         if counts["in_train"]:
-            log.warning("%d of the %d %s examples stand in train too", counts["in_train"], len(rows), part)
+            log.warning("%d of the %d %s examples also occur in train", counts["in_train"], len(rows), part)
 
 
 def unlabelled_overlap(examples: Parts, unlabelled: Sequence[Any]) -> dict[str, int]:
-    """How many examples of every evaluation part stand in the texts without labels, with a warning where any do."""
+    """Counts the examples of every evaluation part that occur in the unlabelled texts, and warns if there are any."""
     counts = {}
     for part, rows in examples.items():
         if unlabelled and part != "train":
             counts[f"{part}_in_unlabelled"] = found = overlap_report(unlabelled, rows).counts["in_train"]
             if found:
-                log.warning("%d of the %d %s examples stand in the unlabelled texts", found, len(rows), part)
+                log.warning("%d of the %d %s examples occur in the unlabelled texts", found, len(rows), part)
     return counts
 
 
 def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that are numbers, without matrices and figures by type."""
+    """The metrics that are single numbers, without matrices and metrics by type."""
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 
 
 def write_predictions(output: Path, predictions: Mapping[str, Sequence[Any]]) -> None:
-    """`predictions/PART.jsonl`: one JSON object a line, in the order of the examples; written aside and renamed."""
+    """Writes `predictions/PART.jsonl`: one JSON object per line, in the order of the examples. Raises WriteError."""
     for part, rows in predictions.items():
         path = output / "predictions" / f"{part}.jsonl"
         with atomic_file(path) as file:

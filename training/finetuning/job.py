@@ -1,4 +1,4 @@
-"""A whole finetuning: grid, seeds, evaluation of every part, and the checkpoint that is exported and served."""
+"""A finetuning job: grid search, one run per seed, evaluation of every part, and the checkpoint for export."""
 
 from __future__ import annotations
 
@@ -71,29 +71,29 @@ PARITY_LENGTH = 100
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a finetuning is made of."""
+    """The inputs of a finetuning job."""
 
     task: TaskName
     examples: Parts
-    """by part: train, dev, and any number of others to evaluate on"""
+    """by part: train, dev, and any number of other parts to evaluate on"""
     start: StartingPoint
     settings: FinetuneSettings
     output: Path
-    """folder: the checkpoint of the best run, runs/, results.json, predictions/, report.html"""
+    """folder for model/ (the checkpoint of the best run), runs/, results.json, predictions/ and report.html"""
     seeds: Sequence[int] = (1,)
     learning_rates: Sequence[float] = ()
-    """to try with the first seed; without any, that of the settings"""
+    """to try with the first seed; if empty, that of the settings"""
     batch_sizes: Sequence[int] = ()
     names: Mapping[str, str] = field(default_factory=dict)
-    """labels of the files to those shown to users"""
+    """display names by label of the files"""
     run_settings: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
     flags: Mapping[str, Any] = field(default_factory=dict)
-    """the command's, for settings.yaml; none writes none"""
+    """flags of the command, for settings.yaml; if empty, the file is not written"""
     distillation: Distillation | None = None
-    """what is learnt beside the examples' labels; None: nothing"""
+    """teachers and their losses; None: no distillation"""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for examples and settings that do not fit together."""
+        """Raises ValueError if examples and settings do not fit together."""
         check_examples(self.examples)
         longest = self.start.config.max_position_embeddings
         if self.settings.max_seq_length > longest:
@@ -104,48 +104,52 @@ class FinetuneJob:
         for flag, values in (
             ("--seeds", self.seeds), ("--learning-rates", self.learning_rates), ("--batch-sizes", self.batch_sizes),
         ):  # fmt: skip
-            # As they are in the names of the runs' folders.
+            # As in the names of the folders of the runs.
             shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
             if twice := next((value for value in shown if shown.count(value) > 1), None):
-                raise ValueError(f"{flag} {' '.join(shown)} names {twice} twice; every run needs its own.")
+                raise ValueError(f"{flag} {' '.join(shown)} names {twice} twice; give each value once.")
         for seed in self.seeds:
             dataclasses.replace(self.settings, seed=seed)
         if self.distillation and self.distillation.unlabelled and self.task != "classify":
-            raise ValueError(f"--unlabelled is for classification; {self.task} learns from labelled examples alone.")
+            raise ValueError(f"--unlabelled is for classification; leave it out for {self.task}.")
         if self.distillation:
             weights = self.distillation.settings
             if not weights.hard_weight and not weights.logits_weight:
-                raise ValueError("with --hard-weight 0 and --logits-weight 0 the head would learn nothing; raise one.")
+                raise ValueError(
+                    "with --hard-weight 0 and --logits-weight 0 the head would not be trained; raise one of them."
+                )
             _check_unlabelled(self.examples["train"][0], self.distillation.unlabelled)
         metrics = TASKS[self.task].metrics
         if self.settings.metric and self.settings.metric not in metrics:
-            raise ValueError(f"--metric {self.settings.metric} is none of {self.task}'s: {', '.join(metrics)}.")
+            raise ValueError(
+                f"--metric {self.settings.metric} is not a metric of {self.task}; give one of {', '.join(metrics)}."
+            )
 
     @property
     def metric(self) -> str:
-        """The figure of dev that chooses."""
+        """The metric on dev that selects the best weights and run."""
         return self.settings.metric or TASKS[self.task].metrics[0]
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run of a job, evaluated on every part but train."""
+    """The result of one run, evaluated on every part but train."""
 
     settings: FinetuneSettings
     step: int
-    """after which its weights were the best"""
+    """the step after which its weights were the best"""
     score: float
-    """of dev, at that step"""
+    """the selecting metric on dev at that step"""
     evaluations: Sequence[Mapping[str, Any]]
     figures: Mapping[str, Mapping[str, Any]]
-    """by part: the task's figures of all its rows; and by `<part>_not_in_train`: of those that train has not"""
+    """metrics by part, over all rows; and by `<part>_not_in_train`, over the rows that do not occur in train"""
     predictions: Mapping[str, Sequence[Any]]
 
 
 def run_job(job: FinetuneJob) -> Checkpoint:
-    """Trains, evaluates and writes the output folder; what of it is there already is not done again.
+    """Trains, evaluates and writes the output folder; finished runs in it are not repeated.
 
-    Raises ValueError for weights that do not fit, and InterruptedRun after SIGTERM or SIGINT, in a run or between two.
+    Raises ValueError for weights that do not fit, WriteError, and InterruptedRun after SIGTERM or SIGINT.
     """
     job = _resuming(job)
     task = task_of(job)
@@ -158,9 +162,9 @@ def run_job(job: FinetuneJob) -> Checkpoint:
             run_result, trained = _evaluate_run(job, trained_task, dataclasses.replace(chosen, seed=seed), stop)
             run_results.append(run_result)
             if best is None or run_result.score > best.score:
-                best, model = run_result, trained  # the others' models are let go
+                best, model = run_result, trained  # the models of the other runs are freed
             del trained
-    assert best is not None  # a job has a seed
+    assert best is not None  # a job has at least one seed
     assert model is not None
     results = {**_results(job, task, run_results), "metric": job.metric, "best_seed": best.settings.seed, "grid": grid}
     if job.distillation:
@@ -185,10 +189,12 @@ def run_job(job: FinetuneJob) -> Checkpoint:
 
 
 def check_examples(examples: Parts) -> None:
-    """Raises ValueError where train teaches nothing, dev chooses nothing, or a part is of another kind than train."""
+    """Raises ValueError if train or dev is empty or unusable, or if a part has another kind of examples than train."""
     for part in ("train", "dev"):
         if not examples.get(part):
-            raise ValueError(f"there are no {part} examples; give them with --{part}, or a data set that has some.")
+            raise ValueError(
+                f"there are no {part} examples; give them with --{part}, or give a data set that has them."
+            )
     first = examples["train"][0]
     if isinstance(first, Question):
         return
@@ -197,22 +203,26 @@ def check_examples(examples: Parts) -> None:
     check_kinds(examples)
     if isinstance(first, TaggedSentence) and all(tag == "O" for row in examples["dev"] for tag in row.tags):
         where = examples["dev"][0].where or "dev"
-        raise ValueError(f"{where}: every tag of dev is O, so it cannot choose the weights; give some entities.")
+        raise ValueError(
+            f"{where}: every tag of dev is O, so dev cannot select the weights; give sentences with entities."
+        )
 
 
 def _check_unlabelled(first: Example, unlabelled: Sequence[Example]) -> None:
     for each in unlabelled:
         if (each.text_pair is None) != (first.text_pair is None):
             kinds = ("single texts", "a pair") if first.text_pair is None else ("pairs", "a single text")
-            raise ValueError(f"{each.where or 'unlabelled'}: {kinds[1]} without a label, but train has {kinds[0]}.")
+            raise ValueError(
+                f"{each.where or 'unlabelled'}: the unlabelled text is {kinds[1]}, but train has {kinds[0]}."
+            )
 
 
 def _resuming(job: FinetuneJob) -> FinetuneJob:
-    """The job, whose runs may go on from what it wrote itself. Raises ValueError where --no-resume finds runs."""
+    """The job, whose runs may resume from checkpoints of its own. Raises ValueError if --no-resume finds runs."""
     runs = job.output / "runs"
     if not job.run_settings.resume and runs.is_dir() and any(runs.iterdir()):
         raise ValueError(
-            f"there are runs in {runs}; leave out --no-resume to go on from them, remove them, or choose another "
+            f"there are runs in {runs}; leave out --no-resume to resume from them, remove them, or choose another "
             "--output."
         )
     return dataclasses.replace(job, run_settings=dataclasses.replace(job.run_settings, resume=True))
@@ -232,18 +242,18 @@ def task_of(job: FinetuneJob) -> Task:
 
 @dataclass(frozen=True)
 class _TrainedTask:
-    """What a run learns."""
+    """The task that the runs train, and its teachers."""
 
     task: Task
     teachers: Sequence[Teacher] = ()
     distillation: Mapping[str, Any] = field(default_factory=dict)
-    """of the run's identity"""
+    """JSON: teachers and settings; part of the run's identity"""
     unlabelled: Mapping[str, int] = field(default_factory=dict)
-    """how many texts without labels there are, and what of the evaluation stands among them"""
+    """number of unlabelled texts, and of evaluation examples that occur in them"""
 
 
 def _trained_task(job: FinetuneJob, task: Task) -> _TrainedTask:
-    """The task, or where there are teachers, the task with what they say. Raises ValueError where they do not fit."""
+    """The task, with the losses of the teachers if there are any. Raises ValueError for a teacher that does not fit."""
     if not job.distillation:
         return _TrainedTask(task)
     settings, config = job.distillation.settings, job.start.config
@@ -258,9 +268,9 @@ def _trained_task(job: FinetuneJob, task: Task) -> _TrainedTask:
 def _best_of_grid(
     job: FinetuneJob, trained_task: _TrainedTask, stop: threading.Event
 ) -> tuple[FinetuneSettings, list[dict[str, Any]]]:
-    """The settings with the learning rate and batch size that do best on dev with the first seed, as CLUE chooses.
+    """The settings with the learning rate and batch size that are best on dev with the first seed, as in CLUE.
 
-    And what was tried, with its score; nothing where there was no choice.
+    Also returns what was tried, with its score; an empty list if there was only one combination.
     """
     grid = [
         dataclasses.replace(job.settings, learning_rate=rate, batch_size=size, seed=job.seeds[0])
@@ -282,7 +292,7 @@ def _best_of_grid(
 def _train_run(
     job: FinetuneJob, trained_task: _TrainedTask, settings: FinetuneSettings, stop: threading.Event
 ) -> Finetuned:
-    """One run, in a folder of its own below runs/; one that is over is read from its checkpoint."""
+    """One run, in its own folder below runs/; a finished run is read from its checkpoint."""
     if not stop.is_set():
         folder = _folder(job, settings)
         run = FinetuneRun(
@@ -291,7 +301,7 @@ def _train_run(
         )  # fmt: skip
         done = finetune(run)
     if stop.is_set():
-        raise InterruptedRun("stopped between two runs, and what is done is saved; the same command goes on.")
+        raise InterruptedRun("stopped between two runs; finished runs are saved; run the same command to resume.")
     return done
 
 
@@ -308,7 +318,7 @@ def _curves(job: FinetuneJob, run_result: RunResult) -> RunCurves:
 def _evaluate_run(
     job: FinetuneJob, trained_task: _TrainedTask, settings: FinetuneSettings, stop: threading.Event
 ) -> tuple[RunResult, nn.Layer]:
-    """What became of a run, and its model."""
+    """The result of a run, and its model."""
     done = _train_run(job, trained_task, settings, stop)
     figures, predictions = evaluate(trained_task.task, done.model, job.examples)
     run_result = RunResult(settings, done.step, done.figures[job.metric], done.evaluations, figures, predictions)
@@ -316,7 +326,7 @@ def _evaluate_run(
 
 
 def _results(job: FinetuneJob, task: Task, run_results: Sequence[RunResult]) -> dict[str, Any]:
-    """Settings and figures of every run, and mean and spread over the seeds."""
+    """Settings and metrics of every run, with mean and standard deviation over the seeds."""
     parts = list(run_results[0].figures)
     return {
         "task": job.task,
@@ -338,19 +348,19 @@ def _checkpoint(job: FinetuneJob, task: Task, best: RunResult, results: Mapping[
     evaluation = {part: summary(figures) for part, figures in best.figures.items()}
     provenance = {
         "finetuning": dataclasses.asdict(best.settings),
-        "labels": list(task.labels),  # as the files have them
+        "labels": list(task.labels),  # as in the files
         **scheme_name(task),
         "step": best.step,
         "pretrained": job.start.described,
         "seeds": {"seeds": list(job.seeds), "figures": results["figures"]},
         **({"distillation": results["distillation"]} if "distillation" in results else {}),
     }
-    # What is served is what was evaluated.
+    # The service uses the length that was evaluated.
     return Checkpoint(job.start.config, job.task, best.settings.max_seq_length, labels, evaluation, provenance)
 
 
 def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Layer) -> dict[str, Any]:
-    """Who taught, how, and how good the teachers themselves are on the evaluation examples, read at their lengths."""
+    """Teachers and settings, and the metrics of the teachers themselves on the evaluation examples."""
     assert job.distillation
     return {
         "settings": dataclasses.asdict(job.distillation.settings),

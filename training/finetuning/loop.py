@@ -1,7 +1,7 @@
-"""Finetuning: one loop for every task, to be read from top to bottom.
+"""Finetuning: the training loop of all tasks.
 
-Order and dropout follow from (seed, step), so a run that was killed and goes on from a checkpoint ends with the same
-weights, bit for bit, as one that was not.
+The order of the examples and dropout follow from (seed, step), so a run that resumes from a checkpoint ends with the
+same weights, bit for bit, as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -41,57 +41,57 @@ Weights = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FinetuneRun:
-    """What a finetuning run is made of."""
+    """The inputs of a finetuning run."""
 
     task: Task
     config: ErnieConfig
     examples: Mapping[str, Sequence[Any]]
-    """by part: those of "train" are learnt, those of "dev" choose the weights; other parts are left alone"""
+    """by part: "train" is trained on, "dev" selects the best weights; other parts are not used"""
     pretrained: Weights | None
-    """weights by name, with a head of the task or without; None begins at random"""
+    """weights by name; None: random weights. The head is always randomly initialised"""
     settings: FinetuneSettings
     output: Path
     """folder: checkpoints/, records.jsonl, evaluations.jsonl"""
     run_settings: FinetuneRunSettings = dataclasses.field(default_factory=FinetuneRunSettings)
     distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """JSON: the teachers and how they are learnt from, where the task's loss has them"""
+    """JSON: teachers and settings of a distillation; part of the run's identity"""
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A model with the weights that were best on the development examples, in evaluation mode."""
+    """The model with the best weights on the development examples, in evaluation mode."""
 
     model: nn.Layer
     step: int
-    """after which the weights were these"""
+    """the step after which the weights were the best"""
     figures: Mapping[str, float]
-    """of the development examples, at that step"""
+    """metrics on the development examples at that step"""
     evaluations: Sequence[Mapping[str, Any]]
-    """of all steps at which there was one, each with its "step" """
+    """all evaluations, each with its "step" """
 
 
 def finetune(run: FinetuneRun) -> Finetuned:
-    """Trains, and returns the weights that did best on the development examples.
+    """Trains, and returns the model with the best weights on the development examples.
 
-    Raises ValueError where a checkpoint does not fit, DivergedError when gradients stay infinite, and InterruptedRun
-    after SIGTERM or SIGINT, when a checkpoint has been written.
+    Raises ValueError if a checkpoint does not fit the run, DivergedError if the gradients stay infinite, and
+    InterruptedRun after SIGTERM or SIGINT, when a checkpoint has been written.
     """
     mixed_precision.check(run.settings.precision)
     with FinetuningLoop(run) as loop, interruption() as stop:
-        while not loop.is_over():
+        while not loop.is_finished():
             loop.train_step()
             due = loop.evaluation_is_due()
             if due:
                 loop.evaluate()
             if due or stop.is_set() or loop.save_is_due():
                 loop.save()
-            if stop.is_set() and not loop.is_over():
-                raise InterruptedRun(f"stopped after step {loop.step}, which is saved; the same command goes on.")
+            if stop.is_set() and not loop.is_finished():
+                raise InterruptedRun(f"stopped after step {loop.step}, which is saved; run the same command to resume.")
         return loop.finish()
 
 
 class FinetuningLoop:
-    """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
+    """The state of a run, with its operations: optimiser step, evaluation, checkpoint."""
 
     def __init__(self, run: FinetuneRun) -> None:
         self.run, self.task, self.settings = run, run.task, run.settings
@@ -104,7 +104,7 @@ class FinetuningLoop:
         self.evaluate_every = self.settings.evaluate_every or self.epoch_steps
         self.step = 0
         self.best: dict[str, Any] | None = None
-        """step and figures of the evaluation that was best"""
+        """step and metrics of the best evaluation"""
         self.best_weights: dict[str, np.ndarray] = {}
         self._losses: list[float] = []
         self._epoch, self._order = -1, list[Sequence[Row]]()
@@ -137,7 +137,7 @@ class FinetuningLoop:
         )  # fmt: skip
 
     def _identity(self) -> dict[str, Any]:
-        """All that the weights follow from."""
+        """Everything that the weights depend on."""
         return {
             "task": self.task.name,
             "labels": list(self.task.labels),
@@ -150,11 +150,11 @@ class FinetuningLoop:
         }
 
     def _resume(self) -> None:
-        """Goes on from the latest checkpoint where there is one."""
+        """Resumes from the latest checkpoint, if there is one. Raises ValueError if --no-resume forbids it."""
         saved = self.checkpoints.latest()
         if saved and not self.run.run_settings.resume:
             raise ValueError(
-                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
+                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to resume from them, "
                 "remove them, or choose another --output."
             )
         if saved:
@@ -162,15 +162,15 @@ class FinetuningLoop:
             if self.best:
                 with np.load(saved.directory / "best.npz") as best:
                     self.best_weights = dict(best)
-        if saved and not self.is_over():
+        if saved and not self.is_finished():
             load_state(self.model, paddle.load(str(saved.directory / "model_state.pdparams"), return_numpy=True))
             self.optimizer_step.restore(saved.directory, saved.state["loss_scale"])
-            log.info("going on after step %d, from %s", self.step, saved.directory)
+            log.info("resuming after step %d from %s", self.step, saved.directory)
         for records in (self.records, self.evaluations):
             records.cut(self.step)
 
-    def is_over(self) -> bool:
-        """Whether all steps are done, or the last `patience` evaluations were no better than one before them."""
+    def is_finished(self) -> bool:
+        """Whether all steps are done, or the last `patience` evaluations brought no better result."""
         if self.step >= self.steps:
             return True
         waited = self.step - self.best["step"] if self.best else 0
@@ -183,7 +183,7 @@ class FinetuningLoop:
         return bool(self.run.run_settings.save_every) and self.step % self.run.run_settings.save_every == 0
 
     def _batch(self) -> TaskBatch:
-        """The batch of the step that comes; every epoch has an order of its own."""
+        """The batch of the next step; every epoch has a different order."""
         epoch, place = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
             rng = np.random.default_rng((self.settings.seed, epoch))
@@ -208,7 +208,7 @@ class FinetuningLoop:
         self._progress.add(1, f"loss {mean:.3f}")
 
     def evaluate(self) -> None:
-        """Figures of the development examples; the weights are kept where they are the best so far."""
+        """Records the metrics on the development examples, and keeps the weights if they are the best."""
         examples = self.run.examples["dev"]
         predictions = predict(self.task, self.model, examples, self.rows["dev"], self.run.config.pad_token_id)
         found = self.task.figures(examples, predictions)
@@ -221,21 +221,21 @@ class FinetuningLoop:
             self.best_weights = {name: value.numpy() for name, value in self.model.state_dict().items()}
 
     def save(self) -> None:
-        """A checkpoint of this step."""
+        """Writes a checkpoint of this step."""
         state = {"best": self.best, "losses": self._losses, "loss_scale": self.optimizer_step.scale.state()}
         self.checkpoints.save(self.step, state, self._write)
 
     def _write(self, folder: Path) -> None:
-        """The best weights, and while there are steps to come, what these need."""
+        """Writes the best weights, and unless the run is finished, the current weights and the optimiser."""
         if self.best:
             np.savez(folder / "best.npz", **self.best_weights)
-        if not self.is_over():
+        if not self.is_finished():
             paddle.save(self.model.state_dict(), str(folder / "model_state.pdparams"))
             self.optimizer_step.write(folder)
 
     def finish(self) -> Finetuned:
-        """The best weights."""
-        assert self.best is not None  # the last step is evaluated
+        """The model with the best weights."""
+        assert self.best is not None  # the last step was evaluated
         load_state(self.model, self.best_weights)
         self.model.eval()
         return Finetuned(self.model, self.best["step"], self.best["figures"], self.evaluations.read())
@@ -243,7 +243,7 @@ class FinetuningLoop:
 
 @paddle.no_grad()
 def predict(task: Task, model: nn.Layer, examples: Sequence[Any], rows: Sequence[Row], pad: int) -> list[Any]:
-    """One prediction for each example, from its rows; leaves the model in evaluation mode."""
+    """One prediction for each example, from its rows; leaves the model in evaluation mode. `pad` is the padding id."""
     model.eval()
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
     outputs: list[Any] = [None] * len(rows)
@@ -256,22 +256,22 @@ def predict(task: Task, model: nn.Layer, examples: Sequence[Any], rows: Sequence
 
 
 def _initial_model(run: FinetuneRun) -> nn.Layer:
-    """The model before the first step; its head begins at random."""
+    """The model before the first step; its head is randomly initialised."""
     dropout = run.settings.dropout
     paddle.seed(run.settings.seed)
     model = run.task.model(
         dataclasses.replace(run.config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     )
     if run.pretrained is not None:
-        # A head of another task may have the same name and size, and its classes another meaning.
+        # A head of another task may have the same name and size, but other classes.
         state = {name: value for name, value in run.pretrained.items() if not name.startswith("classifier.")}
         load_state(model, state, new_heads=("classifier.", "ernie.pooler."))
-        log.info("not pretrained, so at random: %s", ", ".join(left_at_random(model, state)))
+        log.info("randomly initialised, because not pretrained: %s", ", ".join(left_at_random(model, state)))
     return model
 
 
 def _digest(examples: Sequence[Any], rows: Sequence[Row]) -> str:
-    """Of all that is learnt from and judged by, in order."""
+    """SHA-256 of examples and rows, in order."""
     digest = hashlib.sha256()
     for each in (*examples, *rows):
         digest.update(repr(each).encode())

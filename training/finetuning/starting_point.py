@@ -19,37 +19,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What finetuning begins with."""
+    """A pretrained model: shape, weights and vocabulary."""
 
     config: ErnieConfig
     weights: Mapping[str, Any] | None
-    """by name; None: at random"""
+    """by name; None: random weights"""
     vocab: Path
     described: Mapping[str, Any]
-    """JSON: where the weights come from, for the checkpoint that is made of them"""
+    """JSON: origin of the weights, for the provenance of the finetuned model"""
 
 
 def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:
     """A published model by its PaddleNLP name, or a folder with config.json, model_state.pdparams and vocab.txt.
 
-    `vocab` takes the place of the folder's; `from_scratch` takes the shape only, and random weights. Raises ValueError
-    (WeightsError) that says what is missing and what to put where.
+    `vocab` replaces the vocabulary of the folder; `from_scratch` uses only the shape, with random weights. Raises
+    ValueError (WeightsError), which says what is missing.
     """
     config = config_of(start, "--pretrained")
     published = start in VARIANTS and not Path(start).exists()
     found = vocab or (None if published else Path(start) / "vocab.txt")
     if found is None:
-        raise ValueError(f"the vocabulary of {start} is not known here; give its vocab.txt with --vocab.")
+        raise ValueError(f"the published model {start} comes without vocabulary; give its vocab.txt with --vocab.")
     if not found.is_file():
         raise ValueError(f"{found} does not exist; put the model's vocabulary there, or give it with --vocab.")
     tokens = read_vocabulary(found)
     if "[PAD]" not in tokens or tokens.index("[PAD]") != config.pad_token_id:
-        row = tokens.index("[PAD]") if "[PAD]" in tokens else "nowhere"
+        found_at = f"has [PAD] as token {tokens.index('[PAD]')}" if "[PAD]" in tokens else "lacks [PAD]"
         raise ValueError(
-            f"{found} has [PAD] at {row}, but {start} pads with token {config.pad_token_id}; give its own."
+            f"{found} {found_at}, but {start} pads with token {config.pad_token_id}; give the model's vocabulary."
         )
     if len(tokens) > config.vocab_size:
-        raise ValueError(f"{found} has more tokens than {start} has rows ({config.vocab_size:,}); give its own.")
+        raise ValueError(
+            f"{found} has more tokens than {start} has embeddings ({config.vocab_size:,}); give the model's vocabulary."
+        )
     described: dict[str, Any] = {"start": start if published else Path(start).absolute().name}
     if from_scratch:
         return StartingPoint(config, None, found, {**described, "from_scratch": True})

@@ -1,4 +1,4 @@
-"""The data of a pretraining run: corpora, checked against the vocabulary and the model, and made into batches."""
+"""The data of a pretraining run: opens corpora, checks them against vocabulary and model, and makes batches."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ EVALUATED_LEVELS = ("character", "word")
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """What a run reads."""
+    """The data of a run."""
 
     tokens: list[str]
     """the vocabulary"""
     train: MaskedBatches
     validation: dict[str, MaskedBatches]
-    """by the unit that is masked; one batch each, always the same, masked at BERT's 15 %; empty without such a split"""
+    """by masked unit: one fixed batch each, masked at 15 % as in BERT; empty without a validation split"""
     description: dict[str, Any]
     """JSON: the corpora, their weights and the vocabulary, by content"""
     sentences: list[str]
-    """of the validation split where there is one: real text for the parity check of an export"""
+    """sentences of the validation split, or without one of train: real text for the parity check of an export"""
 
 
 def open_data(
@@ -56,10 +56,11 @@ def open_data(
     cache: Path,
     group: ProcessGroup,
 ) -> PretrainingData:
-    """Opens prefixes of corpora, with weights or without (`"0.7", "news", "0.3", "web"`; see `parse_blend`).
+    """Opens corpora by prefix, with or without weights (`"0.7", "news", "0.3", "web"`; see `parse_blend`).
 
-    Without weights every corpus counts by its samples, so that each sample is seen once an epoch. Sample maps are kept
-    in `cache`. Raises ValueError (CorpusError, SampleError) for what does not fit together, saying what to do.
+    Without weights each corpus has the weight of its number of samples, so each sample is seen once per epoch. Sample
+    maps are cached in `cache`. Raises ValueError (CorpusError, SampleError) if corpora, vocabulary, model and settings
+    do not fit together.
     """
     tokens = read_vocabulary(vocab)
     pairs = parse_blend(corpora)
@@ -69,8 +70,8 @@ def open_data(
     train = open_part(opened, settings.split, "train", maps, cache)
     if settings.sentence_order and not any(source.rows["pair"].any() for source in train):
         raise SampleError(
-            f"no document of {', '.join(prefix for _, prefix in pairs)} has two sentences, so nothing can be learnt "
-            "about sentence order; build the corpus from text with several sentences a document, or say "
+            f"no document of {', '.join(prefix for _, prefix in pairs)} has two sentences, so sentence order "
+            "cannot be learnt; build the corpus from text with several sentences per document, or give "
             "--no-sentence-order."
         )
     given = len(pairs) < len(corpora)
@@ -108,22 +109,22 @@ def open_data(
 def _check_shape(config: ErnieConfig, settings: PretrainSettings, tokens: Sequence[str], vocab: Path) -> None:
     if settings.max_seq_length > config.max_position_embeddings:
         raise ValueError(
-            f"--max-seq-length {settings.max_seq_length} is longer than the model's table of "
-            f"{config.max_position_embeddings} positions; lower it, or take a model with more positions."
+            f"--max-seq-length {settings.max_seq_length} is more than the model's "
+            f"{config.max_position_embeddings} positions; lower it, or use a model with more positions."
         )
     if len(tokens) > config.vocab_size:
         raise ValueError(
-            f"{vocab} has {len(tokens):,} tokens, but the model has rows for {config.vocab_size:,}; give the "
-            "vocabulary that the model was made for."
+            f"{vocab} has {len(tokens):,} tokens, but the model has {config.vocab_size:,} token embeddings; give "
+            "the vocabulary of the model."
         )
     if tokens[config.pad_token_id] != "[PAD]":
         raise ValueError(
-            f"{vocab} has {tokens[config.pad_token_id]} as token {config.pad_token_id}, where the model expects [PAD], "
-            "which it does not attend to; move [PAD] there."
+            f"{vocab} has {tokens[config.pad_token_id]} as token {config.pad_token_id}, where the model expects [PAD]; "
+            "move [PAD] there."
         )
     if settings.sentence_order and config.type_vocab_size < 2:
         raise ValueError(
-            "sentence order needs a model with two token types; this one has one. Say --no-sentence-order."
+            "sentence order needs a model with two token types, but this one has one; give --no-sentence-order."
         )
 
 
@@ -147,7 +148,7 @@ def _validation(
     samples: int,
     group: ProcessGroup,
 ) -> MaskedBatches:
-    """MaskedBatches of which the first is the evaluation of one level: each process has its share of it."""
+    """Batches whose first one is the evaluation batch of one unit; each process has its share of it."""
     share = max(1, min(samples, sum(len(source.rows) for source in sources)) // group.size)
     levels = (tuple(float(level == each) for each in LEVELS),)
     return MaskedBatches(
@@ -164,7 +165,7 @@ def _validation(
 def _description(
     corpus: IndexedCorpus, settings: PretrainSettings, maps: MapSettings, weight: Fraction
 ) -> dict[str, Any]:
-    """What the samples of a corpus follow from."""
+    """Everything that the samples of a corpus depend on, as JSON."""
     documents = split_documents(len(corpus.documents) - 1, settings.split, "train", str(corpus.prefix))
     files = read_description(corpus.prefix).get("files", {})
     checksums = {name: file["sha256"] for name, file in files.items()}
@@ -174,7 +175,7 @@ def _description(
 
 
 def _sentences(corpora: Sequence[IndexedCorpus], settings: PretrainSettings, tokens: Sequence[str]) -> list[str]:
-    """Some of the first sentences of every corpus's validation part, put together again from their tokens."""
+    """Some of the first validation sentences of each corpus, joined from their tokens."""
     part = "validation" if parse_split(settings.split)[1] else "train"
     unknown = tokens.index("[UNK]") if "[UNK]" in tokens else -1
     found: list[str] = []

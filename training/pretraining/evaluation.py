@@ -15,10 +15,10 @@ from training.runs.data_parallel import ProcessGroup
 
 @paddle.no_grad()
 def evaluate(model: ErnieForPretraining, batch: MaskedBatch, group: ProcessGroup, tokens: int) -> dict[str, float]:
-    """Loss in nats, top-1 and top-5 accuracy over a batch, that of all processes; leaves the model in training mode.
+    """Loss in nats, top-1 and top-5 accuracy over the batch of all processes; leaves the model in training mode.
 
-    `tokens` is the size of a forward pass; keys are mlm_loss, top1, top5, tokens, sop_loss, sop_accuracy, pairs (the
-    last three with sentence order only).
+    `tokens` is the largest number of tokens per forward pass. Keys are mlm_loss, top1, top5, tokens, and with sentence
+    order also sop_loss, sop_accuracy, pairs.
     """
     model.eval()
     sums = np.zeros(7)
@@ -33,7 +33,7 @@ def evaluate(model: ErnieForPretraining, batch: MaskedBatch, group: ProcessGroup
 
 
 def _scores(model: ErnieForPretraining, batch: MaskedBatch) -> np.ndarray:
-    """float64 [7]: tokens, their loss, hits among the first and the first five; pairs, their loss, hits."""
+    """float64 [7]: tokens, their loss, top-1 and top-5 hits; pairs, their loss, hits."""
     tokens, order = logits(model, batch)
     labels = paddle.to_tensor(batch.labels)
     best = paddle.topk(tokens, 5)[1].numpy() == batch.labels[:, None]

@@ -1,4 +1,4 @@
-"""Samples before masking, masked, and filled in by the model: what a masked LM has learned, in sentences."""
+"""Sample sentences before masking, masked, and filled in by the model, for the report."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 from training.pretraining.masked_batches import MaskedBatch
 from training.reports.detokenization import spaced_tokens, without_prefix
 
-STRETCH = 80
-"""Tokens of a sample that are shown."""
+EXCERPT = 80
+"""Largest number of tokens shown of a sample."""
 BEST = 5
-"""Tokens that are kept of what the model thought of a position."""
+"""Number of predicted tokens kept per position."""
 
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """What the model thought of one position that it had to predict."""
+    """The prediction of the model for one masked position."""
 
     index: int
-    """of the token in `FilledSample.original` and `FilledSample.seen`"""
+    """index of the token in `FilledSample.original` and `FilledSample.seen`"""
     label: str
-    """the token that stood there"""
+    """the original token"""
     probability: float
-    """that the model gave the label"""
+    """predicted probability of the label"""
     best: tuple[tuple[str, float], ...]
-    """the most probable tokens and their probabilities, falling"""
+    """the most probable tokens and their probabilities, descending"""
 
     @property
     def right(self) -> bool:
@@ -38,26 +38,26 @@ class MaskPrediction:
 
 @dataclass(frozen=True)
 class FilledSample:
-    """A sample, or a stretch of it, without its [CLS] and its last [SEP]; the [SEP] between two texts stays."""
+    """A sample, or an excerpt of it, without [CLS] and the last [SEP]; a [SEP] between two texts is kept."""
 
     original: tuple[str, ...]
     """tokens before masking"""
     seen: tuple[str, ...]
-    """tokens as the model saw them"""
+    """tokens as the model received them"""
     guesses: tuple[MaskPrediction, ...]
-    """by index"""
+    """in the order of their index"""
     begins: bool = True
     ends: bool = True
-    """whether the stretch reaches the sample's first and last token"""
+    """whether the excerpt contains the first and the last token of the sample"""
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """Tokens with the most probable one at every position that was to be predicted."""
+        """The tokens, with the most probable token at each masked position."""
         best = {guess.index: guess.best[0][0] for guess in self.guesses}
         return tuple(best.get(index, token) for index, token in enumerate(self.original))
 
     def __str__(self) -> str:
-        """Three lines of text; the model's tokens stand in brackets, a wrong one with ≠ and the right one."""
+        """Three lines of text; predicted tokens are in brackets, a wrong one with ≠ and the original token."""
         filled = spaced_tokens(self.filled)
         for guess in self.guesses:
             gap, text = filled[guess.index]
@@ -70,27 +70,27 @@ class FilledSample:
 def filled_samples(
     batch: MaskedBatch, tokens: Sequence[str], predict: Callable[[MaskedBatch], np.ndarray], count: int = 10
 ) -> list[FilledSample]:
-    """The first `count` samples of a batch, padded or packed, with what the model makes of their masks.
+    """The first `count` samples of a batch, padded or packed, with the predictions of the model.
 
-    `tokens` are those of the vocabulary by id. `predict` gets `first_samples` of the batch and gives float32 [N, V],
-    the logits for its `mask_positions`; V may exceed the vocabulary (a size rounded up), and an id without a token is
-    shown as [id 17964]. A sample of more than `STRETCH` tokens is shown as the stretch that holds the most masks.
-    Raises ValueError when the logits are of another shape.
+    `tokens` are the tokens of the vocabulary by id. `predict` receives `first_samples` of the batch and returns the
+    logits for its `mask_positions`, float32 [N, V]. V may exceed the vocabulary; an id without a token is shown as
+    [id 17964]. Of a sample with more than `EXCERPT` tokens the excerpt with the most masks is shown. Raises ValueError
+    for logits of another shape.
     """
     batch = first_samples(batch, count)
     logits = predict(batch)
     positions = batch.mask_positions
     if logits.ndim != 2 or len(logits) != len(positions) or logits.shape[1] < len(tokens):
         raise ValueError(
-            f"the logits for {len(positions)} masks and {len(tokens)} tokens are of shape {list(logits.shape)}; "
-            "give a row for each mask and a column for each token."
+            f"the logits for {len(positions)} masks and {len(tokens)} tokens have the shape {list(logits.shape)}; "
+            "give one row per mask and at least one column per token."
         )
     seen = batch.input_ids.reshape(-1)
     original = seen.copy()
     original[positions] = batch.labels
     made = []
     for begin, end in _texts(batch)[:count]:
-        first, last = _stretch(positions[(positions >= begin) & (positions < end)] - begin, end - begin)
+        first, last = _excerpt(positions[(positions >= begin) & (positions < end)] - begin, end - begin)
         first, last = begin + first, begin + last
         rows = np.flatnonzero((positions >= first) & (positions < last))
         guesses = (
@@ -108,7 +108,7 @@ def filled_samples(
 
 
 def first_samples(batch: MaskedBatch, count: int) -> MaskedBatch:
-    """The rows of a batch in which its first `count` samples stand, with only these samples' masks to predict."""
+    """The rows of a batch that contain its first `count` samples, with only the masks of these samples."""
     width = batch.input_ids.shape[1]
     rows = np.unique(batch.cls_positions[:count] // width)
     here = np.isin(batch.cls_positions // width, rows)
@@ -135,7 +135,7 @@ def first_samples(batch: MaskedBatch, count: int) -> MaskedBatch:
 
 
 def _texts(batch: MaskedBatch) -> list[tuple[int, int]]:
-    """Begin and end of each sample's tokens between its [CLS] and its last [SEP], counted through all rows."""
+    """Start and end of each sample between its [CLS] and its last [SEP], as positions row * S + column."""
     begins, width = batch.cls_positions, batch.input_ids.shape[1]
     rows = begins // width
     ordered = np.append(np.sort(begins), batch.input_ids.size)
@@ -144,21 +144,21 @@ def _texts(batch: MaskedBatch) -> list[tuple[int, int]]:
     return [(int(begin) + 1, int(end) - 1) for begin, end in zip(begins, ends, strict=True)]
 
 
-def _stretch(masks: np.ndarray, length: int) -> tuple[int, int]:
-    """First and last + 1 of the `STRETCH` tokens of `length` that hold the most masks, with these in the middle."""
-    if length <= STRETCH:
+def _excerpt(masks: np.ndarray, length: int) -> tuple[int, int]:
+    """Start and end of the `EXCERPT` tokens with the most masks, centred on these."""
+    if length <= EXCERPT:
         return 0, length
     before = np.concatenate([[0], np.cumsum(np.bincount(masks, minlength=length))])
-    held = before[STRETCH:] - before[:-STRETCH]
+    held = before[EXCERPT:] - before[:-EXCERPT]
     most = np.flatnonzero(held == held.max())
     together = most[most - most[0] == np.arange(len(most))]
     first = int(together[len(together) // 2])
-    return first, first + STRETCH
+    return first, first + EXCERPT
 
 
 def _mask_prediction(index: int, label: int, logits: np.ndarray, tokens: Sequence[str]) -> MaskPrediction:
     scores = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # a model that has diverged gives NaN, and is shown so
+    with np.errstate(invalid="ignore"):  # the logits of a diverged model are NaN and are shown as such
         probabilities = np.exp(scores - scores.max())
     probabilities /= probabilities.sum()
     most = min(BEST, len(scores))

@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def identity_of(start: str | None) -> str | None:
-    """What a run starts from, by content where it lies on the disk. Raises WeightsError where it does not.
+    """The initial weights, for the identity of a run: a published name, or the digest of weights on disk.
 
-    The file itself will not do: Paddle writes names into it that depend on what else its process has made.
+    The digest is of the arrays, not of the file: Paddle writes names into the file that depend on other layers of its
+    process. Raises WeightsError if there are no weights.
     """
     if start is None or (start in VARIANTS and not Path(start).exists()):
         return start
@@ -30,10 +31,10 @@ def identity_of(start: str | None) -> str | None:
 
 
 def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None, vocab: Path) -> ErnieConfig:
-    """The shape of a run: the variant's if one is named, else that of `start`, else the flags'.
+    """The shape of a run: that of the variant if one is named, otherwise that of `start`, otherwise that of the flags.
 
-    The flags' model has a row for every token of `vocab`, and a published shape as many as it was published with.
-    Raises ValueError for names that are unknown and shapes that cannot be.
+    A shape from flags has one embedding per token of `vocab`; a published shape keeps its published vocabulary size.
+    Raises ValueError for unknown names and invalid shapes.
     """
     if shape.variant:
         config = variant(shape.variant)
@@ -54,18 +55,21 @@ def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None
 
 
 def with_task_id(config: ErnieConfig, settings: PretrainSettings) -> ErnieConfig:
-    """The shape with the run's row of its task-type table. Raises ValueError where there is none."""
+    """The shape with the task id of the run. Raises ValueError if the task-type embedding has no such row."""
     if not 0 <= settings.task_id < config.task_type_vocab_size:
         raise ValueError(
-            f"--task-id {settings.task_id} is no row of the task-type table; it has {config.task_type_vocab_size}."
+            f"--task-id {settings.task_id} must be 0 or more and below {config.task_type_vocab_size}, the rows of the "
+            "task-type embedding."
         )
     if settings.task_id and not config.use_task_id:
-        raise ValueError("--task-id is for models with a task-type table (ERNIE 3.0); this one has none.")
+        raise ValueError(
+            "--task-id needs a model with a task-type embedding (ERNIE 2.0 and 3.0), which this model lacks."
+        )
     return dataclasses.replace(config, task_id=settings.task_id)
 
 
 def initial_model(config: ErnieConfig, settings: PretrainSettings, start: str | None) -> ErnieForPretraining:
-    """The model of a run before its first step; heads that `start` has not begin at random, and a log line says so."""
+    """The model of a run before its first step; heads that `start` lacks are randomly initialised and logged."""
     shape = dataclasses.replace(
         config, hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout
     )
@@ -79,5 +83,5 @@ def initial_model(config: ErnieConfig, settings: PretrainSettings, start: str | 
     state = read_pdparams(Path(start)) if Path(start).exists() else read_pretrained(start)
     load_state(model, state, new_heads=("cls.", "ernie.pooler."))
     if new := left_at_random(model, state):
-        log.info("%s has no %s: they begin at random", start, ", ".join(new))
+        log.info("%s lacks %s: these are randomly initialised", start, ", ".join(new))
     return model

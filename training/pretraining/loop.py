@@ -1,8 +1,8 @@
-"""Pretraining: masked LM and sentence order, one loop to be read from top to bottom.
+"""Pretraining with masked LM and sentence order: the training loop.
 
-Everything random follows from (seed, step, rank): samples and masks by their position, dropout by a seed of its own for
-every step. So a run that was killed and goes on from a checkpoint ends with the same weights, bit for bit, as one that
-was not.
+All random numbers follow from (seed, step, rank): samples and masks from their position, dropout from a separate seed
+for each step. So a run that resumes from a checkpoint ends with the same weights, bit for bit, as one that was never
+interrupted.
 """
 
 from __future__ import annotations
@@ -62,29 +62,29 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """What a pretraining run is made of."""
+    """The inputs of a pretraining run."""
 
     corpora: Sequence[str]
-    """prefixes, with weights before them or without; see `open_data`"""
+    """prefixes, optionally with a weight before each; see `open_data`"""
     vocab: Path
     output: Path
-    """folder: checkpoints/, model/ at the end, and what `RunLog` writes"""
+    """folder for checkpoints/, model/ (at the end) and the files of `RunLog`"""
     config: ErnieConfig
     settings: PretrainSettings
     run_settings: PretrainRunSettings = field(default_factory=PretrainRunSettings)
     start: str | None = None
     """a PaddleNLP name, a folder or file of weights; None: random weights"""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """what else the checkpoint is to say of its origin, such as the overlap with evaluation texts"""
+    """further provenance for the checkpoint, such as the overlap with evaluation texts"""
     distillation: Distillation | None = None
-    """what is learnt beside the corpora; None: nothing"""
+    """teachers and their losses; None: no distillation"""
 
 
 def pretrain(job: PretrainJob) -> Checkpoint:
-    """Trains, and writes the last weights to `output/model`, which `finetune` and `ernie-build export` take.
+    """Trains, and writes the last weights to `output/model`, the input of `finetune` and `ernie-build export`.
 
-    Raises ValueError for what does not fit together (corpora, vocabulary, shape, an earlier checkpoint), DivergedError
-    when gradients stay infinite, and InterruptedRun after SIGTERM or SIGINT, when a checkpoint has been written.
+    Raises ValueError if corpora, vocabulary, shape and an earlier checkpoint do not fit together, DivergedError if the
+    gradients stay infinite, and InterruptedRun after SIGTERM or SIGINT, when a checkpoint has been written.
     """
     settings, run_settings = job.settings, job.run_settings
     group = data_parallel.join()
@@ -102,7 +102,7 @@ def pretrain(job: PretrainJob) -> Checkpoint:
             for batch in data.train.iterate(
                 run.samples, settings.steps * settings.batch_size, threads=run_settings.threads
             ):
-                # All processes stop after the same step: the flag is added up with the step's other figures.
+                # All processes stop after the same step: the flag is summed over processes in `train_step`.
                 stopping = run.train_step(batch, stop.is_set())
                 last = run.step == settings.steps
                 if last or (run_settings.evaluate_every and run.step % run_settings.evaluate_every == 0):
@@ -110,12 +110,14 @@ def pretrain(job: PretrainJob) -> Checkpoint:
                 if last or stopping or run.step % run_settings.save_every == 0:
                     run.save()
                 if stopping and not last:
-                    raise InterruptedRun(f"stopped after step {run.step}, which is saved; the same command goes on.")
+                    raise InterruptedRun(
+                        f"stopped after step {run.step}, which is saved; run the same command to resume."
+                    )
             return run.finish()
 
 
 class PretrainingLoop:
-    """The state of a run, and what is done to it: one optimiser step, an evaluation, a checkpoint."""
+    """The state of a run, with its operations: optimiser step, evaluation, checkpoint."""
 
     def __init__(
         self,
@@ -132,19 +134,22 @@ class PretrainingLoop:
             self.objective = DistilledPretraining(teachers, job.distillation.settings)
         self.step = 0
         self.samples = 0
-        """of all processes: where the next batch begins"""
+        """samples seen by all processes: the position of the next batch"""
         self.tokens = 0
-        """of all processes, padding left out"""
+        """tokens seen by all processes, without padding"""
         self.model: ErnieForPretraining = initial_model(job.config, job.settings, job.start)
         group.share_weights(self.model)
         self.optimizer_step = OptimizerStep(self.model, _step_settings(job), group)
         self.log: RunLog | None = None
 
     def resume(self) -> None:
-        """Goes on from the latest checkpoint where there is one."""
+        """Resumes from the latest checkpoint, if there is one, and opens the log.
+
+        Raises ValueError for a checkpoint that the run may not resume from.
+        """
         if not self.job.run_settings.resume and any(self.checkpoints.directory.glob("step-*")):
             raise ValueError(
-                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to go on from them, "
+                f"there are checkpoints in {self.checkpoints.directory}; leave out --no-resume to resume from them, "
                 "remove them, or choose another --output."
             )
         saved = self.checkpoints.latest()
@@ -152,17 +157,17 @@ class PretrainingLoop:
             load_state(self.model, read_pdparams(saved.directory))
             self.optimizer_step.restore(saved.directory, saved.state["loss_scale"])
             self.step, self.samples, self.tokens = saved.step, saved.state["samples"], saved.state["tokens"]
-            log.info("going on after step %d, from %s", self.step, saved.directory)
+            log.info("resuming after step %d from %s", self.step, saved.directory)
             self._compare_machine(saved.state)
         if self.step > self.job.settings.steps:
             raise ValueError(
                 f"{self.job.output} has {self.step} steps already, more than --steps {self.job.settings.steps}."
             )
         steps, squares = self.group.sum([self.step, self.step**2])
-        if squares * self.group.size != steps**2:  # the mean of squares is the square of the mean: all are equal
+        if squares * self.group.size != steps**2:  # equal only if all steps are equal
             raise ValueError(
-                f"the processes found different checkpoints (step {self.step} here, {steps / self.group.size:g} on the "
-                f"average); {self.job.output} must be one folder that all machines share."
+                f"the processes found different checkpoints (step {self.step} here, {steps / self.group.size:g} on "
+                f"average); put {self.job.output} on a file system that all machines share."
             )
         if self.group.is_leader:
             self.log = RunLog(
@@ -172,15 +177,16 @@ class PretrainingLoop:
             )  # fmt: skip
 
     def _compare_machine(self, state: Mapping[str, Any]) -> None:
-        """Sums are rounded otherwise by other numbers of threads, and dropout is drawn otherwise by other processes."""
+        """Warns if the number of threads (it changes rounding) or of processes (it changes dropout) is different."""
         now = _machine(self.group)
         if differing := [f"{name} {state[name]}, now {now[name]}" for name in now if state[name] != now[name]]:
             log.warning(
-                "the run began with %s: it goes on with the same data, but not with the same bits", ", ".join(differing)
+                "the run began with %s: it continues on the same data, but its weights differ in the last bits",
+                ", ".join(differing),
             )
 
     def train_step(self, batch: MaskedBatch, stop: bool = False) -> bool:
-        """One optimiser step on this process's share of a batch; whether any process wants to stop."""
+        """One optimiser step on this process's share of a batch; returns whether any process was asked to stop."""
         settings = self.job.settings
         pieces = micro_batches(batch, settings.micro_tokens)
         targets = Targets.of(batch, self.group)
@@ -204,7 +210,7 @@ class PretrainingLoop:
         return bool(stops)
 
     def _distillation_losses(self, sums: Sequence[float], targets: Targets) -> dict[str, float]:
-        """Of a distillation, what was minimised, and of that what is learnt from the teachers."""
+        """The total loss of a distillation, and the losses on the teachers' outputs; empty without teachers."""
         if not self.job.distillation:
             return {}
         settings = self.job.distillation.settings
@@ -215,8 +221,8 @@ class PretrainingLoop:
         }
 
     def evaluate(self) -> None:
-        """Figures on the validation split, such as `word/top1`, and sentences filled in, into the log."""
-        paused = self.log.pause() if self.log else 0.0
+        """Logs metrics on the validation split, such as `word/top1`, and filled-in sample sentences."""
+        paused = self.log.pause_clock() if self.log else 0.0
         figures = {
             f"{level}/{name}": value
             for level, batches in self.data.validation.items()
@@ -226,10 +232,10 @@ class PretrainingLoop:
             self.log.evaluated(figures, self._filled_samples())
         self.group.wait()
         if self.log:
-            self.log.go_on(paused)
+            self.log.resume_clock(paused)
 
     def _filled_samples(self, count: int = 10) -> list[FilledSample]:
-        """Sentences of the validation split (without one, of the first batch), masked and filled in."""
+        """Filled-in samples of the validation split, or without one of the first training batch."""
         batches = self.data.validation.get("word", self.data.train)
         return filled_samples(batches.at(0), self.data.tokens, self._predict, count)
 
@@ -241,8 +247,8 @@ class PretrainingLoop:
         return found
 
     def save(self) -> None:
-        """A checkpoint of this step, by the leading process; the others wait for it."""
-        paused = self.log.pause() if self.log else 0.0
+        """Writes a checkpoint of this step in the leading process; the others wait for it."""
+        paused = self.log.pause_clock() if self.log else 0.0
         if self.group.is_leader:
             state = {
                 "samples": self.samples,
@@ -254,7 +260,7 @@ class PretrainingLoop:
             self.checkpoints.save(self.step, state, self._write)
         self.group.wait()
         if self.log:
-            self.log.go_on(paused)
+            self.log.resume_clock(paused)
 
     def _write(self, folder: Path) -> None:
         write_checkpoint(folder, self._about([]), self.model.state_dict(), self.job.vocab, self.data.sentences)
@@ -273,16 +279,16 @@ class PretrainingLoop:
                 "tokens": self.tokens,
                 "corpus_names": [Path(prefix).name for _, prefix in parse_blend(self.job.corpora)],
                 **self.data.description,
-                **_taught(self.job, self.teachers, self.model),
+                **_distillation_of(self.job, self.teachers, self.model),
                 **self.job.provenance,
             },
         )
 
     def finish(self) -> Checkpoint:
-        """Writes `output/model` with the figures of the last evaluation."""
+        """Writes `output/model` with the metrics of the last evaluation."""
         about = self._about(self.log.evaluations() if self.log else [])
         if self.group.is_leader:
-            for leftover in self.job.output.glob(".model.*"):  # of a run that was killed while it wrote the model
+            for leftover in self.job.output.glob(".model.*"):  # left by a run that was killed while writing the model
                 shutil.rmtree(leftover)
             save_checkpoint(self.job.output / "model", about, self.model, self.job.vocab, self.data.sentences)
         self.group.wait()
@@ -303,20 +309,20 @@ def _step_settings(job: PretrainJob) -> StepSettings:
 
 
 def _machine(group: ProcessGroup) -> dict[str, int]:
-    """What the last bits depend on beside the run itself."""
+    """What the last bits of the weights depend on, besides the identity of the run."""
     return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
 
 
 def _teachers(job: PretrainJob) -> list[Teacher]:
-    """Raises ValueError for one that does not fit."""
+    """The teachers. Raises ValueError for one that does not fit the student."""
     if not job.distillation:
         return []
     student = Student(job.config, job.vocab, job.settings.max_seq_length)
     return [pretrained_teacher(each, student, job.distillation.settings) for each in job.distillation.teachers]
 
 
-def _taught(job: PretrainJob, teachers: Sequence[Teacher], model: ErnieForPretraining) -> dict[str, Any]:
-    """Who taught, and how, for the checkpoint; nothing without a teacher."""
+def _distillation_of(job: PretrainJob, teachers: Sequence[Teacher], model: ErnieForPretraining) -> dict[str, Any]:
+    """Teachers and settings of the distillation, for the checkpoint; empty without teachers."""
     if not job.distillation:
         return {}
     return {
@@ -331,9 +337,9 @@ def _taught(job: PretrainJob, teachers: Sequence[Teacher], model: ErnieForPretra
 def _checkpoints(
     job: PretrainJob, data: PretrainingData, group: ProcessGroup, teachers: Sequence[Teacher]
 ) -> Checkpoints:
-    """The run's checkpoints. The leading process is first: it makes the folder."""
+    """The checkpoints of the run. The leading process opens them first, because it makes the folder."""
     settings = dataclasses.asdict(job.settings)
-    # More steps are the same run if the learning rate goes the same way.
+    # A run with more steps is the same run if its learning-rate schedule is the same.
     for name in ("steps", "warmup_steps", "decay_steps"):
         del settings[name]
     settings |= {"warmup_steps": job.settings.last_warmup_step, "decay_steps": job.settings.last_decay_step}
@@ -357,7 +363,7 @@ def _checkpoints(
 
 
 def _effective(job: PretrainJob) -> dict[str, Any]:
-    """The settings as they took effect, for the report."""
+    """The effective settings, for the report."""
     return {
         "corpora": " ".join(job.corpora),
         "vocabulary": str(job.vocab),
@@ -367,11 +373,11 @@ def _effective(job: PretrainJob) -> dict[str, Any]:
         "decay_steps": job.settings.last_decay_step,
         **dataclasses.asdict(job.run_settings),
         **{name: value for name, value in job.config.to_dict().items() if "dropout" not in name},
-        **_teaching(job),
+        **_teacher_settings(job),
     }
 
 
-def _teaching(job: PretrainJob) -> dict[str, Any]:
+def _teacher_settings(job: PretrainJob) -> dict[str, Any]:
     if not job.distillation:
         return {}
     teachers = " ".join(map(str, job.distillation.teachers))

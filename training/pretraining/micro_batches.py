@@ -1,7 +1,7 @@
-"""One optimiser step's batch cut into pieces that fit the memory and waste little on padding.
+"""Splits the batch of an optimiser step into micro-batches that fit into memory and need little padding.
 
-The loss of a step is a sum over samples divided by the step's targets, so cutting changes the speed and never the
-step. Rows are taken longest first: a piece holds rows of similar length and is padded to its own longest.
+The loss of a step is a sum over samples divided by the number of targets, so the split changes only the speed. Rows
+are taken longest first: a micro-batch holds rows of similar length and is padded to its longest row.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from training.pretraining.masked_batches import MaskedBatch
 
 
 def micro_batches(batch: MaskedBatch, tokens: int, *, pad_multiple: int = 8) -> list[MaskedBatch]:
-    """Pieces of at most `tokens` tokens each, padding counted, but of one row at least.
+    """Micro-batches of at most `tokens` tokens each, including padding, but of at least one row.
 
-    Every row, sample and target of `batch` is in exactly one of them, in the order they have there; row lengths are
-    rounded up to `pad_multiple`.
+    Every row, sample and target of `batch` is in exactly one of them, in the same order; row lengths are rounded up to
+    `pad_multiple`.
     """
     width = batch.input_ids.shape[1]
     order = np.argsort(-batch.lengths, kind="stable")
@@ -30,13 +30,13 @@ def micro_batches(batch: MaskedBatch, tokens: int, *, pad_multiple: int = 8) -> 
 
 
 def _rows(batch: MaskedBatch, rows: np.ndarray, width: int) -> MaskedBatch:
-    """The rows `rows` of a batch, cut to `width` columns; positions are counted anew."""
+    """The rows `rows` of a batch, cut to `width` columns, with positions for the new shape."""
     old_width = batch.input_ids.shape[1]
     new_row = np.full(len(batch.input_ids), -1, dtype=np.int64)
     new_row[rows] = np.arange(len(rows))
 
     def moved(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the positions lie in the rows, and where they are now."""
+        """Which of the positions are in the rows, and their new values."""
         row, column = np.divmod(positions, old_width)
         here = new_row[row] >= 0
         return here, new_row[row[here]] * width + column[here]

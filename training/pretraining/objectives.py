@@ -1,9 +1,9 @@
-"""What pretraining minimises: the masked LM's loss plus that of sentence order, each averaged over its real targets.
+"""The loss of pretraining: masked LM plus sentence order, each averaged over its targets.
 
-Another objective may take its place, such as that of a distillation (`training.distilling.distilled_pretraining`).
+Distillation replaces it by another objective (`training.distilling.distilled_pretraining`).
 
 Sources: Sun et al., "ERNIE: enhanced representation through knowledge integration" (arXiv:1904.09223) for the masked
-units; Lan et al., "ALBERT" (arXiv:1909.11942) for sentence order, which took the place of next-sentence prediction.
+units; Lan et al., "ALBERT" (arXiv:1909.11942) for sentence order, which replaced next-sentence prediction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_PAIR = -100
 
 @dataclass(frozen=True)
 class Targets:
-    """What a step has to predict, counted over all processes."""
+    """The number of targets of a step, over all processes."""
 
     tokens: float
     pairs: float
@@ -39,17 +39,17 @@ class Targets:
 
 
 class Objective(Protocol):
-    """Terms that are summed over a batch, so that a step may be cut into pieces and shared by processes.
+    """Loss terms that are summed over a batch, so that a step may be split into micro-batches and over processes.
 
-    The first two are those of `loss_sums`, for the records.
+    The first two terms are those of `loss_sums`, for the records.
     """
 
     def sums(self, model: ErnieForPretraining, batch: MaskedBatch) -> Tensor:
-        """float32 [terms]"""
+        """The terms summed over the batch, float32 [terms]."""
         ...
 
     def factors(self, targets: Targets) -> list[float]:
-        """What the terms of a step are multiplied by before they are added up to its loss."""
+        """The factors of the terms: the loss of a step is the sum of factor * term."""
         ...
 
 
@@ -64,7 +64,7 @@ class Pretraining:
 
 
 def logits(model: ErnieForPretraining, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
-    """Masked-LM logits [N, V], and sentence-order logits [n, 2] where the model has them."""
+    """Masked-LM logits [N, V], and sentence-order logits [n, 2] if the model has that head, otherwise None."""
 
     def tensor(array: np.ndarray | None) -> Tensor | None:
         return None if array is None else paddle.to_tensor(array)
@@ -83,7 +83,7 @@ def logits(model: ErnieForPretraining, batch: MaskedBatch) -> tuple[Tensor, Tens
 def loss_sums(tokens: Tensor, order: Tensor | None, batch: MaskedBatch) -> Tensor:
     """float32 [2]: the sums, in nats, of the masked-LM loss over tokens and of the sentence-order loss over pairs.
 
-    Of what `logits` gave.
+    `tokens` and `order` are the results of `logits`.
     """
     masked_lm = F.cross_entropy(tokens, paddle.to_tensor(batch.labels), reduction="sum")
     if order is None:

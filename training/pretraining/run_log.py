@@ -1,6 +1,6 @@
-"""What can be seen of a training run: progress, scalars for VisualDL, and the report page.
+"""The log of a pretraining run: progress, records, scalars for VisualDL, and the report page.
 
-OUTPUT/records.jsonl       loss, rates and speed, one JSON object every few steps
+OUTPUT/records.jsonl       loss, learning rate and speed, one JSON object every --log-every steps
 OUTPUT/evaluations.jsonl   figures on the validation split
 OUTPUT/visualdl/           both, for `visualdl --logdir OUTPUT/visualdl`
 OUTPUT/report.html         curves, figures and sample sentences
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepFigures:
-    """One optimiser step, counted over all processes."""
+    """The figures of one optimiser step, over all processes."""
 
     masked_lm: float
     """mean loss in nats over the tokens to predict"""
@@ -42,15 +42,15 @@ class StepFigures:
     """with padding"""
     samples: int
     minimised: float | None = None
-    """where it is not the sum of both losses: in a distillation"""
+    """the total loss in a distillation; None: masked_lm + sentence_order"""
     logits: float | None = None
-    """mean loss in nats on the teacher's probabilities; None where it is not learnt from them"""
+    """mean loss in nats on the teacher's probabilities; None if this loss is not used"""
     relations: float | None = None
-    """mean loss in nats on the teacher's relations; likewise"""
+    """mean loss in nats on the teacher's relations; None if this loss is not used"""
 
     @property
     def loss(self) -> float:
-        """What was minimised."""
+        """The loss that was minimised, in nats."""
         return self.masked_lm + (self.sentence_order or 0.0) if self.minimised is None else self.minimised
 
 
@@ -58,7 +58,7 @@ class StepFigures:
 class RunLog:
     """The log of one run, kept by the leading process. A context manager.
 
-    `step` is where the run begins; records beyond it are of a run that was killed, and are dropped.
+    `step` is the step at which the run starts; later records, of a run that was killed, are removed.
     """
 
     output: Path
@@ -68,7 +68,7 @@ class RunLog:
     steps: int
     every: int
     unrecorded: list[StepFigures] = field(default_factory=list)
-    """the steps since the last record; a checkpoint keeps them, so that a killed run writes the same records"""
+    """the steps since the last record; checkpoints contain them, so that a resumed run writes the same records"""
 
     def __post_init__(self) -> None:
         self._records = Records(self.output / "records.jsonl")
@@ -82,7 +82,7 @@ class RunLog:
         self._note = ""
 
     def add(self, step: StepFigures, *, tokens: int, skipped_steps: int, loss_scale: float) -> None:
-        """Counts one step, and writes a record when it is due; the other figures are those of the whole run."""
+        """Counts one step, and writes a record if it is due; the other arguments are totals of the run."""
         self.step += 1
         self.unrecorded.append(step)
         if self.step % self.every == 0 or self.step == self.steps:
@@ -103,7 +103,7 @@ class RunLog:
         self._progress.add(1, self._note)
 
     def _record(self) -> dict[str, Any]:
-        """The steps since the last record; evaluations and checkpoints in between are not counted as time."""
+        """The record of the steps since the last one; its speed excludes evaluations and checkpoints."""
         steps, seconds = self.unrecorded, time.monotonic() - self._since
         self.unrecorded, self._since = [], time.monotonic()
         tokens, positions, samples = (
@@ -124,16 +124,16 @@ class RunLog:
                 record[name] = _mean([getattr(each, key) or 0.0 for each in steps])
         return record
 
-    def pause(self) -> float:
-        """The moment before something that is no training; to be handed to `go_on`."""
+    def pause_clock(self) -> float:
+        """The time in seconds at the start of an evaluation or a checkpoint; the argument of `resume_clock`."""
         return time.monotonic()
 
-    def go_on(self, paused: float) -> None:
-        """Leaves the time since `pause` out of the speed."""
+    def resume_clock(self, paused: float) -> None:
+        """Excludes the time since `pause_clock` from the speed."""
         self._since += time.monotonic() - paused
 
     def evaluated(self, figures: Mapping[str, float], filled_samples: Sequence[FilledSample]) -> None:
-        """Notes figures on the validation split, such as `word/top1`, and writes the report anew."""
+        """Records metrics on the validation split, such as `word/top1`, and rewrites the report."""
         record = {"step": self.step, **figures}
         self._evaluations.append(record)
         self._visualdl.append("validation", record)
@@ -156,7 +156,7 @@ class RunLog:
         )
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """All evaluations of the run so far."""
+        """All evaluations of the run."""
         return self._evaluations.read()
 
     def __enter__(self) -> RunLog:
@@ -173,6 +173,6 @@ class RunLog:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of the finite ones: a step that was skipped for its infinite loss does not hide the others."""
+    """The mean of the finite values: a skipped step with infinite loss does not hide the others."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan

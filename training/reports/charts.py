@@ -1,4 +1,4 @@
-"""Charts over the steps of a run, as SVG that takes its colours from the page, light or dark."""
+"""Charts over the steps of a run, as SVG with the colours of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 from training.reports.html_page import SERIES, finite, short
 
 POINTS = 400
-"""Stretches into which a long curve is cut; the lowest and the highest value of each are draw_chart."""
+"""Sections of a long curve; the lowest and the highest value of each section are drawn."""
 PAINTS = ("soft", "line", *(f"series{number}" for number in range(SERIES)))
-"""Variables of the style sheet that a chart may use."""
+"""Colour variables of the style sheet that charts use."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Line:
     steps: np.ndarray
     """float64 [points]"""
     values: np.ndarray
-    """float64 [points], NaN where the line has a gap"""
+    """float64 [points], NaN for a gap in the line"""
     series: int = 0
-    """number of its colour"""
+    """number of the colour"""
     dots: bool = False
-    """whether every point has a dot; else there are so many that a long line is downsample"""
+    """draw a dot at every point; otherwise long lines are downsampled"""
     smooth: bool = False
-    """whether the running mean is draw_chart over it"""
+    """also draw the running mean"""
 
     @property
     def paint(self) -> str:
@@ -43,25 +43,25 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over the steps, with one scale."""
+    """A chart: lines over the steps, with a common scale."""
 
     title: str
     lines: Sequence[Line]
     share: bool = False
-    """whether the values are shown as percentages"""
+    """show the values as percentages"""
     from_zero: bool = False
     logarithmic: bool = False
 
 
 def column(records: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values, float64 each, of the records that have the scalar; NaN where it was not finite."""
+    """Steps and values, float64 each, of the records with the scalar; NaN for values that were not finite."""
     known = [each for each in records if name in each]
     values = [each[name] if finite(each[name]) else math.nan for each in known]
     return np.array([each["step"] for each in known], dtype=np.float64), np.array(values, dtype=np.float64)
 
 
 def draw_chart(chart: Chart, name: str) -> str:
-    """The chart as a card with its legend; `name` makes the ids in it unlike those of other charts on the page."""
+    """The chart as an HTML card with a legend; `name` makes its ids unique on the page."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.45, 2.3))
@@ -89,7 +89,7 @@ def _draw(axes: Any, line: Line, logarithmic: bool) -> str:
 
 
 def _style_axes(axes: Any, chart: Chart) -> None:
-    """Ticks, grid and limits; all text is numbers, but for "step"."""
+    """Sets ticks, grid and limits."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set_facecolor("none")
@@ -114,12 +114,12 @@ def _style_axes(axes: Any, chart: Chart) -> None:
 
 
 def _paint(name: str) -> str:
-    """A colour that stands for a variable of the style sheet until `_svg` puts that in, for light and dark."""
+    """A placeholder colour that `_svg` replaces by a variable of the style sheet, for light and dark."""
     return f"#fedc{PAINTS.index(name):02x}"
 
 
 def _svg(figure: Any, prefix: str, label: str) -> str:
-    """The figure as an element of the page: no declarations, colours from the style sheet, ids of its own."""
+    """The figure as an SVG element, with colours of the style sheet and unique ids."""
     from matplotlib import rc_context
 
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
@@ -139,7 +139,7 @@ def _svg(figure: Any, prefix: str, label: str) -> str:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the `window` values around each, as far as there are such and they are finite; NaN where none is."""
+    """Mean of the finite values in a window around each value; NaN if there are none."""
     known = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(known)])
@@ -150,12 +150,12 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def downsample(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most two points for each of `POINTS` stretches, the lowest and the highest, so that spikes stay."""
+    """At most two points for each of `POINTS` sections, the lowest and the highest, so that spikes are kept."""
     if len(steps) <= 2 * POINTS:
         return steps, values
     kept = []
-    for stretch in np.array_split(np.arange(len(steps)), POINTS):
-        low = np.argmin(np.where(np.isfinite(values[stretch]), values[stretch], np.inf))
-        high = np.argmax(np.where(np.isfinite(values[stretch]), values[stretch], -np.inf))
-        kept += sorted({int(stretch[low]), int(stretch[high])})
+    for section in np.array_split(np.arange(len(steps)), POINTS):
+        low = np.argmin(np.where(np.isfinite(values[section]), values[section], np.inf))
+        high = np.argmax(np.where(np.isfinite(values[section]), values[section], -np.inf))
+        kept += sorted({int(section[low]), int(section[high])})
     return steps[kept], values[kept]

@@ -1,4 +1,4 @@
-"""Figures of every class and every entity type, and which classes are taken for which, as HTML."""
+"""HTML tables: metrics of every class or entity type, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from training.reports import html_page
 from training.reports.html_page import percent, section
 
 MATRIX_CLASSES = 40
-"""Of more classes the most frequent confusions are listed instead of all."""
+"""With more classes, the most frequent confusions are listed instead of the matrix."""
 CONFUSIONS = 20
-"""so many of them"""
+"""Number of confusions listed."""
 
 
 def class_sections(where: str, figures: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Cards for the figures of one part as the task gives them; none for questions. `where` ends their headings."""
+    """Cards for the metrics of one part; empty for question answering. `where` ends the headings."""
     if "confusion" in figures:
         confusion = figures["confusion"]
         many = len(names) > MATRIX_CLASSES
@@ -32,7 +32,7 @@ def class_sections(where: str, figures: Mapping[str, Any], names: Sequence[str])
 
 SCORES = ("precision", "recall", "f1")
 Scored = tuple[str, "float | None", "float | None", float, int]
-"""Name, precision, recall and F1, and how many there are to find."""
+"""Name, precision, recall, F1, and number of labelled ones."""
 
 
 def _scores(corner: str, counted: str, rows: Sequence[Scored]) -> str:
@@ -53,17 +53,17 @@ def _share(score: float | None) -> str:
 
 
 def _classes(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
-    """Precision, recall and F1 of every class; no precision where it was never predicted, no recall where it is not."""
+    """Precision, recall and F1 of every class; no precision if it was never predicted, no recall if it never occurs."""
     rows: list[Scored] = []
     for index, name in enumerate(names):
-        hits, gold, said = confusion[index][index], sum(confusion[index]), sum(row[index] for row in confusion)
-        f1 = 2 * hits / (gold + said) if gold + said else 0.0
-        rows.append((name, hits / said if said else None, hits / gold if gold else None, f1, gold))
+        hits, gold, predicted = confusion[index][index], sum(confusion[index]), sum(row[index] for row in confusion)
+        f1 = 2 * hits / (gold + predicted) if gold + predicted else 0.0
+        rows.append((name, hits / predicted if predicted else None, hits / gold if gold else None, f1, gold))
     return _scores("class", "examples", rows)
 
 
 def _matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
-    """Rows are the right labels, columns the predicted ones; a cell is the darker the more of its row it has."""
+    """Rows are the correct labels, columns the predicted ones; a darker cell has a larger share of its row."""
     head = "".join(f'<th scope="col" title="{escape(name)}"><span>{escape(name)}</span></th>' for name in names)
     rows = []
     for index, (name, counts) in enumerate(zip(names, confusion, strict=True)):
@@ -76,15 +76,15 @@ def _matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
         )
         rows.append(f'<tr><th scope="row" title="{escape(name)}">{escape(name)}</th>{"".join(cells)}</tr>')
     return (
-        '<p class="hint">A row for each right label, a column for each predicted one. The colour is the share of the '
-        "row: blue where the prediction is right, orange where it is wrong.</p>"
+        '<p class="hint">A row for each correct label, a column for each predicted one. The colour shows the share '
+        "of the row: blue for correct predictions, orange for wrong ones.</p>"
         f'<div class="table matrix" tabindex="0"><table><thead><tr><td></td>{head}</tr></thead>\n'
         f"<tbody>{chr(10).join(rows)}</tbody></table></div>"
     )
 
 
 def _confusions(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
-    """The most frequent ones, for more classes than a matrix can show."""
+    """The most frequent confusions."""
     pairs = [
         (count, name, names[other], count / sum(counts))
         for index, (name, counts) in enumerate(zip(names, confusion, strict=True))
@@ -96,4 +96,4 @@ def _confusions(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str
         for count, name, other, share in sorted(pairs, key=lambda pair: -pair[0])[:CONFUSIONS]
     ]
     columns = [("", "predicted"), ("", "examples"), ("", "of the class")]
-    return html_page.grouped_table("right label", columns, rows) if rows else '<p class="hint">There is none.</p>'
+    return html_page.grouped_table("correct label", columns, rows) if rows else '<p class="hint">There are none.</p>'

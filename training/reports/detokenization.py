@@ -1,4 +1,4 @@
-"""Tokens joined to text that people can read."""
+"""Joins tokens to readable text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 
 def spaced_tokens(tokens: Sequence[str]) -> list[tuple[str, str]]:
-    """For each token a gap, " " or "", and its text: pieces joined to their words, spaces between Latin words and
-    numbers, ‖ between the two texts of a pair."""
+    """For each token the space before it, " " or "", and its text: pieces are joined to words, Latin words and numbers
+    are separated by spaces, the two texts of a pair by ‖."""
     texts = []
     before = ""
     for token in tokens:
@@ -19,11 +19,11 @@ def spaced_tokens(tokens: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def without_prefix(token: str) -> str:
-    """A piece without its ##."""
+    """The token without the prefix ##."""
     return token[2:] if token.startswith("##") and len(token) > 2 else token
 
 
 def needs_space(before: str, token: str) -> bool:
-    """Whether a space belongs between two tokens: Latin words and numbers."""
+    """Whether there is a space between two tokens: between Latin words and numbers."""
     ends, begins = before[-1:], token[:1]
     return ends.isascii() and ends.isalnum() and begins.isascii() and begins.isalnum()

@@ -1,4 +1,4 @@
-"""Where predictions differ from what is right: the worst first, for people to read."""
+"""Error analysis: wrong predictions, worst first."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from training.datasets.tag_schemes import Scheme
 from training.tasks.metrics import answer_f1, entities, exact
 
 Entity = tuple[int, int, str]
-"""first token, the one behind the last, type"""
+"""first token, last token + 1, type"""
 
 
 @dataclass(frozen=True)
 class Misclassified:
-    """An example that got another label."""
+    """An example with a wrong predicted label."""
 
     example: Example
     predicted: str
     score: float
     """probability of the predicted label"""
     scores: Mapping[str, float]
-    """of all labels, the highest first"""
+    """probabilities of all labels, highest first"""
 
 
 @dataclass(frozen=True)
 class Mistagged:
-    """A sentence of which not all entities were found, or some that it has not."""
+    """A sentence with missed or wrongly found entities."""
 
     sentence: TaggedSentence
     right: set[Entity]
@@ -38,19 +38,19 @@ class Mistagged:
 
 @dataclass(frozen=True)
 class Misanswered:
-    """A question whose answer is none of the right ones."""
+    """A question with a wrong answer."""
 
     question: Question
     answer: str
     start: int
     """first character of the answer in the context"""
     score: float | None
-    """sum of two logits; None where the model gave no answer"""
+    """sum of two logits; None if the model gave no answer"""
     f1: float
 
 
 def misclassified(examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]]) -> list[Misclassified]:
-    """The most confident first."""
+    """Wrong predictions, most confident first."""
     found = []
     for example, given in zip(examples, predictions, strict=True):
         if given["label"] != example.label:
@@ -62,7 +62,7 @@ def misclassified(examples: Sequence[Example], predictions: Sequence[Mapping[str
 def mistagged(
     sentences: Sequence[TaggedSentence], predictions: Sequence[Mapping[str, Any]], scheme: Scheme
 ) -> list[Mistagged]:
-    """Those with the most entities missed or wrongly found first."""
+    """Wrong predictions, those with the most missed or wrongly found entities first."""
     found = []
     for sentence, given in zip(sentences, predictions, strict=True):
         if given["tags"] != list(sentence.tags):
@@ -73,7 +73,7 @@ def mistagged(
 
 
 def misanswered(questions: Sequence[Question], predictions: Sequence[Mapping[str, Any]]) -> list[Misanswered]:
-    """The lowest F1 first, and of equal ones the highest score."""
+    """Wrong predictions, lowest F1 first, then highest score."""
     found = []
     for question, given in zip(questions, predictions, strict=True):
         answers = [answer.text for answer in question.answers]
@@ -83,13 +83,13 @@ def misanswered(questions: Sequence[Question], predictions: Sequence[Mapping[str
     return sorted(found, key=lambda each: (each.f1, float("inf") if each.score is None else -each.score))
 
 
-def excerpts(stretches: Iterable[tuple[int, int]], length: int, margin: int) -> list[tuple[int, int]]:
-    """Begin and end of what to show of a text of `length`: `margin` around every stretch, touching ones joined.
+def excerpts(spans: Iterable[tuple[int, int]], length: int, margin: int) -> list[tuple[int, int]]:
+    """Start and end of the parts of a text to show: each span with `margin` on both sides; touching parts are joined.
 
-    The beginning of the text where there is no stretch.
+    Without a span, the beginning of the text.
     """
     found: list[tuple[int, int]] = []
-    for start, stop in sorted(stretches) or [(0, 0)]:
+    for start, stop in sorted(spans) or [(0, 0)]:
         begin, end = max(0, start - margin), min(length, stop + margin)
         if found and begin <= found[-1][1]:
             found[-1] = (found[-1][0], max(found[-1][1], end))

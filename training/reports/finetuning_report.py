@@ -1,4 +1,4 @@
-"""A finetuning as one page: figures, curves, every run, and what the exported model gets wrong."""
+"""The report of a finetuning job: metrics, curves, all runs, and wrong predictions of the exported model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.reports import html_page
 from training.reports.charts import Chart, Line, column, draw_chart
 from training.reports.class_scores import class_sections
 from training.reports.html_page import SERIES, percent, section, words
-from training.reports.wrong_predictions import mistaken_texts
+from training.reports.wrong_predictions import wrong_predictions
 
 TASKS = {
     "classify": "text classification",
@@ -23,7 +23,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class RunCurves:
-    """What one run has written while it was training, as `training.runs.records.Records.read` gives it."""
+    """The records of one run, as read by `training.runs.records.Records.read`."""
 
     seed: int
     records: Sequence[Mapping[str, Any]]
@@ -40,16 +40,16 @@ def write_report(
     predictions: Mapping[str, Sequence[Mapping[str, Any]]],
     curves: Sequence[RunCurves],
 ) -> None:
-    """Writes the page aside and renames it.
+    """Writes the page. Raises WriteError.
 
-    `results` are those of results.json; `labels` are the labels (or tags) of the task in their order, with the names
-    shown to users; `predictions` by part are those of the exported model. Mistakes are shown of the part "test", or of
-    the last where there is no such part.
+    `results` is the content of results.json; `labels` maps the labels (or tags) of the task, in order, to display
+    names; `predictions` by part are those of the exported model. Wrong predictions are shown for the part "test", or
+    for the last part if there is no "test".
     """
     part = "test" if "test" in predictions else list(predictions)[-1]
     best = next(run for run in results["runs"] if run["seed"] == results["best_seed"])
     where = f"on {escape(part)}" + (f", seed {best['seed']}" if len(results["runs"]) > 1 else "")
-    wrong = mistaken_texts(results, examples[part], predictions[part], labels)
+    wrong = wrong_predictions(results, examples[part], predictions[part], labels)
     sections = (
         section("Summary", _summary(results, labels, examples), hidden=True),
         f'<div class="charts">{"".join(_charts(results["metric"], curves))}</div>',
@@ -58,7 +58,7 @@ def write_report(
         section("Runs", _runs(results)),
         section("Learning rates and batch sizes tried", _grid(results)),
         class_sections(where, best["figures"][part], list(labels.values())),
-        section(f"Mistakes {where}", wrong),
+        section(f"Wrong predictions {where}", wrong),
         section("Settings", _settings(results)),
     )
     html_page.write_page(path, title=title, sections=sections, style=STYLE)
@@ -73,7 +73,7 @@ def _summary(results: Mapping[str, Any], labels: Mapping[str, str], examples: Ma
     cells = [
         ("task", TASKS[results["task"]], ""),
         ("start", start["start"], "its shape, random weights" if start.get("from_scratch") else "pretrained weights"),
-        ("examples to learn from", f"{len(examples['train']):,}", kinds.get(results["task"], "")),
+        ("training examples", f"{len(examples['train']):,}", kinds.get(results["task"], "")),
     ]
     for teacher in results.get("distillation", {}).get("teachers", ()):
         cells.append(("teacher", teacher["name"], f"{html_page.short(teacher['parameters'])} parameters"))
@@ -94,14 +94,14 @@ def _part(name: str) -> str:
 
 
 def _deviation(spread: Mapping[str, Any]) -> str:
-    """Spread over the seeds, in points of a hundred."""
+    """Standard deviation over the seeds, in percentage points."""
     if spread["n"] == 1:
         return "one run"
     return f"± {100 * spread['standard_deviation']:.1f} over {spread['n']} seeds"
 
 
 def _figures(results: Mapping[str, Any], examples: Mapping[str, Sequence[Any]]) -> str:
-    """Every metric of every part, mean and spread over the seeds."""
+    """Every metric of every part, mean and standard deviation over the seeds."""
     runs = results["runs"]
     metrics = list(next(iter(results["figures"].values())))
     group = "one run" if len(runs) == 1 else f"mean ± standard deviation of {len(runs)} seeds"
@@ -117,7 +117,7 @@ def _figures(results: Mapping[str, Any], examples: Mapping[str, Sequence[Any]]) 
 
 
 def _taught(results: Mapping[str, Any]) -> str:
-    """Sizes and figures of the teachers beside those of the student; nothing where nobody taught."""
+    """Sizes and metrics of teachers and student; empty without teachers."""
     if not (distillation := results.get("distillation")):
         return ""
     student = next(run for run in results["runs"] if run["seed"] == results["best_seed"])
@@ -148,13 +148,13 @@ def _overlap_note(results: Mapping[str, Any]) -> str:
         return ""
     whole = "the context" if results["task"] == "question-answering" else "the text"
     return (
-        f'<p class="note">An example is in train where {whole} stands there too, but for case, width and '
-        "punctuation.</p>"
+        f'<p class="note">An example counts as in train if {whole} also occurs there, ignoring case, character width '
+        "and punctuation.</p>"
     )
 
 
 def _runs(results: Mapping[str, Any]) -> str:
-    """Every run; the best of each figure is marked where there are several."""
+    """All runs; with several runs the best value of each metric is marked."""
     parts, runs = list(results["figures"]), results["runs"]
     metrics = list(results["figures"][parts[0]])
     columns = [("weights", "of step"), *((_part(part), _metric(metric)) for part in parts for metric in metrics)]
@@ -170,7 +170,7 @@ def _runs(results: Mapping[str, Any]) -> str:
 
 
 def _grid(results: Mapping[str, Any]) -> str:
-    """What was tried with the first seed before the runs; nothing where nothing was."""
+    """The grid search with the first seed; empty without one."""
     tried = results.get("grid", [])
     metric = f"dev {_metric(results['metric'])}"
     best = max((each["score"] for each in tried), default=0)
@@ -186,7 +186,7 @@ def _grid(results: Mapping[str, Any]) -> str:
 
 
 def _charts(metric: str, curves: Sequence[RunCurves]) -> list[str]:
-    """Loss and the choosing figure of all runs, each run in its colour."""
+    """Loss and selecting metric of all runs, each run in its own colour."""
     alone = len(curves) == 1
     losses = [
         Line("training" if alone else f"seed {run.seed}", *column(run.records, "loss"), number % SERIES, smooth=alone)
@@ -205,10 +205,10 @@ def _charts(metric: str, curves: Sequence[RunCurves]) -> list[str]:
 def _settings(results: Mapping[str, Any]) -> str:
     table = html_page.settings_table(dict(html_page.flat(results["settings"])))
     start = html_page.settings_table(dict(html_page.flat(results["pretrained"])))
-    folded = f"<details><summary>the model it started from</summary>{start}</details>"
+    folded = f"<details><summary>the pretrained model</summary>{start}</details>"
     if distillation := results.get("distillation"):
         taught = html_page.settings_table(dict(html_page.flat(distillation["settings"])))
-        folded += f"<details><summary>how it learnt from teachers</summary>{taught}</details>"
+        folded += f"<details><summary>losses of the distillation</summary>{taught}</details>"
     return table + folded
 
 

@@ -1,4 +1,4 @@
-"""An HTML page that needs nothing beside it: frame and style, cards, tables, and numbers as they are shown."""
+"""A self-contained HTML page: frame and style, cards, tables, and formats of numbers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from model_build.atomic_write import atomic_file
 
 SHARES = ("top1", "top5", "accuracy", "padding", "f1", "precision", "recall", "exact_match")
-"""Ends of the names of what is shown as a percentage."""
+"""Suffixes of the names of figures that are shown as percentages."""
 SERIES = 6
-"""Colours of curves in the style sheet, `series0` and so on."""
+"""Number of curve colours in the style sheet: `series0`, `series1`, …"""
 
 
 def write_page(path: Path, *, title: str, sections: Sequence[str], style: str = "") -> None:
-    """Writes the page aside and renames it, so that a browser never sees half of one.
+    """Writes the page; a browser never sees an incomplete one. Raises WriteError.
 
-    `sections` are HTML, empty ones left out; `style` is added to the common style sheet.
+    `sections` are HTML, empty ones are left out; `style` is added to the common style sheet.
     """
     page = PAGE.format(title=escape(title), style=STYLE + style, body="\n".join(filter(None, sections)))
     with atomic_file(path) as file:
@@ -27,13 +27,13 @@ def write_page(path: Path, *, title: str, sections: Sequence[str], style: str = 
 
 
 def section(name: str, content: str, *, hidden: bool = False) -> str:
-    """A card under its name, which may be for screen readers only; nothing where there is no content."""
+    """A card with a heading, which may be `hidden` except from screen readers; empty without content."""
     heading = f"<h2{' class=unseen' if hidden else ''}>{name}</h2>"
     return f'<section class="card">{heading}\n{content}</section>' if content else ""
 
 
 def figures(figures: Sequence[tuple[str, str, str]]) -> str:
-    """Name, value and a note of each, all of them text."""
+    """A list of figures, each with name, value and note as plain text."""
     cells = (
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in figures
@@ -42,11 +42,11 @@ def figures(figures: Sequence[tuple[str, str, str]]) -> str:
 
 
 Row = tuple[str, Sequence[tuple[str, bool]]]
-"""Name of the row, and of every cell the text and whether it is marked as the best."""
+"""Name of the row, and for each cell its text and whether it is marked as the best."""
 
 
 def grouped_table(corner: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> str:
-    """A table whose columns have a group and a name; those of a group stand together. All is text."""
+    """A table whose columns have a group and a name; columns of a group are adjacent. All arguments are plain text."""
     groups = [group for group, _ in columns]
     upper = "".join(
         f'<th colspan="{groups.count(group)}" scope="colgroup">{escape(group)}</th>' for group in dict.fromkeys(groups)
@@ -64,7 +64,7 @@ def grouped_table(corner: str, columns: Sequence[tuple[str, str]], rows: Sequenc
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings inside of settings under names with dots."""
+    """Nested settings as pairs of a dotted name and a value."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -73,7 +73,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:
-    """Names and values, which may be anything that has a text; nothing where there are none."""
+    """A table of names and values; empty without settings."""
     rows = (
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>' for name, value in settings.items()
     )
@@ -86,12 +86,12 @@ def words(name: str) -> str:
 
 
 def finite(value: Any) -> bool:
-    """Whether it is a number that can be shown or draw_chart."""
+    """Whether the value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def shown(name: str, value: Any) -> str:
-    """A figure as its name has it: a share, a count, or four digits."""
+    """A figure in the format of its name: percentage, count, or four digits."""
     if not finite(value):
         return "not finite"
     if name.endswith(SHARES):

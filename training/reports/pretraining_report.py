@@ -1,4 +1,4 @@
-"""A run as one page: curves, evaluations, sentences filled in, settings. An HTML file that needs nothing beside it."""
+"""The report of a pretraining run: curves, evaluations, filled-in samples, settings; a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from training.reports.html_page import SERIES, SHARES, finite, percent, section,
 
 @dataclass(frozen=True)
 class Curve:
-    """What is draw_chart over the steps."""
+    """The definition of one chart over the steps."""
 
     title: str
     scalar: str = ""
-    """of the records, draw_chart with its running mean"""
+    """scalar of the records"""
     points: tuple[str, ...] = ()
-    """figures of the evaluations whose last part is one of these"""
+    """metrics of the evaluations whose name ends in one of these"""
     from_zero: bool = False
     logarithmic: bool = False
     smooth: bool = True
-    """whether the running mean is draw_chart as well"""
+    """also draw the running mean"""
 
 
 CURVES = (
@@ -38,7 +38,7 @@ CURVES = (
     Curve("Sentence-order loss", "sop", ("sop_loss",)),
     Curve("Loss on the teacher's probabilities", "logits"),
     Curve("Loss on the teacher's relations", "relations"),
-    Curve("Validation: right at the first guess", points=("top1", "sop_accuracy")),
+    Curve("Validation: top-1 accuracy", points=("top1", "sop_accuracy")),
     Curve("Learning rate", "learning_rate", from_zero=True, smooth=False),
     Curve("Gradient norm", "gradient_norm", logarithmic=True),
     Curve("Tokens per second", "tokens_per_second", from_zero=True),
@@ -55,18 +55,18 @@ def write_report(
     evaluations: Sequence[Mapping[str, Any]],
     filled_samples: Sequence[FilledSample],
 ) -> None:
-    """Writes the page aside and renames it, so that a browser never sees half of one.
+    """Writes the page. Raises WriteError.
 
-    `records` and `evaluations` are as `training.runs.records.Records.read` gives them: each has an int "step", and None
-    where a number was not finite. Any part may be empty. Tokens seen are those of the last record's "tokens"; without
-    it they are reckoned from the "batch_size" of the settings and the rates of the records.
+    `records` and `evaluations` are the results of `training.runs.records.Records.read`: each has an int "step", and
+    None for numbers that were not finite. Any argument may be empty. The number of tokens is "tokens" of the last
+    record; without it, it is estimated from the "batch_size" of the settings and the rates of the records.
     """
     named = dict(html_page.flat(settings))
     sections = (
         section("Summary", _summary(named, records, evaluations), hidden=True),
         f'<div class="charts">{"".join(_charts(records, evaluations))}</div>',
         section("Evaluations", _evaluations(evaluations)),
-        section("Sentences filled in", _filled_samples(filled_samples)),
+        section("Filled-in samples", _filled_samples(filled_samples)),
         section("Settings", html_page.settings_table(named)),
     )
     html_page.write_page(path, title=title, sections=sections)
@@ -96,12 +96,12 @@ def _summary(
 
 
 def _setting(settings: Mapping[str, Any], name: str) -> Any:
-    """The first of that name, wherever it stands; None where there is none."""
+    """The first setting of that name at any depth; None if there is none."""
     return next((value for path, value in settings.items() if path.split(".")[-1] == name), None)
 
 
 def _tokens_seen(settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """The number and a note about it."""
+    """The number of tokens, and a note."""
     if tokens := records[-1].get("tokens"):
         return short(tokens), ""
     batch = _setting(settings, "batch_size")
@@ -113,7 +113,7 @@ def _tokens_seen(settings: Mapping[str, Any], records: Sequence[Mapping[str, Any
 
 
 def _best(name: str, evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The earliest evaluation with the lowest loss or the highest share; None for other figures."""
+    """The earliest evaluation with the lowest loss or the highest share; None for other metrics."""
     known = [each for each in evaluations if finite(each.get(name))]
     if not known or not name.endswith(("loss", *SHARES)):
         return None
@@ -124,20 +124,20 @@ def _best(name: str, evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, A
 
 
 def _charts(records: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The charts for which there is anything to draw."""
+    """The charts that have data."""
     recorded = {name for each in records for name, value in each.items() if finite(value)}
     names = [name for name in _names(evaluations) if any(finite(each.get(name)) for each in evaluations)]
     groups = list(dict.fromkeys(_group(name) for name in names))
     for number, curve in enumerate(CURVES):
         scalar = curve.scalar if curve.scalar in recorded else ""
         points = [name for name in names if name.rpartition("/")[2] in curve.points]
-        # Without sentence order and a teacher the masked-LM loss is the loss.
+        # Without sentence order and teachers the masked-LM loss is the loss.
         alone = "mlm" in recorded and not recorded & {"sop", "logits", "relations"}
         if (scalar or points) and not (scalar == "loss" and alone):
             lines = [Line("training", *column(records, scalar), smooth=curve.smooth)] if scalar else []
             for name in points:
                 legend = f"{'validation: ' if scalar else ''}{words(_group(name) or name)}"
-                # A group has its colour in all charts; the first is for training.
+                # A group has the same colour in all charts; the first colour is for training.
                 series = 1 + groups.index(_group(name)) % (SERIES - 1)
                 lines.append(Line(legend, *column(evaluations, name), series, dots=True))
             share = (curve.scalar or curve.points[0]).endswith(SHARES)
@@ -149,7 +149,7 @@ def _charts(records: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[
 
 
 def _names(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the figures as they first appear, those of a group together."""
+    """Names of the metrics in the order of appearance, grouped."""
     names = list(dict.fromkeys(name for each in evaluations for name in each if name != "step"))
     groups = list(dict.fromkeys(map(_group, names)))
     return sorted(names, key=lambda name: groups.index(_group(name)))
@@ -161,7 +161,7 @@ def _group(name: str) -> str:
 
 
 def _evaluations(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """A table, the newest first, the best of every figure marked."""
+    """A table of the evaluations, newest first, with the best value of each metric marked."""
     names = _names(evaluations)
     if not names:
         return ""
@@ -186,15 +186,15 @@ def _filled_samples(filled_samples: Sequence[FilledSample]) -> str:
     legend = (
         '<p class="hint">To be predicted: <span class="masked">[MASK]</span>, '
         '<span class="replaced">another token</span> or <span class="kept">the token itself</span>. '
-        'The model\'s first guess: <span class="right">right</span> or '
-        '<span class="wrong"><del>wrong</del><ins>what stood there</ins></span>. '
-        "‖ stands between the two texts of a pair.</p>"
+        'The model\'s prediction: <span class="right">correct</span> or '
+        '<span class="wrong"><del>wrong</del><ins>original token</ins></span>. '
+        "‖ separates the two texts of a pair.</p>"
     )
     return legend + "\n".join(map(_filled_sample, filled_samples))
 
 
 def _filled_sample(filling: FilledSample) -> str:
-    """Three lines and, folded, the best guesses of every position."""
+    """Three lines and, folded, the best predictions for every position."""
     guesses = {guess.index: guess for guess in filling.guesses}
     seen = dict.fromkeys(guesses, "")
     filled = dict.fromkeys(guesses, "")
@@ -212,14 +212,15 @@ def _filled_sample(filling: FilledSample) -> str:
     rows = "".join(_row(filling, guess) for guess in filling.guesses)
     return (
         f"<article><dl>{''.join(f'<dt>{name}</dt><dd lang=zh>{line}</dd>' for name, line in lines)}</dl>"
-        f"<details><summary>{right} of {len(guesses)} right; the best guesses</summary>"
+        f"<details><summary>{right} of {len(guesses)} correct; best predictions</summary>"
         '<div class="table" tabindex="0"><table><thead><tr><th scope="col">seen</th><th scope="col">original</th>'
-        f'<th scope="col">guesses</th></tr></thead><tbody lang="zh">{rows}</tbody></table></div></details></article>'
+        f'<th scope="col">predictions</th></tr></thead><tbody lang="zh">{rows}</tbody></table></div>'
+        "</details></article>"
     )
 
 
 def _line(filling: FilledSample, tokens: Sequence[str], marked: Mapping[int, str]) -> str:
-    """The tokens as HTML, those in `marked` as given there."""
+    """The tokens as HTML; those in `marked` are replaced."""
     parts = (gap + marked.get(index, escape(text)) for index, (gap, text) in enumerate(spaced_tokens(tokens)))
     return f"{'' if filling.begins else '…'}{''.join(parts)}{'' if filling.ends else '…'}"
 

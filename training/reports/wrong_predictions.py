@@ -1,4 +1,4 @@
-"""What a model gets wrong, as HTML: the texts, with what is right and what was predicted marked in them."""
+"""Wrong predictions as HTML: texts with marks for correct and predicted labels, entities and answers."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ from training.reports.error_analysis import (
 from training.reports.html_page import percent
 
 WORST = 20
-"""Mistakes shown."""
+"""Number of wrong predictions shown."""
 CHARACTERS = 300
-"""Of a text; the rest is folded."""
+"""Characters shown of a text; the rest is folded."""
 MARGIN = 50
-"""Tokens or characters around what is marked in a text."""
+"""Tokens or characters shown around a mark."""
 CANDIDATES = 5
-"""Labels of a mistake that are shown with their scores."""
-NOTHING = '<p class="hint">There is none: every prediction is right.</p>'
+"""Number of labels shown with scores per wrong prediction."""
+NOTHING = '<p class="hint">There are none: every prediction is correct.</p>'
 
 
-def mistaken_texts(
+def wrong_predictions(
     results: Mapping[str, Any],
     examples: Sequence[Any],
     predictions: Sequence[Mapping[str, Any]],
     labels: Mapping[str, str],
 ) -> str:
-    """How many predictions are wrong, and the worst of them.
+    """The number of wrong predictions, and the worst of them.
 
-    Of the results of results.json, task and scheme of the tags matter; `labels` are those of the task with the names
-    shown.
+    `results` (results.json) gives the task and the tagging scheme; `labels` maps the labels to display names.
     """
     task = results["task"]
     if task == "classify":
@@ -82,7 +81,7 @@ def _misclassified_one(each: Misclassified, labels: Mapping[str, str]) -> str:
 
 
 def _text(text: str) -> str:
-    """The beginning, and the rest folded."""
+    """The beginning of a text, with the rest folded."""
     if len(text) <= CHARACTERS + CHARACTERS // 10:
         return escape(text)
     rest = text[CHARACTERS:]
@@ -94,7 +93,7 @@ def _text(text: str) -> str:
 def _mistagged(sentences: Sequence[TaggedSentence], predictions: Sequence[Mapping[str, Any]], scheme: Scheme) -> str:
     found = mistagged(sentences, predictions, scheme)
     hint = (
-        'Those with the most differences first. <span class="right">Found</span>, '
+        'The sentences with the most errors first. <span class="right">Found</span>, '
         '<span class="missed">missed</span>, <span class="wrong">wrongly found</span>.'
     )
     return _listed(found, len(sentences), hint, _mistagged_one)
@@ -115,12 +114,12 @@ def _mistagged_one(each: Mistagged) -> str:
 
 
 def _spaced(before: str, token: str) -> bool:
-    """Whether a space belongs between them; not where tokens are characters, which a word has several of."""
+    """Whether there is a space between two tokens; not if the tokens are single characters."""
     return needs_space(before, token) and len(before) + len(token) > 2
 
 
 Mark = tuple[int, int, str, str]
-"""Begin and end, class, and a note behind it."""
+"""Start, end, CSS class, and a note after the mark."""
 
 
 def _marks(found: set[Entity], kind: str) -> list[Mark]:
@@ -128,7 +127,7 @@ def _marks(found: set[Entity], kind: str) -> list[Mark]:
 
 
 def _marked(pieces: Sequence[str], marks: Sequence[Mark], windows: Sequence[tuple[int, int]]) -> str:
-    """The windows of a text in pieces, with marks that do not overlap."""
+    """Windows of a text, with marks that do not overlap; `pieces` are its tokens or characters."""
     parts = []
     for begin, end in windows:
         at = begin
@@ -147,8 +146,8 @@ def _marked(pieces: Sequence[str], marks: Sequence[Mark], windows: Sequence[tupl
 
 def _misanswered(questions: Sequence[Question], predictions: Sequence[Mapping[str, Any]]) -> str:
     hint = (
-        'The lowest F1 first, then the highest score. In the context <span class="right">a right answer that was '
-        'given</span>, <span class="missed">one that was not</span>, and <span class="wrong">what is not part of one'
+        'The lowest F1 first, then the highest score. Marks in the context: <span class="right">correct and given'
+        '</span>, <span class="missed">correct but not given</span>, <span class="wrong">given but not correct'
         "</span>."
     )
     return _listed(misanswered(questions, predictions), len(questions), hint, _misanswered_one)
@@ -175,9 +174,9 @@ def _misanswered_one(each: Misanswered) -> str:
 
 
 def _answer_marks(gold: Sequence[tuple[int, int]], given: tuple[int, int]) -> list[Mark]:
-    """Stretches of right answers and of the given one, which may overlap, as stretches that do not."""
+    """Spans of correct answers and of the given one, which may overlap, as marks that do not overlap."""
     marks: list[Mark] = []
-    for start, stop in itertools.pairwise(sorted({bound for stretch in (*gold, given) for bound in stretch})):
+    for start, stop in itertools.pairwise(sorted({bound for span in (*gold, given) for bound in span})):
         expected = any(first <= start and stop <= last for first, last in gold)
         said = given[0] <= start and stop <= given[1]
         kind = "right" if expected and said else "missed" if expected else "wrong" if said else ""
@@ -188,7 +187,7 @@ def _answer_marks(gold: Sequence[tuple[int, int]], given: tuple[int, int]) -> li
 
 
 def _listed(found: Sequence[Any], total: int, hint: str, one: Callable[[Any], str]) -> str:
-    """How many there are, and the first of them."""
+    """The number of wrong predictions, and the first of them."""
     if not found:
         return NOTHING
     few = f"; the first {WORST}" if len(found) > WORST else ""

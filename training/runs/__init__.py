@@ -1,1 +1,1 @@
-"""What every training run needs: optimiser step, checkpoints, records, interruption."""
+"""The parts of every training run: optimiser step, checkpoints, records, progress, interruption."""

@@ -1,10 +1,10 @@
-"""The checkpoints of a training run: one folder a step, written aside, renamed when whole, and verified when read.
+"""The checkpoints of a training run: one folder per step, renamed when complete, and verified when read.
 
-step-000001200/      what the run wrote: weights, optimiser, …
+step-000001200/      the files of the run: weights, optimiser, …
     training.json    step, state, identity of the run, size and sha256 of every other file
-.lock                held by the run that writes
-.step-*.writing      not whole yet, or never: of a run that is at work or was killed
-.step-*.removing     not whole any more
+.lock                locked by the run that writes
+.step-*.writing      incomplete: being written, or left by a run that was killed
+.step-*.removing     being removed
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ class CheckpointError(ValueError):
 
 
 class ResumeError(ValueError):
-    """A checkpoint that does not fit the run that asks for it; the message shows the differences."""
+    """A checkpoint of another run; the message shows the differences."""
 
 
 class _DamageError(Exception):
-    """What is wrong with a checkpoint, naming the file."""
+    """What is wrong with a checkpoint; the message names the file."""
 
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint that is whole."""
+    """A complete, verified checkpoint."""
 
     directory: Path
     step: int
     state: dict[str, Any]
-    """what the training loop handed to `save`, as JSON gives it back"""
+    """the state given to `save`, as read from JSON"""
 
 
 class Checkpoints:
     """The checkpoints of one run in one folder.
 
-    `identity` describes, in JSON, all that the weights follow from: settings, shape, corpora, vocabulary, versions. A
-    run resumes only from checkpoints of the same identity; what may change between runs does not belong into it.
+    `identity` is JSON that describes everything that the weights depend on: settings, shape, corpora, vocabulary,
+    versions. A run resumes only from checkpoints of the same identity, so `identity` must not contain what may change.
     """
 
     def __init__(
@@ -74,13 +74,15 @@ class Checkpoints:
         milestone_every: int = 0,
         writer: bool = True,
     ) -> None:
-        """A writer makes the folder, locks it until `close` or its end, and removes what killed runs left half done.
+        """A writer makes the folder, locks it until `close` or its end, and removes incomplete checkpoints.
 
-        The newest `keep` checkpoints stay, and for ever those whose step is a multiple of `milestone_every` (0: none).
-        Raises CheckpointError when the folder cannot be written or another run writes there.
+        The newest `keep` checkpoints are kept, and always those whose step is a multiple of `milestone_every` (0:
+        none). Raises CheckpointError if the folder cannot be written or another run writes there.
         """
         if keep < 1 or milestone_every < 0:
-            raise ValueError(f"keep is {keep} and milestone_every {milestone_every}; they start at 1 and 0.")
+            raise ValueError(
+                f"keep must be at least 1 and milestone_every at least 0, not {keep} and {milestone_every}."
+            )
         self.directory = directory
         self._identity = _as_json(identity)
         self._keep, self._milestone_every = keep, milestone_every
@@ -96,31 +98,30 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Lets another run write; `save` is over, `latest` is not."""
+        """Releases the lock; afterwards `save` is not allowed, `latest` is."""
         if self._lock:
-            # Closing alone would leave the lock with processes forked from this one.
+            # Without this, processes forked from this one would keep the lock.
             with contextlib.suppress(OSError):
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             self._lock.close()
             self._lock = None
 
     def save(self, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> SavedCheckpoint:
-        """Adds the checkpoint of a step and removes old ones; it is on the disk when this returns.
+        """Writes the checkpoint of a step, syncs it to the disk, and removes old checkpoints.
 
-        `write` puts the run's files into the folder it is given. It is not called when the step is there already,
-        whole: a run that is resumed, or saves once more at its end, has nothing else to say about that step, and what
-        lies there is returned. A damaged one is replaced.
+        `write` writes the files of the run into the given folder. If a complete checkpoint of the step exists, as after
+        a resume, `write` is not called and the existing checkpoint is returned; a damaged one is replaced.
 
-        Raises CheckpointError when an OSError keeps it from being written, with nothing of it left behind, and
-        ResumeError when another run's checkpoint of that step is there.
+        Raises CheckpointError if the checkpoint cannot be written, without leaving files, and ResumeError if there is a
+        checkpoint of another run.
         """
         if not self._lock:
-            raise RuntimeError(f"the checkpoints in {self.directory} are not open for writing.")
+            raise RuntimeError(f"the checkpoints in {self.directory} are open for reading only.")
         if step < 0:
             raise ValueError(f"step {step} is negative.")
         folder = self.directory / f"step-{step:09d}"
         if folder.is_dir() and (saved := self._whole(folder)):
-            logger.info("the checkpoint %s is there already and is kept", folder)
+            logger.info("the checkpoint %s exists already and is kept", folder)
             return saved
         state = _as_json(state)
         try:
@@ -128,17 +129,17 @@ class Checkpoints:
                 write(aside)
                 self._describe(aside, step, state)
         except OSError as error:
-            raise CheckpointError(self._told(step, error)) from error
+            raise CheckpointError(self._error_text(step, error)) from error
         self._damaged.discard(folder)
         self._prune(step)
         return SavedCheckpoint(folder, step, state)
 
     def latest(self) -> SavedCheckpoint | None:
-        """The newest whole checkpoint; None when there is none at all.
+        """The newest complete checkpoint; None if there is no checkpoint.
 
-        Damaged ones are passed over with a warning; a writer removes them after its next `save`. Raises ResumeError
-        when the checkpoint is of another identity, and CheckpointError when there are only damaged ones or the format
-        is unknown.
+        Damaged checkpoints are skipped with a warning; a writer removes them after its next `save`. Raises ResumeError
+        for a checkpoint of another identity, and CheckpointError if all checkpoints are damaged or the format is
+        unknown.
         """
         folders = [folder for _, folder in sorted(self._steps(), reverse=True)]
         for folder in folders:
@@ -146,27 +147,27 @@ class Checkpoints:
                 return saved
         if folders:
             raise CheckpointError(
-                f"none of the {len(folders)} checkpoints in {self.directory} is whole, the newest being {folders[0]}; "
-                "bring one back from a copy, or give --output another folder to start anew."
+                f"all {len(folders)} checkpoints in {self.directory} are damaged, the newest is {folders[0]}; restore "
+                "one from a copy, or choose another --output to start again."
             )
         return None
 
     def _whole(self, folder: Path) -> SavedCheckpoint | None:
-        """The checkpoint if it is whole; otherwise None, after a warning. Raises as `latest`."""
+        """The checkpoint if it is complete; otherwise None, after a warning. Raises like `latest`."""
         try:
             description = _read(folder)
             found = differences(description["identity"], self._identity)
             if found:
-                raise ResumeError(_refusal(folder, found))
+                raise ResumeError(_mismatch_text(folder, found))
             _verify(folder, description["files"])
         except _DamageError as damage:
-            logger.warning("the checkpoint %s is damaged and passed over: %s.", folder, damage)
+            logger.warning("the checkpoint %s is damaged and is skipped: %s.", folder, damage)
             self._damaged.add(folder)
             return None
         return SavedCheckpoint(folder, description["step"], description["state"])
 
     def _steps(self) -> Iterator[tuple[int, Path]]:
-        """Steps and folders of the checkpoints that are there, in no order."""
+        """Steps and folders of all checkpoints, in no order."""
         if not self.directory.is_dir():
             return
         for path in self.directory.iterdir():
@@ -178,33 +179,35 @@ class Checkpoints:
         """Writes the description, with size and sha256 of every file."""
         path = aside / DESCRIPTION
         if path.exists():
-            raise ValueError(f"a checkpoint's {DESCRIPTION} is written for it; name the file otherwise.")
+            raise ValueError(
+                f"{DESCRIPTION} is reserved for the description of the checkpoint; give the file another name."
+            )
         files = {}
         for file in sorted(aside.rglob("*")):
             if not file.is_dir():
                 files[file.relative_to(aside).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
         description = {"format": FORMAT, "step": step, "state": state, "identity": self._identity, "files": files}
         description["sha256"] = _checksum(description)
-        # Escapes let names pass that are not UTF-8.
+        # ASCII escapes also represent file names that are not UTF-8.
         path.write_text(json.dumps(description, indent=2) + "\n", encoding="ascii")
 
-    def _told(self, step: int, error: OSError) -> str:
+    def _error_text(self, step: int, error: OSError) -> str:
         reason = error.strerror or str(error)
         if error.filename and not isinstance(error, WriteError):
             reason += f" ({error.filename})"
         whole = None
         with contextlib.suppress(CheckpointError, ResumeError, OSError):
             whole = self.latest()
-        rest = f"the checkpoint of step {whole.step} is whole" if whole else "there is no whole checkpoint yet"
+        rest = f"the checkpoint of step {whole.step} is complete" if whole else "there is no complete checkpoint yet"
         return (
             f"the checkpoint of step {step} cannot be written to {self.directory}: {reason}; make room or make it "
             f"writable, then run again: {rest}."
         )
 
     def _prune(self, step: int) -> None:
-        """Removes what `keep` and `milestone_every` do not name, and what was found damaged.
+        """Removes checkpoints that `keep` and `milestone_every` do not keep, and damaged ones.
 
-        Checkpoints beyond `step` stay and count for nothing: only a run that was told to begin earlier sees such.
+        Checkpoints after `step` are kept and not counted.
         """
         try:
             steps = sorted(self._steps())
@@ -215,7 +218,7 @@ class Checkpoints:
             for number, folder in steps:
                 if folder in self._damaged or (number <= step and folder not in kept):
                     _retire(folder)
-            # Nothing may be gone from a checkpoint that has its name back after a power cut.
+            # A checkpoint that gets its name back after a power cut must still be complete.
             sync_folder(self.directory)
         except OSError as error:
             logger.warning("old checkpoints in %s cannot be removed: %s", self.directory, error.strerror)
@@ -248,7 +251,7 @@ def _differences(stored: Any, current: Any, key: str) -> Iterator[tuple[str, str
 
 
 def _empty_if_absent(value: Any, other: Any) -> Any:
-    """What is absent as a whole is told key by key, so it is compared as if it were there and empty."""
+    """An absent object is compared as an empty one, so that the differences name each of its keys."""
     return type(other)() if value is ABSENT and isinstance(other, dict | list) and other else value
 
 
@@ -259,13 +262,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _refusal(folder: Path, found: list[tuple[str, str, str]]) -> str:
+def _mismatch_text(folder: Path, found: list[tuple[str, str, str]]) -> str:
     parts = [f"{key} was {stored} and is now {current}" for key, stored, current in found[:DIFFERENCES_SHOWN]]
     if len(found) > DIFFERENCES_SHOWN:
         parts.append(f"and {len(found) - DIFFERENCES_SHOWN} more")
     return (
         f"the checkpoint {folder} was made with other settings: {'; '.join(parts)}; "
-        "give --output another folder, or the same settings."
+        "choose another --output, or give the same settings."
     )
 
 
@@ -279,16 +282,16 @@ def _read(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise _DamageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise _DamageError(f"{path} is no JSON: {error}") from error
+        raise _DamageError(f"{path} is not JSON: {error}") from error
     if not isinstance(description, dict) or description.pop("sha256", None) != _checksum(description):
-        raise _DamageError(f"{path} has another checksum than it says")
+        raise _DamageError(f"{path} does not match its own checksum")
     if description["format"] != FORMAT:
         raise CheckpointError(
-            f"{path} has the format {description['format']}, and this version reads {FORMAT}; go on with the version "
-            "that wrote it, or give --output another folder."
+            f"{path} has the format {description['format']}, but this version reads {FORMAT}; resume with the version "
+            "that wrote it, or choose another --output."
         )
     if folder.name != f"step-{description['step']:09d}":
-        raise _DamageError(f"{path} is of step {description['step']}, the folder says otherwise")
+        raise _DamageError(f"{path} is of step {description['step']}, but the folder has another name")
     return description
 
 
@@ -300,7 +303,7 @@ def _verify(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
             if size != expected["bytes"]:
                 raise _DamageError(f"{path} has {size} bytes, but should have {expected['bytes']}")
             if sha256_of(path) != expected["sha256"]:
-                raise _DamageError(f"{path} has another checksum than when it was written")
+                raise _DamageError(f"{path} does not match its checksum")
         except FileNotFoundError:
             raise _DamageError(f"{path} is absent") from None
         except OSError as error:
@@ -308,32 +311,32 @@ def _verify(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _lock(directory: Path) -> TextIO:
-    """Makes the folder and takes its lock, which goes with the process, however it ends."""
+    """Makes the folder and locks it; the lock ends with the process."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         file = (directory / ".lock").open("w")
     except OSError as error:
-        reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise CheckpointError(
-            f"checkpoints cannot be written to {directory}: {reason}; give --output a folder that can be written."
+            f"checkpoints cannot be written to {directory}: {reason}; choose another --output."
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
         raise CheckpointError(
-            f"another run writes its checkpoints to {directory}; wait for it or give --output another folder."
+            f"another run writes its checkpoints to {directory}; wait for it or choose another --output."
         ) from error
     except OSError as error:
-        # Some network file systems know no locks; that is no reason not to train there.
-        logger.warning("%s cannot be locked (%s): let only one run write there.", directory, error.strerror)
+        # Some network file systems lack locks; training still works there.
+        logger.warning("%s cannot be locked (%s); make sure that only one run writes there.", directory, error.strerror)
     return file
 
 
 def _retire(folder: Path) -> None:
-    """Takes a checkpoint's final name away, so that it can be removed bit by bit."""
+    """Renames a checkpoint before its removal, so that it is never seen half removed."""
     os.rename(folder, folder.with_name(f".{folder.name}.removing"))
 
 
@@ -342,6 +345,6 @@ def _checksum(description: Mapping[str, Any]) -> str:
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """As it would be read back: lists for tuples, strings for keys."""
+    """The value after a round trip through JSON: lists for tuples, strings for keys."""
     copy: dict[str, Any] = json.loads(json.dumps(value))
     return copy

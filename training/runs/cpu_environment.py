@@ -1,4 +1,4 @@
-"""Settings of Paddle's CPU kernels that must be in the environment before Paddle is imported."""
+"""Environment variables of Paddle's CPU kernels, which must be set before Paddle is imported."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def prepare() -> None:
-    """Sets defaults for the thread count and for MKL on AMD processors; values already set are kept.
+    """Sets defaults for the number of threads, and for MKL on AMD processors; variables that are set are kept.
 
-    Paddle sets OMP_NUM_THREADS=1 when it is unset, and its bundled MKL takes a slow path on AMD processors
-    (matrix product 54 against 145 GFLOP/s on two cores).
+    Paddle sets OMP_NUM_THREADS=1 if it is unset, and its MKL uses a slow code path on AMD processors (matrix product 54
+    instead of 145 GFLOP/s on two cores).
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,7 +1,7 @@
-"""Data parallelism: the processes that `paddle.distributed.launch` started, or one alone.
+"""Data parallelism over the processes that `paddle.distributed.launch` started, or a single process.
 
-Every process has the whole model and makes its own share of each batch; once a step the gradients are added up. NCCL
-carries them between GPUs, Gloo between CPUs.
+Every process has the whole model and a share of each batch; the gradients are summed once per step, by NCCL between
+GPUs and by Gloo between CPUs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paddle import Tensor, nn
 
 
 class ProcessGroup:
-    """The processes of one run. Alone, with size 1, every operation leaves its argument as it is."""
+    """The processes of one run. With one process, every operation returns its argument unchanged."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
@@ -24,11 +24,11 @@ class ProcessGroup:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this is the process that writes files and talks."""
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
-        """float64 [n], added up over all processes."""
+        """float64 [n], summed over all processes."""
         total = np.asarray(values, dtype=np.float64)
         if self.size == 1:
             return total
@@ -48,10 +48,10 @@ class ProcessGroup:
             gradient.copy_(paddle.reshape(part, gradient.shape), True)
 
     def wait(self) -> None:
-        """Waits until every process is here, however long one of them writes a checkpoint: Gloo gives up after 30 s.
+        """Waits until every process has called this. Unlike a barrier of Gloo, it has no timeout of 30 s.
 
-        A call of the store takes 45 ms, too long for every step. The launcher ends all processes when one of them
-        fails, so nobody waits for ever.
+        Used around long work such as checkpoints; a call takes 45 ms, too long for every step. The launcher ends all
+        processes when one of them fails, so the wait always ends.
         """
         if self.size == 1:
             return
@@ -63,14 +63,14 @@ class ProcessGroup:
             arrived, pause = store.add("meetings", 0), min(2 * pause, 0.5)
 
     def share_weights(self, model: nn.Layer) -> None:
-        """Gives every process the weights of the first."""
+        """Copies the weights of the first process to all others."""
         if self.size > 1:
             for parameter in model.parameters():
                 paddle.distributed.broadcast(parameter, 0)
 
 
 def join() -> ProcessGroup:
-    """Joins the other processes of `paddle.distributed.launch`; without it, a group of one."""
+    """Joins the processes of `paddle.distributed.launch`; without the launcher, returns a group of one process."""
     size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if size == 1:
         return ProcessGroup()

@@ -1,4 +1,4 @@
-"""Where training begins: random weights, a published model by name, or weights on disk."""
+"""Initial weights: the shape of a published model or of a folder, and digests of weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 def config_of(start: str, flag: str = "--start", instead: str = "") -> ErnieConfig:
-    """The shape of what a run starts from: a folder's `config.json`, or a published model's.
+    """The shape of a published model, or of a folder with `config.json`.
 
-    Raises ValueError that names the flag, and what may be done instead of giving a config.json.
+    Raises ValueError, which names the flag; `instead` is an alternative to giving a config.json.
     """
     if start in VARIANTS:
         return VARIANTS[start]
@@ -27,17 +27,19 @@ def config_of(start: str, flag: str = "--start", instead: str = "") -> ErnieConf
         if (path / name).is_file():
             return ErnieConfig.from_json(path / name)
     if path.is_file():
-        raise ValueError(f"{flag} {start} is a file and does not tell its shape; give the folder with its config.json.")
+        raise ValueError(
+            f"{flag} {start} is a file, which does not contain the shape; give the folder with its config.json."
+        )
     if path.is_dir():
         raise ValueError(f"{start} has no config.json; put it there{instead}.")
     raise ValueError(
-        f"{flag} {start!r} is neither a folder nor a file on this disk, nor a published model; those are: "
+        f"{flag} {start!r} is neither a folder, nor a file, nor a published model; published are: "
         f"{', '.join(VARIANTS)}."
     )
 
 
 def digest_of(state: Mapping[str, Any]) -> str:
-    """Of weights by name, in no order."""
+    """SHA-256 of weights by name, independent of their order."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         array = np.ascontiguousarray(value)

@@ -1,4 +1,4 @@
-"""Runs that end when they are asked to, with what they have on the disk."""
+"""Interruption of runs by SIGTERM or SIGINT: the current step is finished and saved first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 
 class InterruptedRun(KeyboardInterrupt):
-    """A run that was asked to stop; its checkpoint is written."""
+    """A run that stopped on a signal; its checkpoint was written."""
 
 
 class _StopHandler:
-    """The handler of the signals, with what it sets."""
+    """The signal handler, and the event that it sets."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -25,9 +25,9 @@ class _StopHandler:
 
 @contextlib.contextmanager
 def interruption() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first SIGINT set, so that the step under way is finished and saved.
+    """An event that is set by SIGTERM and by the first SIGINT; a second SIGINT raises KeyboardInterrupt.
 
-    Within another `interruption` it is the event of that one.
+    Inside another `interruption` it is the event of the outer one.
     """
     around = signal.getsignal(signal.SIGTERM)
     if isinstance(around, _StopHandler):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 def learning_rate(step: int, *, peak: float, minimum: float, warmup_steps: int, decay_steps: int) -> float:
-    """The rate of step 1, 2, …: linear from 0 to `peak` at `warmup_steps`, then to `minimum` at `decay_steps`, flat."""
+    """The learning rate of step 1, 2, …: linear from 0 to `peak` at step `warmup_steps`, then linear to `minimum` at
+    step `decay_steps`, then constant."""
     if step <= warmup_steps:
         return peak * step / warmup_steps
     if step >= decay_steps:

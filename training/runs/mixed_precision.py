@@ -1,4 +1,4 @@
-"""Mixed precision: which operations run in 16 bits, and the scale that keeps fp16 gradients above zero.
+"""Mixed precision: operations in 16 bits, and the loss scale that prevents underflow of fp16 gradients.
 
 Source: Micikevicius et al., "Mixed precision training" (arXiv:1710.03740).
 """
@@ -15,11 +15,11 @@ LARGEST = 2.0**24
 
 
 class DivergedError(RuntimeError):
-    """Gradients that stay infinite or not a number; the message says what to change."""
+    """The gradients stay infinite or NaN; the message says what to change."""
 
 
 def check(precision: str) -> None:
-    """Raises ValueError where this machine cannot train in `precision`."""
+    """Raises ValueError if this machine cannot train in `precision`."""
     if precision != "fp32" and not paddle.get_device().startswith("gpu"):
         raise ValueError(
             f"--precision {precision} needs a GPU: Paddle {paddle.__version__} has no mixed precision on CPUs; "
@@ -30,7 +30,7 @@ def check(precision: str) -> None:
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
-    """The context in which the model runs: matrix products in `precision`, sums and norms in float32, weights too."""
+    """The context of the forward pass: matrix products in `precision`; sums, norms and weights in float32."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return paddle.amp.auto_cast(level="O1", dtype={"bf16": "bfloat16", "fp16": "float16"}[precision])
@@ -38,19 +38,19 @@ def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
 
 @dataclasses.dataclass
 class LossScale:
-    """The factor of the loss, and what became of the steps.
+    """The factor of the loss, and counts of good and bad steps.
 
-    With fp16 it doubles after `growth_interval` good steps and halves with each bad one; otherwise it stays at 1. A bad
-    step, whose gradients are not finite, changes no weight.
+    With fp16 the factor doubles after `growth_interval` good steps and halves after each bad step; otherwise it stays
+    1. A bad step, whose gradients are not finite, does not change the weights.
     """
 
     value: float = 1.0
     dynamic: bool = False
     growth_interval: int = 1000
     good_steps: int = 0
-    """in a row, since the scale last changed"""
+    """good steps in a row, since the last change of the factor"""
     bad_steps: int = 0
-    """in a row"""
+    """bad steps in a row"""
     skipped: int = 0
     """bad steps of the whole run"""
 
@@ -78,10 +78,10 @@ class LossScale:
             )
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {name: getattr(self, name) for name in ("value", "good_steps", "bad_steps", "skipped")}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Goes on from `state()`."""
+        """Restores the result of `state()`."""
         for name, value in state.items():
             setattr(self, name, value)

@@ -1,4 +1,4 @@
-"""AdamW as BERT and ERNIE are trained: no decay on biases and norms, warm-up and linear decay, clipping by global norm.
+"""AdamW as in BERT and ERNIE, without weight decay on biases and norms; global gradient norm; optimiser state.
 
 Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (arXiv:1711.05101).
 """
@@ -22,7 +22,7 @@ def adamw(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> paddle.optimizer.AdamW:
-    """AdamW over all parameters, its rate to be set before every step; vectors (biases, norms) do not decay."""
+    """AdamW over all parameters; set the learning rate before every step. Vectors (biases, norms) do not decay."""
     decayed = {parameter.name for parameter in model.parameters() if parameter.ndim > 1}
     return paddle.optimizer.AdamW(
         0.0,
@@ -36,13 +36,13 @@ def adamw(
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> float:
-    """The norm of all gradients taken as one vector; infinite or not a number where one of them is."""
+    """The Euclidean norm of all gradients together; infinite or NaN if a gradient is."""
     squares = [paddle.sum(paddle.square(each.grad.astype("float32"))) for each in parameters if each.grad is not None]
     return float(np.sqrt(float(paddle.add_n(squares))))
 
 
 def scale_gradients(parameters: Sequence[Tensor], factor: float) -> None:
-    """Multiplies every gradient in place."""
+    """Multiplies every gradient by `factor`, in place."""
     if factor != 1.0:
         with paddle.no_grad():
             for parameter in parameters:
@@ -51,9 +51,9 @@ def scale_gradients(parameters: Sequence[Tensor], factor: float) -> None:
 
 
 def optimizer_state(optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
-    """The moments and powers of every parameter, `<parameter>.<accumulator>`, under the model's own names.
+    """The accumulators of every parameter, `<parameter>.<accumulator>`, by the parameter names of the model.
 
-    Paddle names them after a counter of layers made in the process; such a state could not be read by another one.
+    Paddle's own names contain a counter of the layers in the process, so another process could not read them.
     """
     state = optimizer.state_dict()
     return {
@@ -65,7 +65,7 @@ def optimizer_state(optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> d
 
 
 def restore_optimizer(optimizer: paddle.optimizer.Optimizer, model: nn.Layer, state: Mapping[str, np.ndarray]) -> None:
-    """Goes on from `optimizer_state`."""
+    """Restores the result of `optimizer_state`."""
     optimizer.set_state_dict(
         {
             f"{parameter.name}_{accumulator}_0": paddle.to_tensor(state[f"{name}.{accumulator}"])

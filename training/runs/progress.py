@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain log lines otherwise."""
+"""Progress of long work: a bar with rate and remaining time on a terminal, otherwise log lines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Counts bytes (or what `unit` says) up to `total`; `done` of them were there before. A context manager."""
+    """Counts bytes, or another `unit`, up to `total`; `done` of them were finished before. A context manager."""
 
     def __init__(self, name: str, total: int, done: int = 0, *, unit: str = "B") -> None:
         self.name, self.total, self.before, self.done, self.unit = name, total, done, done, unit
-        self._begun = self._told = time.monotonic()
+        self._begun = self._reported = time.monotonic()
         self._bar = (
             tqdm(desc=name, total=total, initial=done, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -27,17 +27,17 @@ class Progress:
         )
 
     def add(self, amount: int, note: str = "") -> None:
-        """Counts `amount` more; `note`, figures of the moment, is shown behind them."""
+        """Counts `amount` more; `note`, such as the current loss, is shown after the count."""
         self.done += amount
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(amount)
-        elif (now := time.monotonic()) - self._told >= EVERY_SECONDS:
-            self._told = now
-            self._tell(now - self._begun, note)
+        elif (now := time.monotonic()) - self._reported >= EVERY_SECONDS:
+            self._reported = now
+            self._report(now - self._begun, note)
 
-    def _tell(self, seconds: float, note: str) -> None:
+    def _report(self, seconds: float, note: str) -> None:
         rate = (self.done - self.before) / seconds
         left = (self.total - self.done) / rate if rate else float("nan")
         scale, unit = (1e6, "MB") if self.unit == "B" else (1, f"{self.unit}s")

@@ -1,4 +1,4 @@
-"""The scalars of a run: a line of JSON for every record, and a mirror of them for VisualDL."""
+"""The records of a run: scalars, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Records:
-    """A file of records, one JSON object a line, each with an int "step"; only whole lines count.
+    """A file of records, one JSON object per line, each with an int "step".
 
-    A line that a kill cut off is left out when reading and removed before the next record is written. Opening a file
-    does not touch it, so the records of a run that is going on can be read by others.
+    An incomplete last line, from a process that was killed, is ignored when reading and removed before the next record
+    is written. Reading does not change the file, so the records of a running process can be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,9 +28,9 @@ class Records:
         self._file: BinaryIO | None = None
 
     def append(self, record: Mapping[str, float | int]) -> None:
-        """Writes a record and hands it to the system. What is not finite becomes null, for JSON has no NaN.
+        """Appends a record and flushes it. Numbers that are not finite become null, because JSON has no NaN.
 
-        Raises ValueError for a record without an int "step", and WriteError for a file that cannot be written.
+        Raises ValueError for a record without an int "step", and WriteError if the file cannot be written.
         """
         if not _has_step(record):
             raise ValueError(f'a record for {self.path} has no int "step": {dict(record)}.')
@@ -41,7 +41,7 @@ class Records:
             self._file.flush()
 
     def cut(self, step: int) -> None:
-        """Drops the records beyond `step`, which a run resumed at `step` makes again."""
+        """Removes the records after `step`, which a run that resumes at `step` writes again."""
         self.close()
         if not self.path.exists():
             return
@@ -49,9 +49,9 @@ class Records:
             file.writelines(_line(record) for record in self.read() if record["step"] <= step)
 
     def read(self) -> list[dict[str, Any]]:
-        """All records in the order of writing, None where a number was not finite; none when there is no file.
+        """All records in the order of writing, with None for numbers that were not finite; empty without a file.
 
-        A line that is no record is left out, with a warning that names it.
+        A line that is not a record is skipped with a warning.
         """
         if not self.path.exists():
             return []
@@ -62,7 +62,7 @@ class Records:
                     break
                 record = _parsed(line)
                 if record is None:
-                    log.warning("%s: line %d is no record and is left out", self.path, number)
+                    log.warning("%s: line %d is not a record and is skipped", self.path, number)
                 else:
                     records.append(record)
         return records
@@ -70,7 +70,7 @@ class Records:
     def close(self) -> None:
         """Closes the file; the next `append` opens it again."""
         if self._file is not None:
-            # What could not be written has been told by `append`; closing tries it once more.
+            # `append` has already raised the error of a failed write; closing would raise it again.
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
@@ -86,7 +86,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _number(value: Any) -> float | int | None:
-    """A Python number of whatever counts as one, NumPy's included; None where it is not finite."""
+    """The value as a Python number; None if it is not finite."""
     if value is None:
         return None
     if isinstance(value, Integral):
@@ -103,7 +103,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _open_whole(path: Path) -> BinaryIO:
-    """Opens for appending, behind the last whole line."""
+    """Opens the file for appending, after removing an incomplete last line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("ab")
     file.truncate(path.read_bytes().rfind(b"\n") + 1)

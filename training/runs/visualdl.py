@@ -1,4 +1,4 @@
-"""A mirror of a run's records for VisualDL."""
+"""Scalars of a run for VisualDL."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ log = logging.getLogger(__name__)
 
 
 EARLIER = 5000
-"""Records of a group that are written anew for VisualDL: 3 s at ten scalars each; it draws 1,000 points of a curve."""
+"""Largest number of earlier records per group that are rewritten: 3 s at ten scalars each; VisualDL draws 1,000
+points per curve."""
 
 
 class VisualDL:
     """Shows records in VisualDL: `visualdl --logdir FOLDER`. Tags are "group/name", such as "train/loss".
 
-    Files of earlier starts are removed and `earlier`, the records by group, are written anew: VisualDL shows only the
-    newest file of a folder, and a resumed run would otherwise lose the beginning of its curves or show steps twice.
-    Where there are more than `EARLIER` of them, every second, third, … is written, and the last.
-    Without the package visualdl nothing is shown, and the log says so.
+    Files of earlier starts are removed, and `earlier`, the records by group, are written again: VisualDL shows only the
+    newest file of a folder, so a resumed run would lose the beginning of its curves or show steps twice. Of more than
+    `EARLIER` records only every second, third, … is written, and the last one. Without the package visualdl nothing is
+    written, and a warning is logged.
     """
 
     def __init__(self, folder: Path, earlier: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -30,7 +31,7 @@ class VisualDL:
             # visualdl raises a TypeError when protobuf is newer than the code generated for it.
             from visualdl import LogWriter  # type: ignore[import-untyped]
         except (ImportError, TypeError) as error:
-            log.warning("no curves in VisualDL, for it cannot be imported: %s", str(error).split("\n")[0])
+            log.warning("no curves for VisualDL, because it cannot be imported: %s", str(error).split("\n")[0])
             return
         for file in folder.glob("*vdlrecords*"):
             file.unlink()
@@ -40,7 +41,7 @@ class VisualDL:
                 self.append(group, record)
 
     def append(self, group: str, record: Mapping[str, Any]) -> None:
-        """Writes the finite numbers of a record; they are on the disk within ten seconds."""
+        """Writes the finite numbers of a record; VisualDL flushes them within ten seconds."""
         if self._writer is None:
             return
         for name, value in record.items():
@@ -48,7 +49,7 @@ class VisualDL:
                 self._writer.add_scalar(f"{group}/{name}", value, int(record["step"]))
 
     def close(self) -> None:
-        """Ends the file; everything is on the disk when this returns."""
+        """Flushes and closes the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -181,7 +181,7 @@ def test_the_commands_quantise_and_prune(classifier: Bundle, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--test", "test.tsv"], "there is no text to calibrate on; give some with --train."),
+        (["--test", "test.tsv"], "there is no text to calibrate on; give examples with --train."),
         (["--train", "test.tsv"], "there is nothing to evaluate the bundle on; give examples with --dev or --test."),
         (["--train", "test.tsv", "--test", "other.tsv"], "other.tsv: line 2: label '坏' is not among the 3 of"),
         (["--train", "test.tsv", "--test", "test.tsv", "--max-drop", "-1"], "--max-drop must be 0 or more, not -1.0."),

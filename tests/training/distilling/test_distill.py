@@ -135,7 +135,7 @@ def test_the_report_has_sizes_and_figures_of_teacher_and_student(
     report = Page(output / "report.html")
     text = (output / "report.html").read_text(encoding="utf-8")
     assert "Teachers and student" in text
-    assert "how it learnt from teachers" in text
+    assert "losses of the distillation" in text
     assert report
     shown = text[text.index("Teachers and student") :]
     student = next(run for run in results_of(output)["runs"] if run["seed"] == results_of(output)["best_seed"])
@@ -204,7 +204,7 @@ def test_evaluation_texts_among_those_without_labels_are_counted_and_told(
         file.writelines(each.text + "\n" for each in leaked)
     arguments = ["--pretrained", narrow, *files, "--unlabelled", unlabelled, "--epochs", "1"]
     assert taught(teachers["classify"], tmp_path / "out", *arguments) == 0
-    assert "3 of the 60 dev examples stand in the unlabelled texts" in caplog.text
+    assert "3 of the 60 dev examples occur in the unlabelled texts" in caplog.text
     assert results_of(tmp_path / "out")["distillation"]["unlabelled"] == {"texts": 131, "dev_in_unlabelled": 3}
 
 
@@ -323,13 +323,13 @@ def test_what_took_effect_is_written_and_does_the_same_again(
         (["--relation-heads", "3"], "--relation-heads 3 must divide both widths, 32 of --teacher"),
         (["--teacher-layer", "3"], "--teacher-layer 3 is not there"),
         (["--variant", "ernie-3.0-tiny-pico-v2-zh"], "either as --variant NAME or as --pretrained START"),
-        (["--unlabelled", "{pairs}"], "pairs.tsv: line 2: a pair without a label, but train has single texts"),
+        (["--unlabelled", "{pairs}"], "pairs.tsv: line 2: the unlabelled text is a pair, but train has single texts"),
         (["--steps", "5"], "--steps is for training on --corpus, not for training on examples"),
         (["--corpus", "absent"], "--train is for training on examples, not for training on --corpus"),
         (["--assistant", "ernie-9"], "unknown ERNIE variant 'ernie-9'"),
         (["--assistant", "ernie-3.0-nano-zh", "--relation-heads", "16"], "312 of --assistant and 16 of the student"),
         (["--hard-weight", "-1"], "must be 0 or more"),
-        (["--hard-weight", "0", "--logits-weight", "0"], "the head would learn nothing"),
+        (["--hard-weight", "0", "--logits-weight", "0"], "the head would not be trained"),
         (
             ["--from-scratch", "--pretrained", "", "--variant", "ernie-3.0-nano-zh"],
             "--from-scratch are for --pretrained",
@@ -547,7 +547,7 @@ def test_an_assistant_of_corpora_leaves_a_model_of_its_own(
 ) -> None:
     job = job_of(small, pretrained, tmp_path / "run", steps=2)
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    with pytest.raises(ValueError, match="--assistant is for one process"):
+    with pytest.raises(ValueError, match="--assistant works with one process only"):
         distill(job, "ernie-3.0-tiny-pico-v2-zh")
     monkeypatch.delenv("PADDLE_TRAINERS_NUM")
     distill(job, "ernie-3.0-tiny-pico-v2-zh")

@@ -102,7 +102,7 @@ def test_copies_of_training_texts_are_told_and_counted_apart(
     train, test = (Path(files[index]) for index in (1, 5))
     test.write_text(test.read_text("utf-8") + "\n".join(train.read_text("utf-8").split("\n")[1:6]), encoding="utf-8")
     assert finetune(start, tmp_path / "out", *files) == 0
-    assert "5 of the 25 test examples stand in train too" in caplog.text
+    assert "5 of the 25 test examples also occur in train" in caplog.text
     figures = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["runs"][0]["figures"]
     assert (figures["test"]["examples"], figures["test"]["in_train"]) == (25, 5)
     assert figures["test_not_in_train"]["examples"] == 20
@@ -389,7 +389,7 @@ def test_a_vocabulary_that_pads_otherwise_is_told(
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("\n".join(tokens) + "\n", encoding="utf-8")
     assert finetune(start, tmp_path / "out", *reviews(tmp_path), "--vocab", str(vocab)) == 2
-    assert f"{vocab} has [PAD] at 9, but {start} pads with token 0" in capsys.readouterr().err
+    assert f"{vocab} has [PAD] as token 9, but {start} pads with token 0" in capsys.readouterr().err
 
 
 def test_tagged_sentences_without_their_task_are_told_to_say_it(
@@ -548,7 +548,10 @@ def test_examples_that_are_not_there_are_told(
     ("pretrained", "sentence"),
     [
         ("ernie-9.9", "--pretrained 'ernie-9.9' is neither a folder"),
-        ("ernie-3.0-nano-zh", "the vocabulary of ernie-3.0-nano-zh is not known here; give its vocab.txt with --vocab"),
+        (
+            "ernie-3.0-nano-zh",
+            "the published model ernie-3.0-nano-zh comes without vocabulary; give its vocab.txt with --vocab",
+        ),
     ],
 )
 def test_a_start_that_is_not_there_is_told(
@@ -563,7 +566,7 @@ def test_a_start_without_its_shape_is_told_with_the_flag_of_finetuning(
 ) -> None:
     file = f"{start}/model_state.pdparams"
     assert finetune(file, tmp_path / "out", *reviews(tmp_path)) == 2
-    assert f"--pretrained {file} is a file and does not tell its shape" in capsys.readouterr().err
+    assert f"--pretrained {file} is a file, which does not contain the shape" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert finetune(str(tmp_path / "empty"), tmp_path / "out", *reviews(tmp_path)) == 2
     assert capsys.readouterr().err.endswith("empty has no config.json; put it there.\n")

@@ -143,7 +143,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
 
     before = signal.getsignal(signal.SIGTERM)
     stopping = dataclasses.replace(run(tmp_path), task=Stopping(Tokenizer(VOCAB), ["0", "1"], 32))
-    with pytest.raises(InterruptedRun, match=rf"stopped after step {step}, which is saved; the same command goes on"):
+    with pytest.raises(
+        InterruptedRun, match=rf"stopped after step {step}, which is saved; run the same command to resume"
+    ):
         finetune(stopping)
     assert signal.getsignal(signal.SIGTERM) == before
     assert equal(weights(finetune(run(tmp_path)).model), whole)
@@ -218,7 +220,7 @@ def test_the_head_begins_at_random_whatever_head_the_pretrained_model_has(
         for name, start in (("with", pretrained), ("without", without))
     ]
     assert equal(*ends)
-    assert caplog.text.count("not pretrained, so at random: classifier.bias, classifier.weight\n") == 2
+    assert caplog.text.count("randomly initialised, because not pretrained: classifier.bias, classifier.weight\n") == 2
     odd = {**without, "ernie.pooler.dense.bias": np.zeros(5, dtype=np.float32)}
     finetune(dataclasses.replace(run(tmp_path / "odd", epochs=1), pretrained=odd))
     assert "classifier.bias, classifier.weight, ernie.pooler.dense.bias" in caplog.text

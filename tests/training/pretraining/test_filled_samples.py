@@ -14,7 +14,7 @@ from model_build.bundle import read_vocabulary
 from training.corpus.build import build_corpus
 from training.corpus.indexed import IndexedCorpus
 from training.corpus.vocabulary import SPECIAL_TOKENS
-from training.pretraining.filled_samples import STRETCH, FilledSample, filled_samples, first_samples
+from training.pretraining.filled_samples import EXCERPT, FilledSample, filled_samples, first_samples
 from training.pretraining.masked_batches import BatchSettings, MaskedBatch, MaskedBatches, MaskingVocabulary
 from training.pretraining.sample_order import MapSettings, Source, open_part
 from training.reports.detokenization import spaced_tokens
@@ -175,22 +175,22 @@ def test_long_samples_are_shown_as_the_stretch_with_most_masks(made: Made, tmp_p
     longer = 0
     for filling, (original, seen) in zip(result, samples_of(batch), strict=True):
         tokens, looked = [made.tokens[id] for id in original[1:-1]], [made.tokens[id] for id in seen[1:-1]]
-        if len(tokens) <= STRETCH:
+        if len(tokens) <= EXCERPT:
             assert (filling.original, filling.begins, filling.ends) == (tuple(tokens), True, True)
             continue
         longer += 1
-        starts = range(len(tokens) - STRETCH + 1)
-        assert len(filling.original) == len(filling.seen) == STRETCH
+        starts = range(len(tokens) - EXCERPT + 1)
+        assert len(filling.original) == len(filling.seen) == EXCERPT
         places = [
             at
             for at in starts
-            if tuple(tokens[at : at + STRETCH]) == filling.original and tuple(looked[at : at + STRETCH]) == filling.seen
+            if tuple(tokens[at : at + EXCERPT]) == filling.original and tuple(looked[at : at + EXCERPT]) == filling.seen
         ]
         assert places
         assert filling.begins == (places[0] == 0)
         assert filling.ends == (places[-1] == starts[-1])
         masks = [token == "[MASK]" for token in looked]
-        assert len(filling.guesses) >= max(sum(masks[at : at + STRETCH]) for at in starts)
+        assert len(filling.guesses) >= max(sum(masks[at : at + EXCERPT]) for at in starts)
         for line in str(filling).splitlines():
             assert line[10:].startswith("…") != filling.begins
             assert line.endswith("…") != filling.ends
@@ -282,5 +282,5 @@ def test_a_model_that_has_diverged_is_shown() -> None:
 @pytest.mark.parametrize("shape", [(2, len(VOCABULARY)), (1, 5), (len(VOCABULARY),)])
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     batch = by_hand([*"天地"], {0: "[MASK]"}, VOCABULARY)
-    with pytest.raises(ValueError, match="logits for 1 masks and 14 tokens are of shape"):
+    with pytest.raises(ValueError, match="logits for 1 masks and 14 tokens have the shape"):
         filled_samples(batch, VOCABULARY, lambda batch: np.zeros(shape, dtype=np.float32))

@@ -56,7 +56,7 @@ def equal(one: MaskedBatch, other: MaskedBatch) -> bool:
 def test_the_vocabulary_knows_pieces_and_ordinary_tokens() -> None:
     assert [TOKENS[i] for i in np.flatnonzero(VOCABULARY.continuation)] == ["##a", "##b"]
     assert [TOKENS[i] for i in VOCABULARY.ordinary] == [*TOKENS[5:25], "##"]
-    with pytest.raises(ValueError, match=r"no \[CLS\], \[MASK\]"):
+    with pytest.raises(ValueError, match=r"lacks \[CLS\], \[MASK\]"):
         MaskingVocabulary.of(["[PAD]", "[SEP]", "x"])
 
 
@@ -144,11 +144,11 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rank": 2, "ranks": 2}, "rank 2 is none of 2"),
-        ({"batch_size": 10, "ranks": 4}, "10 cannot be shared by 4 ranks"),
+        ({"rank": 2, "ranks": 2}, "rank 2 is not in 0 to 1"),
+        ({"batch_size": 10, "ranks": 4}, "10 cannot be divided among 4 ranks"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"weights": [1.0]}, "1 weights for 2 corpora"),
-        ({"weights": [1.0, 0.0]}, "all of them positive"),
+        ({"weights": [1.0, 0.0]}, "all weights must be positive"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:

@@ -146,7 +146,7 @@ def test_a_row_is_sixteen_bytes() -> None:
 
 def test_a_part_without_text_says_so() -> None:
     empty = IndexedCorpus(Path("data/a"), np.zeros(0, np.uint16), None, np.zeros(3, np.int64), np.array([0, 1, 2]))
-    with pytest.raises(SampleError, match=r"data/a gives no samples: documents 0 to 2 hold no tokens"):
+    with pytest.raises(SampleError, match=r"data/a has no samples: documents 0 to 2 have no tokens"):
         open_source(empty, range(2), SETTINGS, None)
 
 
@@ -167,7 +167,7 @@ def test_documents_of_one_sentence_train_the_masked_lm_and_are_warned_of(caplog:
     )
     source = open_source(corpus, range(4), SETTINGS, None)
     assert len(source.rows) == 4
-    assert "no document of two sentences" in caplog.text
+    assert "no document with two sentences" in caplog.text
 
 
 @pytest.mark.parametrize(

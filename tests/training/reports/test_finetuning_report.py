@@ -165,7 +165,7 @@ def test_the_figures_are_those_of_the_results(tmp_path: Path) -> None:
     assert summary == [
         ("task", "text classification", ""),
         ("start", "ernie", "pretrained weights"),
-        ("examples to learn from", "1,500", "3 labels"),
+        ("training examples", "1,500", "3 labels"),
         ("dev: accuracy", "62.5 %", "± 12.5 over 3 seeds"),
         ("dev, not in train: accuracy", "30.0 %", "± 8.7 over 3 seeds"),
     ]
@@ -181,7 +181,7 @@ def test_the_figures_are_those_of_the_results(tmp_path: Path) -> None:
     assert re.findall(r"class=best>([^<]*)", card(report, "Runs")) == ["75.0 %", "40.0 %"]
     assert report.text_in("figcaption", "h2") == ["Loss", "Dev accuracy"]
     assert report.text_in("figcaption", "li") == ["seed 1", "seed 2", "seed 3"] * 2
-    assert "in train where the text stands there too" in report.source
+    assert "in train if the text also occurs there" in report.source
     assert "Confusion matrix on dev, seed 3" in report.text_in("h2")
     assert cells(card(report, "Confusion matrix on dev, seed 3"))["negative"] == ["3", "0", "0"]
     assert cells(card(report, "Settings"))["epochs"] == ["2"]
@@ -190,7 +190,7 @@ def test_the_figures_are_those_of_the_results(tmp_path: Path) -> None:
 def test_one_run_has_no_spread(tmp_path: Path) -> None:
     report = of_classes(tmp_path)
     assert "one run" in report.source
-    assert "stands there too" not in report.source
+    assert "also occurs there" not in report.source
     assert "±" not in report.source
     assert not re.findall("class=best", card(report, "Runs"))
 
@@ -287,7 +287,7 @@ def test_without_mistakes_the_page_says_so(tmp_path: Path, task: str) -> None:
         "tags": lambda: of_tags(tmp_path, [sentence], [["S-LOC"]]),
         "questions": lambda: of_questions(tmp_path, [a_question("1", "上海")], [an_answer("1", "上海", 1.0)]),
     }[task]()
-    assert "There is none: every prediction is right." in card(report, "Mistakes on test")
+    assert "There are none: every prediction is correct." in card(report, "Wrong predictions on test")
     assert not lines(report)
 
 
@@ -422,7 +422,7 @@ def test_every_finetuning_ends_with_its_page(tmp_path: Path, task: Any, rows: li
     assert report.text_in("h1") == ["Finetuning, it"]
     assert "its shape, random weights" in report.text_in("small")
     whole = "the context" if task == "question-answering" else "the text"
-    assert f"in train where {whole} stands there too" in report.source  # dev is a part of train
+    assert f"in train if {whole} also occurs there" in report.source  # dev is a part of train
     assert not {"script", "link", "iframe", "img", "image", "object", "base"} & {*report.tags}
     assert not re.search(r"https?://", report.source)
     assert [*(f"{heading}, seed {found['best_seed']}" for heading in headings)] == [

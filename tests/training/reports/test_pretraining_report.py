@@ -100,7 +100,7 @@ def test_a_chart_stands_for_every_scalar_and_says_what_it_shows(page: Page) -> N
         "Loss",
         "Masked-LM loss",
         "Sentence-order loss",
-        "Validation: right at the first guess",
+        "Validation: top-1 accuracy",
         "Learning rate",
         "Gradient norm",
         "Tokens per second",
@@ -176,7 +176,7 @@ def test_sentences_show_what_was_masked_and_what_the_model_made_of_it(page: Page
     assert right in lines[2]
     assert wrong in lines[2]
     assert "<del>空</del><ins>气</ins>" in lines[2]
-    assert "2 of 3 right" in source
+    assert "2 of 3 correct" in source
 
 
 def test_the_five_best_can_be_read_without_a_mouse(page: Page) -> None:

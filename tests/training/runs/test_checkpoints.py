@@ -103,18 +103,18 @@ def test_a_name_of_ten_digits_is_newer_than_one_of_nine(tmp_path: Path) -> None:
 
 def test_what_can_not_be_right_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     for wrong in ({"keep": 0}, {"milestone_every": -1}):
-        with pytest.raises(ValueError, match="they start at 1 and 0"):
+        with pytest.raises(ValueError, match="keep must be at least 1 and milestone_every at least 0"):
             Checkpoints(tmp_path, IDENTITY, **wrong)
     with Checkpoints(tmp_path, IDENTITY) as store:
         with pytest.raises(ValueError, match="step -1 is negative"):
             add(store, -1)
         with pytest.raises(TypeError, match="not JSON serializable"):
             store.save(1, {"path": tmp_path}, writing(1))
-        with pytest.raises(ValueError, match=r"training\.json is written for it"):
+        with pytest.raises(ValueError, match=r"training\.json is reserved for the description of the checkpoint"):
             store.save(1, {}, lambda folder: (folder / "training.json").touch())
-    with pytest.raises(RuntimeError, match="not open for writing"):
+    with pytest.raises(RuntimeError, match="open for reading only"):
         add(store, 1)
-    with pytest.raises(RuntimeError, match="not open for writing"):
+    with pytest.raises(RuntimeError, match="open for reading only"):
         add(Checkpoints(tmp_path, IDENTITY, writer=False), 1)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -198,9 +198,9 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda path: flip(path, 100), "has another checksum|is no JSON"),
-        (truncate, "bytes, but should have|is no JSON"),
-        (lambda path: path.write_bytes(b""), "has 0 bytes, but should have|is no JSON"),
+        (lambda path: flip(path, 100), "does not match its|is not JSON"),
+        (truncate, "bytes, but should have|is not JSON"),
+        (lambda path: path.write_bytes(b""), "has 0 bytes, but should have|is not JSON"),
         (lambda path: path.unlink(), "is absent"),
         (lambda path: (path.unlink(), path.mkdir()), "bytes, but should have|cannot be read: Is a directory"),
     ],
@@ -216,7 +216,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         damage(path)
         assert store.latest() == SavedCheckpoint(tmp_path / "step-000000100", 100, state(100))
     (warning,) = caplog.messages
-    assert warning.startswith(f"the checkpoint {path.parents[name.count('/')]} is damaged and passed over: {path} ")
+    assert warning.startswith(f"the checkpoint {path.parents[name.count('/')]} is damaged and is skipped: {path} ")
     assert any(part in warning for part in told.split("|"))
 
 
@@ -254,7 +254,7 @@ def test_nothing_but_damaged_checkpoints_is_an_error_and_not_a_new_start(tmp_pat
         add(store, 100, 200)
         for step in (100, 200):
             truncate(tmp_path / f"step-{step:09d}" / "config.json")
-        with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints in .* is whole, the newest being .*200;"):
+        with pytest.raises(CheckpointError, match=r"all 2 checkpoints in .* are damaged, the newest is .*200;"):
             store.latest()
 
 
@@ -290,7 +290,7 @@ def test_an_unknown_format_is_an_error_and_not_damage(tmp_path: Path, monkeypatc
         monkeypatch.setattr(checkpoints, "FORMAT", 99)
         add(store, 200)
         monkeypatch.undo()
-        with pytest.raises(CheckpointError, match=r"step-000000200/training\.json has the format 99, and this version"):
+        with pytest.raises(CheckpointError, match=r"step-000000200/training\.json has the format 99, but this version"):
             store.latest()
 
 
@@ -312,7 +312,7 @@ def test_all_differences_to_the_run_before_are_shown(tmp_path: Path) -> None:
         f"the checkpoint {tmp_path}/step-000000200 was made with other settings: "
         "settings.learning_rate was 0.001 and is now 0.002; settings.clip was absent and is now null; "
         "corpora.0.tokens was 100 and is now 120; corpora.1.tokens was 7 and is now absent; "
-        'corpora.1.sha256 was "cd" and is now absent; give --output another folder, or the same settings.'
+        'corpora.1.sha256 was "cd" and is now absent; choose another --output, or give the same settings.'
     )
 
 
@@ -325,7 +325,7 @@ def test_identities_that_say_the_same_are_the_same(tmp_path: Path) -> None:
 def test_of_many_differences_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, {f"k{n}": 0 for n in range(50)}) as store:
         add(store, 200)
-    with pytest.raises(ResumeError, match=r"k19 was 0 and is now 1; and 30 more; give --output") as error:
+    with pytest.raises(ResumeError, match=r"k19 was 0 and is now 1; and 30 more; choose another --output") as error:
         Checkpoints(tmp_path, {f"k{n}": 1 for n in range(50)}, writer=False).latest()
     assert "k20" not in str(error.value)
 
@@ -575,7 +575,7 @@ def fill(path: Path) -> None:
 def test_a_full_disk_is_one_sentence_and_costs_no_checkpoint(disk: Path, write: Callable[[Path], object]) -> None:
     output = disk / "output"
     with Checkpoints(output, IDENTITY) as store:
-        rest = "there is no whole checkpoint yet"
+        rest = "there is no complete checkpoint yet"
         for step in (100, 200):
             with pytest.raises(CheckpointError) as error:
                 store.save(step, {}, lambda folder: write(folder / "file"))
@@ -586,7 +586,7 @@ def test_a_full_disk_is_one_sentence_and_costs_no_checkpoint(disk: Path, write: 
             assert hidden_in(output) == []
             add(store, step)
             assert_whole(output)
-            rest = f"the checkpoint of step {step} is whole"
+            rest = f"the checkpoint of step {step} is complete"
 
 
 def save_under_a_limit(directory: str, told: str) -> None:
@@ -606,7 +606,7 @@ def test_a_write_that_fails_is_one_sentence_and_costs_no_checkpoint(tmp_path: Pa
     assert zygote.run(save_under_a_limit, output, tmp_path / "told") == 0
     assert (tmp_path / "told").read_text() == (
         f"the checkpoint of step 200 cannot be written to {output}: File too large; make room or make it writable, "
-        "then run again: the checkpoint of step 100 is whole."
+        "then run again: the checkpoint of step 100 is complete."
     )
     assert hidden_in(output) == []
     assert steps_in(output) == [100]
@@ -622,7 +622,7 @@ def test_the_checkpoint_that_an_error_calls_whole_is_whole(tmp_path: Path) -> No
         with pytest.raises(CheckpointError) as error:
             store.save(300, {}, missing)
     assert f"No such file or directory ({tmp_path}/vocab.txt)" in str(error.value)
-    assert "the checkpoint of step 100 is whole" in str(error.value)
+    assert "the checkpoint of step 100 is complete" in str(error.value)
 
 
 def open_without_rights(directory: str) -> None:
@@ -646,8 +646,7 @@ def test_a_folder_without_the_right_to_write_is_refused_at_the_start(zygote: Zyg
         for directory in (name, f"{name}/new", used):
             zygote.start(open_without_rights, directory)
             assert zygote.line() == (
-                f"checkpoints cannot be written to {directory}: Permission denied; "
-                "give --output a folder that can be written."
+                f"checkpoints cannot be written to {directory}: Permission denied; choose another --output."
             )
             assert zygote.end() == 0
         used.chmod(0o755)
@@ -656,9 +655,13 @@ def test_a_folder_without_the_right_to_write_is_refused_at_the_start(zygote: Zyg
 
 def test_a_file_in_place_of_the_folder_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CheckpointError, match=r"cannot be written to .*/file: it is no folder; give --output"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot be written to .*/file: it is not a folder; choose another --output"
+    ):
         Checkpoints(tmp_path / "file", IDENTITY)
-    with pytest.raises(CheckpointError, match=r"cannot be written to .*/file/output: Not a directory; give --output"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot be written to .*/file/output: Not a directory; choose another --output"
+    ):
         Checkpoints(tmp_path / "file" / "output", IDENTITY)
     assert Checkpoints(tmp_path / "none", IDENTITY, writer=False).latest() is None
     assert not (tmp_path / "none").exists()
@@ -669,7 +672,7 @@ def test_a_file_in_place_of_the_folder_is_refused_at_the_start(tmp_path: Path) -
 
 def test_only_one_run_writes_to_a_folder(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, IDENTITY) as first:
-        with pytest.raises(CheckpointError, match=r"another run writes its checkpoints to .*; wait for it or give"):
+        with pytest.raises(CheckpointError, match=r"another run writes its checkpoints to .*; wait for it or choose"):
             Checkpoints(tmp_path, IDENTITY)
         add(first, 100)
         assert Checkpoints(tmp_path, IDENTITY, writer=False).latest().step == 100
@@ -705,4 +708,7 @@ def test_a_file_system_without_locks_is_a_warning(
     with caplog.at_level(logging.WARNING), Checkpoints(tmp_path, IDENTITY) as store:
         add(store, 100)
         assert store.latest().step == 100
-    assert f"{tmp_path} cannot be locked (No locks available): let only one run write there." in caplog.messages
+    assert (
+        f"{tmp_path} cannot be locked (No locks available); make sure that only one run writes there."
+        in caplog.messages
+    )

@@ -103,7 +103,7 @@ def test_a_line_that_is_no_record_is_left_out_and_named(tmp_path: Path, caplog: 
     path.write_bytes(b'{"step": 1}\n\0\0\0\n[1]\n{"loss": 2}\n\xff\n{"step": 2}\n')
     assert Records(path).read() == [{"step": 1}, {"step": 2}]
     assert [record.message.split(": ")[1] for record in caplog.records] == [
-        f"line {line} is no record and is left out" for line in (2, 3, 4, 5)
+        f"line {line} is not a record and is skipped" for line in (2, 3, 4, 5)
     ]
 
 
@@ -167,5 +167,5 @@ def test_without_visualdl_the_run_goes_on_with_one_line_in_the_log(
         mirror.append("train", {"step": 2, "loss": 0.5})
         mirror.close()
     assert len(caplog.records) == 1
-    assert "no curves in VisualDL" in caplog.text
+    assert "no curves for VisualDL" in caplog.text
     assert not (tmp_path / "visualdl").exists()
