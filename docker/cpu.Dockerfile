@@ -27,9 +27,11 @@ COPY CMakeLists.txt README.md LICENSE ./
 COPY native native
 COPY model_build model_build
 COPY service service
+# ernie-build keeps the commands that need no training: export, inspect and verify.
 RUN uv pip install --no-cache --compile-bytecode --no-deps --target /app \
         --config-setting 'wheel.packages=native;model_build;service' . && \
-    rm /app/bin/ernie-train /app/.lock
+    rm /app/bin/ernie-train /app/.lock && \
+    sed -i 's/training\.cli\.ernie_build/model_build.cli/' /app/bin/ernie-build
 
 FROM ${PYTHON_IMAGE}
 # FastDeploy is linked to libgomp.

@@ -9,9 +9,7 @@ sentences.txt          real sentences, one on each line, for the parity check of
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import paddle
 from paddle import Tensor, nn
 
+from model_build.atomic_write import atomic_folder
 from model_build.bundle import TASKS, Task
 from model_build.config import ErnieConfig
 from model_build.heads import (
@@ -63,21 +62,8 @@ def save_checkpoint(
     directory: Path, checkpoint: Checkpoint, model: nn.Layer, vocab_path: Path, sentences: list[str]
 ) -> None:
     """Writes the folder under a temporary name and renames it over an earlier one."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        write_checkpoint(aside, checkpoint, model.state_dict(), vocab_path, sentences)
-        aside.chmod(0o755)
-        if directory.exists():
-            old = directory.with_name(f".{directory.name}-old")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(directory, old)
-            os.replace(aside, directory)
-            shutil.rmtree(old)
-        else:
-            os.replace(aside, directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with atomic_folder(directory, existing="replace") as folder:
+        write_checkpoint(folder, checkpoint, model.state_dict(), vocab_path, sentences)
 
 
 def write_checkpoint(

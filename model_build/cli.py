@@ -1,27 +1,33 @@
-"""`ernie-build`: exports a checkpoint as a model bundle, makes bundles smaller, and checks them."""
+"""`ernie-build`: exports a checkpoint as a model bundle, makes bundles smaller, and checks them.
+
+`quantize` and `prune-vocab` need data sets, tasks and metrics, which this package may not import:
+`training.cli.ernie_train.ernie_train.ernie_train.ernie_build` passes them in.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 
+AddCommand = Callable[[Any], None]
+"""Adds one command to what `ArgumentParser.add_subparsers` returned."""
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point.
+
+def main(argv: list[str] | None = None, more: Sequence[AddCommand] = ()) -> int:
+    """Entry point; `more` are the commands to add.
 
     Returns the exit status: 0, 2 after an error (one sentence on standard error), 130 if interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    arguments = parser().parse_args(argv)
+    arguments = parser(more).parse_args(argv)
     # SIGTERM must end the command as Ctrl-C does, so that unfinished files are removed.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Each command imports Paddle itself if it needs it: the import takes seconds and may fail.
@@ -38,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of `ernie-build` with all its subcommands."""
+def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
+    """The parser of `ernie-build`, with the commands that `more` adds."""
     main_parser = argparse.ArgumentParser(
         prog="ernie-build",
         description="Makes and checks model bundles. A bundle is a folder with a graph, a vocabulary and bundle.json. "
@@ -102,19 +108,9 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("path", type=Path, help="a bundle, a folder exported by PaddleNLP, or a model repository")
         command.set_defaults(run=run)
-    for add in _other_rooms():
+    for add in more:
         add(commands)
     return main_parser
-
-
-def _other_rooms() -> Iterator[Callable[[Any], None]]:
-    """What adds the commands that need more than this room may import: the entry points of `ernie_build.commands`.
-
-    Where the service is installed alone there is no training, and its commands are left out.
-    """
-    for entry in importlib.metadata.entry_points(group="ernie_build.commands"):
-        if importlib.util.find_spec(entry.module.partition(".")[0]):
-            yield entry.load()
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from model_build.atomic_write import atomic_folder, rename_folder, sync_tree
 from model_build.bundle import Bundle, GraphFile, new_bundle_path, open_bundle, sha256_of
 
 Figures = Mapping[str, Mapping[str, Any]]
@@ -29,9 +28,7 @@ def write_derived(
     not copied. Raises BundleError if `target` exists.
     """
     target = new_bundle_path(target.parent.parent, target.parent.name, target.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with atomic_folder(target) as aside:
         (aside / "graph").mkdir()
         graphs = write(aside / "graph")
         for graph in graphs.values():
@@ -48,10 +45,6 @@ def write_derived(
         )
         shutil.copyfile(original.vocab_path, aside / "vocab.txt")
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        aside.chmod(0o755)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return open_bundle(target)
 
 
@@ -97,5 +90,6 @@ def publish(made: Bundle, target: Path, evaluation: Mapping[str, Any], provenanc
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     (made.directory / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.rename(made.directory, target)
+    sync_tree(made.directory)
+    rename_folder(made.directory, target)
     return open_bundle(target)

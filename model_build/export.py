@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from model_build.atomic_write import atomic_folder
 from model_build.bundle import (
     Bundle,
     GraphFile,
@@ -150,9 +150,7 @@ def write_bundle(
     ExportError if a graph differs from eager mode by more than 1e-4, BundleError if the version exists.
     """
     target = new_bundle_path(models, manifest.name, manifest.version)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
-    try:
+    with atomic_folder(target) as aside:
         directory = aside / "graph"
         directory.mkdir()
         input_names, output_names = ([each.name for each in specs] for specs in (graph.input_specs, graph.output_specs))
@@ -163,11 +161,6 @@ def write_bundle(
         manifest.inputs, manifest.outputs = list(graph.input_specs), list(graph.output_specs)
         shutil.copyfile(vocab_path, aside / "vocab.txt")
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        aside.chmod(0o755)
-        aside.rename(target)
-    finally:
-        if aside.exists():
-            shutil.rmtree(aside)
     return open_bundle(target)
 
 

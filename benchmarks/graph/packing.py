@@ -28,7 +28,7 @@ from model_build.runners import Arrays
 from service.engine.batching import Batcher, BatchingOptions
 from service.runtime.base import Runtime, RuntimeName, RuntimeOptions
 from service.runtime.load import RUNTIMES, load_runtime
-from training.tokens import Encoder
+from training.tasks.tokenizer import Tokenizer
 
 WAITING = 64
 ARRIVAL_BATCH = 16
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--variant", default="ernie-3.0-nano-zh", help="shape of the model, with random weights")
     parser.add_argument("--runtimes", nargs="+", default=["openvino", "onnxruntime"], choices=RUNTIMES)
     arguments = parser.parse_args()
-    encoder = Encoder(find_bundles(EMBEDDED)[0].vocab_path)
+    encoder = Tokenizer(find_bundles(EMBEDDED)[0].vocab_path)
     lines = arguments.texts.read_text(encoding="utf-8").splitlines()[1 : 1 + arguments.count]
     rows = [encoder.encode(line.rpartition("\t")[2], max_length=arguments.max_length).ids for line in lines]
     sizes = list(map(len, rows))

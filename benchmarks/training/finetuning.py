@@ -53,7 +53,7 @@ def run(row: Row, start: str, arguments: argparse.Namespace) -> dict[str, Any]:
     output = arguments.output / f"{row.dataset}-{start}"
     results = output / "results.json"
     if not results.is_file():
-        command = [sys.executable, "-m", "training.cli", "finetune", "--dataset", row.dataset]
+        command = [sys.executable, "-m", "training.cli.ernie_train.ernie_train.ernie_train", "finetune", "--dataset", row.dataset]
         command += ["--data", str(arguments.data), "--pretrained", str(arguments.pretrained), "--output", str(output)]
         command += ["--epochs", str(row.epochs), "--max-seq-length", str(row.max_seq_length)]
         command += ["--learning-rate", RATE, "--seeds", *SEEDS]
@@ -88,10 +88,10 @@ def lines_of(row: Row, scratch: Mapping[str, Any], pretrained: Mapping[str, Any]
 
 def pretraining_overlap(datasets: Sequence[str], data: Path, texts: Sequence[Path]) -> dict[str, str]:
     """By data set the numbers of test texts that are a document, and a line, of the pretraining text."""
-    from training.datasets.corpus import read_documents
+    from training.corpus.plain_text import read_documents
     from training.datasets.fingerprints import fingerprint
-    from training.datasets.named import load_named
-    from training.overlap import texts_of
+    from training.datasets.registry import load_named
+    from training.datasets.texts import texts_of
 
     documents, lines = set(), set()
     for path in texts:

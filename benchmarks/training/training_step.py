@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.arguments import parser_of
 from benchmarks.rounds import alternate, median, ratios, spread
 from model_build.config import ErnieConfig
-from training import cpu
+from training.runs import cpu_environment
 
 PREDICTED_SHARE = 0.15
 OPERATORS_SHOWN = 12
@@ -107,7 +107,7 @@ def stepper(shape: Shape, dropout: float, *, packed: bool) -> Callable[[], Times
     import paddle.nn.functional as F
 
     from model_build.heads import ErnieForPretraining
-    from training.optimization import adamw, gradient_norm, scale_gradients
+    from training.runs.optimizer import adamw, gradient_norm, scale_gradients
 
     paddle.seed(1)
     model = ErnieForPretraining(shape.config(dropout))
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.1, help="of the whole model (default: 0.1)")
     parser.add_argument("--packed", action="store_true", help="two texts in a row")
     arguments = parser.parse_args()
-    cpu.prepare()
+    cpu_environment.prepare()
     measure(arguments.shape, arguments.dropout, arguments.rounds, packed=arguments.packed)
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import model_build.cli
 import service.settings
-import training.cli
+from training.cli.ernie_train import ernie_build, ernie_train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))
@@ -71,7 +70,7 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from commands(below)
 
 
-@pytest.mark.parametrize("parser", [training.cli.parser(), model_build.cli.parser()], ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", [ernie_train.parser(), ernie_build.parser()], ids=lambda parser: parser.prog)
 def test_every_command_is_on_the_command_line_page_with_every_flag(site: Path, parser: argparse.ArgumentParser) -> None:
     text = Elements(site / "reference/command-line/index.html").text
     for command in commands(parser):
@@ -87,7 +86,7 @@ def test_the_reference_shows_what_docstrings_and_descriptions_of_fields_say(site
     pages = {name: Elements(site / f"reference/{name}/index.html").text for name in names}
     assert "longest pieces first" in pages["native"]
     assert "[B, S] int64 each -> logits float32 [B, S, num_labels]" in pages["model_build"]
-    assert "optimiser steps; a later run may ask for more" in pages["training"]
+    assert "optimiser steps; to extend a finished run" in pages["training"]
 
 
 def test_no_page_fetches_anything_from_another_host(site: Path) -> None:

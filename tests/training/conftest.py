@@ -9,9 +9,10 @@ import pytest
 from model_build.bundle import read_vocabulary
 from model_build.config import ErnieConfig
 from training.corpus.build import build_corpus
-from training.pretrain import PretrainJob
-from training.settings import BuildSettings, PretrainRunSettings, PretrainSettings, VocabularySettings
-from training.vocabulary import build_vocabulary, write_vocabulary
+from training.corpus.settings import BuildSettings, VocabularySettings
+from training.corpus.vocabulary import build_vocabulary, write_vocabulary
+from training.pretraining.loop import PretrainJob
+from training.pretraining.settings import PretrainRunSettings, PretrainSettings
 
 SENTENCES = (
     "今天天气很好，我们去公园散步。",
@@ -64,7 +65,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     write_vocabulary(vocab, build_vocabulary(list(texts.values()), VocabularySettings(200, min_count=1)))
     for name, content in texts.items():
         (folder / f"{name}.txt").write_text(content, encoding="utf-8")
-        build_corpus([folder / f"{name}.txt"], vocab, folder / name, how=BuildSettings(workers=1))
+        build_corpus([folder / f"{name}.txt"], vocab, folder / name, build_settings=BuildSettings(workers=1))
     config = ErnieConfig(
         vocab_size=len(read_vocabulary(vocab)), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=64, initializer_range=0.05,

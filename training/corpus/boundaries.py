@@ -1,4 +1,4 @@
-"""Boundary bytes: from units in characters to one level a token."""
+"""Boundary bytes: one level per token, from units that are measured in characters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def boundary_bytes(
 ) -> np.ndarray:
     """uint8 [T]: 0 inside a unit, else the level of the unit that begins at this token (see `indexed`).
 
-    `ids` int [T], `row_splits` int64 [n + 1] and `starts` int32 [T] are what `ErnieTokenizer.encode_flat` gives for n
-    sentences, `is_piece` bool [vocabulary] marks the `##` tokens, and `units` are those of the same sentences; without
-    them every token that is no piece begins a unit.
+    `ids` int [T], `row_splits` int64 [n + 1] and `starts` int32 [T] are the results of `ErnieTokenizer.encode_flat` for
+    n sentences. `is_piece` bool [vocabulary] marks the `##` tokens. `units` are the units of the same sentences; if
+    None, every token that is not a `##` piece begins a unit.
     """
     heads = ~is_piece[ids]
     first = row_splits[:-1][np.diff(row_splits) > 0]
@@ -35,7 +35,7 @@ def boundary_bytes(
 
 
 def _unit_of_token(row_splits: np.ndarray, starts: np.ndarray, units: Units) -> np.ndarray:
-    """int64 [T]: the unit in which the first character of each token lies."""
+    """int64 [T]: the index of the unit that contains the first character of each token."""
     unit_starts = np.cumsum(units.lengths) - units.lengths
     total = int(units.lengths.sum())
     unit_of_character = np.zeros(total, dtype=np.int64)

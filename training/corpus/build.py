@@ -1,7 +1,7 @@
-"""Building a corpus: inputs divided into shards, shards made side by side, then joined in order.
+"""Builds a corpus: divides the inputs into shards, builds the shards in parallel, and joins them in order.
 
-Everything that is not finished lies in `PREFIX.work/`: a plan, and one folder for each shard that is done. A killed
-build goes on from there. The result depends on the text, the vocabulary and CorpusSettings alone, to the byte.
+`PREFIX.work/` holds the plan, and one folder for each finished shard, until the corpus is complete. A build that was
+killed resumes from it. Every byte of the result follows from the text, the vocabulary and CorpusSettings.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
+from model_build.atomic_write import atomic_file, write_errors
 from native import ErnieTokenizer, unicode_version, version
 from training.corpus.duplicates import first_occurrences
 from training.corpus.engines import run
 from training.corpus.indexed import CorpusError, with_suffix
-from training.corpus.output import naming
+from training.corpus.inputs import FAULTS, divide, find_inputs
 from training.corpus.segmenters import load_segmenter
+from training.corpus.settings import BuildSettings, CorpusSettings
 from training.corpus.shards import ShardCounts, ShardJob, build_shard, read_array, read_counts
-from training.corpus.sources import FAULTS, divide, find_inputs
 from training.corpus.writer import CorpusWriter, best_dtype
-from training.progress import Progress
-from training.settings import BuildSettings, CorpusSettings
+from training.runs.progress import Progress
 
 log = logging.getLogger(__name__)
 
 SENTENCES = 1 << 16
-"""Sentences joined at a time."""
+"""Sentences joined at once."""
 
 
 def build_corpus(
@@ -43,14 +43,14 @@ def build_corpus(
     vocab: Path,
     output: Path,
     settings: CorpusSettings | None = None,
-    how: BuildSettings | None = None,
+    build_settings: BuildSettings | None = None,
 ) -> dict[str, Any]:
     """Builds the corpus `output` (.bin, .idx, .seg, .json) and returns its description, the content of the .json.
 
-    `inputs` are text files or folders of them. A corpus that is there already is kept when it was made from the same,
-    and refused otherwise. Raises CorpusError.
+    `inputs` are text files or folders of text files. An existing corpus is kept if it was built from the same inputs
+    with the same settings, and refused otherwise. Raises CorpusError and WriteError.
     """
-    settings, how = settings or CorpusSettings(), how or BuildSettings()
+    settings, build_settings = settings or CorpusSettings(), build_settings or BuildSettings()
     files = find_inputs(inputs)
     about = _describe(files, vocab, settings)
     work = with_suffix(output, ".work")
@@ -59,8 +59,8 @@ def build_corpus(
         shutil.rmtree(work, ignore_errors=True)
         return description
     with _locked(work):
-        jobs = _plan(work, files, vocab, settings, how, about)
-        _build_shards(jobs, how)
+        jobs = _plan(work, files, vocab, settings, build_settings, about)
+        _build_shards(jobs, build_settings)
         _refuse_changed(files, work)
         description = _join(jobs, output, settings, about)
         shutil.rmtree(work)
@@ -69,7 +69,7 @@ def build_corpus(
 
 
 def _describe(files: Sequence[Path], vocab: Path, settings: CorpusSettings) -> dict[str, Any]:
-    """What the corpus is made from, as its .json will say it."""
+    """What the corpus is built from, for its .json file."""
     tokenizer = ErnieTokenizer.from_file(vocab)
     segmenter = load_segmenter(settings.segmenter, settings.levels)
     return {
@@ -85,7 +85,7 @@ def _describe(files: Sequence[Path], vocab: Path, settings: CorpusSettings) -> d
 
 
 def _fingerprint(path: Path) -> str:
-    """SHA-256 of the size and of 64 KiB at the start, in the middle and at the end: quick for files of any size."""
+    """SHA-256 of the size and of 64 KiB at the start, in the middle and at the end: fast for files of any size."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -99,17 +99,18 @@ def _kept(output: Path, about: dict[str, Any]) -> dict[str, Any]:
     path = with_suffix(output, ".json")
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if description.items() >= about.items():
-        log.info("%s was built from the same text with the same settings; keeping it", output)
+        log.info("%s was already built from the same text with the same settings and is kept", output)
         return description
     raise CorpusError(
-        f"there is a corpus {output} already, made from something else; remove its files or choose another --output."
+        f"the corpus {output} exists already and was made from something else; remove its files or choose another "
+        "--output."
     )
 
 
 @contextlib.contextmanager
 def _locked(work: Path) -> Iterator[None]:
-    """Holds the work folder; the lock goes with the process, however it ends."""
-    with naming(work):
+    """Locks the work folder; the lock ends with the process."""
+    with write_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         file = (work / "lock").open("w")
     with file:
@@ -125,41 +126,40 @@ def _plan(
     files: Sequence[Path],
     vocab: Path,
     settings: CorpusSettings,
-    how: BuildSettings,
+    build_settings: BuildSettings,
     about: dict[str, Any],
 ) -> list[ShardJob]:
-    """The jobs of all shards. Shards of an earlier plan are removed unless it was the same."""
+    """The jobs of all shards. Shards of an earlier, different plan are removed."""
     path = work / "plan.json"
     times = [file.stat().st_mtime_ns for file in files]
-    plan = json.dumps({**about, "shard_megabytes": how.shard_megabytes, "modified": times}, ensure_ascii=False)
+    plan = json.dumps(
+        {**about, "shard_megabytes": build_settings.shard_megabytes, "modified": times}, ensure_ascii=False
+    )
     if not path.is_file() or path.read_text(encoding="utf-8") != plan:
-        # The plan goes first: without it nobody takes a shard for done of which a part is already removed.
+        # The plan is removed first, so that a half-removed shard never counts as finished.
         path.unlink(missing_ok=True)
         for folder in work.glob("shard-*"):
             shutil.rmtree(folder)
-        with naming(path):
-            part = path.with_suffix(".part")
-            part.write_text(plan, encoding="utf-8")
-            os.replace(part, path)
-    else:
-        for folder in work.glob("shard-*.part"):
-            shutil.rmtree(folder, ignore_errors=True)
+        with atomic_file(path) as file:
+            file.write(plan)
+    for folder in work.glob(".shard-*.writing"):  # of a build that was killed
+        shutil.rmtree(folder, ignore_errors=True)
     # A Ray task has another working directory.
     files, vocab, work = [file.absolute() for file in files], vocab.absolute(), work.absolute()
-    shards = divide(files, settings.document == "line", max(1, int(how.shard_megabytes * 1e6)))
+    shards = divide(files, settings.document == "line", max(1, int(build_settings.shard_megabytes * 1e6)))
     return [
         ShardJob(work / f"shard-{number:06}", tuple(pieces), vocab, settings) for number, pieces in enumerate(shards)
     ]
 
 
-def _build_shards(jobs: Sequence[ShardJob], how: BuildSettings) -> None:
+def _build_shards(jobs: Sequence[ShardJob], build_settings: BuildSettings) -> None:
     missing = [job for job in jobs if not job.folder.is_dir()]
     if len(missing) < len(jobs):
-        log.info("going on with an earlier build: %d of %d shards are done", len(jobs) - len(missing), len(jobs))
+        log.info("resuming an earlier build: %d of %d shards are finished", len(jobs) - len(missing), len(jobs))
     total = sum(job.bytes for job in jobs)
-    workers = how.workers or len(os.sched_getaffinity(0))
+    workers = build_settings.workers or len(os.sched_getaffinity(0))
     with Progress("corpus", total, total - sum(job.bytes for job in missing)) as progress:
-        for job in run(build_shard, missing, how.engine, workers, how.ray_address):
+        for job in run(build_shard, missing, build_settings.engine, workers, build_settings.ray_address):
             progress.add(job.bytes)
 
 
@@ -167,11 +167,11 @@ def _refuse_changed(files: Sequence[Path], work: Path) -> None:
     planned = json.loads((work / "plan.json").read_text(encoding="utf-8"))["modified"]
     for path, modified in zip(files, planned, strict=True):
         if path.stat().st_mtime_ns != modified:
-            raise CorpusError(f"{path} was changed while it was read; run the same command again.")
+            raise CorpusError(f"{path} changed during the build; run the same command again.")
 
 
 def _join(jobs: Sequence[ShardJob], output: Path, settings: CorpusSettings, about: dict[str, Any]) -> dict[str, Any]:
-    """Writes the shards one after the other, without the documents that stand in an earlier one."""
+    """Writes the shards in order, without documents that occur in an earlier shard."""
     dtype = best_dtype(about["vocabulary"]["tokens"])
     digests = [read_array(job.folder, "digests.bin", np.dtype("<u8")).reshape(-1, 2) for job in jobs]
     kept = first_occurrences(digests) if settings.remove_duplicates else np.ones(sum(map(len, digests)), dtype=bool)
@@ -187,7 +187,7 @@ def _join(jobs: Sequence[ShardJob], output: Path, settings: CorpusSettings, abou
 
 
 def _copy(folder: Path, kept: np.ndarray, writer: CorpusWriter) -> None:
-    """Adds the sentences of the documents kept, bool [documents of the shard], some at a time."""
+    """Adds the sentences of the kept documents, in blocks; `kept` is bool [documents of the shard]."""
     sizes, owners = read_array(folder, "sizes.bin", np.dtype("<i4")), read_array(folder, "owners.bin", np.dtype("<u4"))
     tokens = read_array(folder, "tokens.bin", writer.dtype)
     boundaries = read_array(folder, "boundaries.bin", np.dtype(np.uint8))
@@ -218,7 +218,7 @@ def _add(total: ShardCounts, counts: ShardCounts) -> None:
 
 
 def _report(total: ShardCounts, documents: int) -> dict[str, Any]:
-    """What was read and what was left out, as the .json says it."""
+    """Counts of what was read and left out, for the .json file."""
     left_out = {"too_short": total.documents_too_short, "duplicates": total.duplicates}
     left_out["without_tokens"] = total.documents_read - sum(left_out.values()) - documents
     faults = {
@@ -237,16 +237,17 @@ def _report(total: ShardCounts, documents: int) -> dict[str, Any]:
 
 
 def _warn(description: dict[str, Any]) -> None:
-    """One line for each thing that a user should know went wrong."""
+    """Logs one warning for each kind of fault."""
     for kind, fault in description["faults"].items():
         log.warning("left out %d %s; the first: %s", fault["count"], FAULTS[kind], fault["first"][0])
     if description["documents_cut"]:
         log.warning(
             "%d documents were longer than 4 million characters and were cut; if each line is a document, "
-            "say --document line",
+            "give --document line",
             description["documents_cut"],
         )
     if description["unaligned_sentences"]:
         log.warning(
-            "%d sentences have no word boundaries: the segmenter changed their text", description["unaligned_sentences"]
+            "%d sentences have no word boundaries, because the segmenter changed their text",
+            description["unaligned_sentences"],
         )

@@ -1,4 +1,4 @@
-"""Corpora of other programs made into ours.
+"""Converts corpora of other programs.
 
 PaddleNLP   `_ids.npy`/`_idx.npz`, or `.bin`/`.idx`, with word boundaries as ids at and above the size of the
             vocabulary: id size + k is the k-th single character U+4E00-U+9FA5 that has no `##` twin, inside a word.
@@ -23,14 +23,14 @@ from training.corpus.merge import SENTENCES, copy_corpus
 from training.corpus.writer import CorpusWriter, best_dtype
 
 Row = tuple[list[int], list[int]]
-"""Ids and boundary labels (0 head, 1 inside) of one sentence."""
+"""Token ids and boundary labels (0 head, 1 inside) of one sentence."""
 
 
 def convert_paddlenlp(prefix: Path, output: Path, vocab: Path | None = None) -> dict[str, Any]:
     """Writes PaddleNLP's corpus `prefix` as the corpus `output`; returns the description.
 
-    With the vocabulary it was made with, marked characters become plain ones and `.seg` gets what the marks said.
-    Without one the ids stay as they are and there is no `.seg`. Raises CorpusError for ids beyond the marked ones.
+    With the vocabulary of the corpus, ids of marked characters become plain ids, and `.seg` gets the word boundaries.
+    Without one the ids are copied, and no `.seg` is written. Raises CorpusError for ids beyond the marked characters.
     """
     corpus = IndexedCorpus.open(prefix)
     about: dict[str, Any] = {"format": "ernie-zh corpus 1", "converted": {"from": "PaddleNLP", "prefix": str(prefix)}}
@@ -49,8 +49,8 @@ def convert_paddlenlp(prefix: Path, output: Path, vocab: Path | None = None) -> 
             ids = corpus.tokens[corpus.offsets[start] : corpus.offsets[stop]]
             if len(ids) and ids.max() >= len(plain):
                 raise CorpusError(
-                    f"{prefix} has the id {ids.max()}, but {vocab} gives {len(plain)} ids, marked characters included; "
-                    "give the vocabulary that it was made with."
+                    f"{prefix} has the id {ids.max()}, but {vocab} gives {len(plain)} ids, including marked "
+                    "characters; give the vocabulary that it was made with."
                 )
             sizes = np.diff(corpus.offsets[start : stop + 1])
             heads = ~is_inside[ids]
@@ -62,8 +62,8 @@ def convert_paddlenlp(prefix: Path, output: Path, vocab: Path | None = None) -> 
 def convert_ernie(inputs: Sequence[Path], output: Path, vocab: Path) -> dict[str, Any]:
     """Writes samples of the original ERNIE 1.0 format as the corpus `output`; returns the description.
 
-    Each segment becomes a sentence, and the two of a true pair one document. Raises CorpusError naming the file and the
-    line of the first sample that is not as the format says.
+    Each segment becomes a sentence; the two segments of a true pair become one document. Raises CorpusError, which
+    names file and line, for the first sample that does not follow the format.
     """
     vocabulary = ErnieTokenizer.from_file(vocab).tokens
     is_piece = np.array([token.startswith("##") for token in vocabulary])
@@ -83,7 +83,7 @@ def convert_ernie(inputs: Sequence[Path], output: Path, vocab: Path) -> dict[str
 
 
 def _marked_characters(vocabulary: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of every id, marked characters included: the plain id, int64 [ids], and whether it lies inside a word, bool."""
+    """For each id, including marked characters: the plain id, int64 [ids], and whether it is inside a word, bool."""
     known = set(vocabulary)
     twins = [
         index
@@ -96,7 +96,7 @@ def _marked_characters(vocabulary: Sequence[str]) -> tuple[np.ndarray, np.ndarra
 
 
 def _sentence_starts(sizes: np.ndarray) -> np.ndarray:
-    """int64: the positions at which the sentences that are not empty begin."""
+    """int64: the start positions of the sentences that are not empty."""
     return (np.cumsum(sizes) - sizes)[sizes > 0]
 
 
@@ -113,7 +113,7 @@ def _vocabulary(path: Path, tokens: Sequence[str]) -> dict[str, Any]:
 
 
 def _sentences(path: Path, vocab_size: int) -> Iterator[tuple[bool, list[int], list[int]]]:
-    """Whether it begins a document, ids and labels of each sentence of a file."""
+    """For each sentence of a file: whether it begins a document, token ids, and labels."""
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -126,11 +126,11 @@ def _sentences(path: Path, vocab_size: int) -> Iterator[tuple[bool, list[int], l
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} is damaged after line {number}: {error}") from error
     except _BadSample as error:
-        raise CorpusError(f"{path}: line {number} is no sample of ERNIE 1.0: {error}.") from error
+        raise CorpusError(f"{path}: line {number} is not a sample of ERNIE 1.0: {error}.") from error
 
 
 class _BadSample(Exception):
-    """What is wrong with a line."""
+    """What is wrong with a line; becomes part of a CorpusError."""
 
 
 def _sample(line: str, vocab_size: int) -> tuple[Row, Row, bool]:

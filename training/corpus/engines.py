@@ -1,4 +1,4 @@
-"""Where shards are made: in this process, in worker processes, or as tasks on a Ray cluster."""
+"""Builds shards in this process, in worker processes, or as tasks on a Ray cluster (`--engine`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Job = TypeVar("Job")
 def run(
     task: Callable[[Job], object], jobs: Sequence[Job], engine: str, workers: int, ray_address: str
 ) -> Iterator[Job]:
-    """Calls `task` with every job, in any order, and gives each job when it is done."""
+    """Calls `task` with every job, in any order, and yields each job when it is done.
+
+    Raises what `task` raises, and CorpusError if a worker process or Ray fails.
+    """
     if engine == "ray":
         yield from _on_ray(task, jobs, ray_address)
     elif min(workers, len(jobs)) <= 1:
@@ -42,15 +45,15 @@ def _in_processes(task: Callable[[Job], object], jobs: Sequence[Job], workers: i
                 yield futures.pop(future)
         except BrokenProcessPool as error:
             raise CorpusError(
-                "a worker process died, perhaps for want of memory; run the same command again to go on from the "
-                "shards that are done, with fewer --workers."
+                "a worker process died, perhaps because memory ran out; run the same command again with fewer "
+                "--workers: it resumes from the finished shards."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _die_with_parent() -> None:
-    """A worker whose parent was killed must not go on writing; Ctrl-C is the parent's to handle."""
+    """Ends this worker when its parent is killed, so that it stops writing; the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -63,7 +66,7 @@ def _die_with_parent() -> None:
 
 
 def _on_ray(task: Callable[[Job], object], jobs: Sequence[Job], address: str) -> Iterator[Job]:
-    """Ray tasks on a running cluster; its machines see the same files under the same paths and have this package."""
+    """Runs the jobs as Ray tasks. The machines must see the same files under the same paths and have this package."""
     try:
         import ray
     except ImportError as error:
@@ -100,10 +103,10 @@ def _ray_tasks(ray: Any, task: Callable[[Job], object], jobs: Sequence[Job]) -> 
             try:
                 ray.get(reference)
             except ray.exceptions.RayTaskError as error:
-                # The error as the task raised it, without Ray's account of the worker.
+                # The task's own error, without Ray's report about the worker.
                 raise error.cause from error
             except ray.exceptions.RayError as error:
                 raise CorpusError(
-                    f"a Ray task failed: {str(error).splitlines()[0]} Run the same command again to go on."
+                    f"a Ray task failed: {str(error).splitlines()[0]} Run the same command again to resume."
                 ) from error
             yield running.pop(reference)

@@ -1,15 +1,15 @@
-"""Reading a corpus on disk: Megatron's `.bin`/`.idx`, and beside them `.seg`, one boundary byte a token.
+"""Reads a corpus from disk: Megatron's `.bin` and `.idx`, and `.seg` with one boundary byte per token.
 
 Format of `.idx`, little-endian (Megatron-LM, megatron/core/datasets/indexed_dataset.py): 9 bytes `MMIDIDX\\0\\0`,
 u64 version 1, u8 dtype code, u64 number of sequences n, u64 length of doc_idx, then int32 sizes[n], int64 byte
-pointers[n], int64 doc_idx (cumulative, first 0, last n). A sequence is a sentence here.
+pointers[n], int64 doc_idx (cumulative, first 0, last n). Here, a sequence is a sentence.
 
-`.seg` holds one uint8 a token of `.bin`: 0 where the token lies inside a unit (a WordPiece continuation always does),
-else the level of the unit that begins at it: 1 one token, 2 a word of several, 3 a phrase, 4 an entity. A phrase or an
-entity keeps its level when it is one token.
+`.seg` holds one uint8 per token of `.bin`: 0 inside a unit (always for a WordPiece continuation), otherwise the level
+of the unit that begins at the token: 1 a unit of one token, 2 a word of several tokens, 3 a phrase, 4 an entity. A
+phrase or entity of one token keeps its level.
 
-PaddleNLP's older pairs are read too: `_ids.npy`, the tokens [T], and `_idx.npz` with `lens` int32 [n] and `docs`
-int64 [D + 1].
+PaddleNLP's older pairs of files are read too: `_ids.npy`, the tokens [T], and `_idx.npz` with `lens` int32 [n] and
+`docs` int64 [D + 1].
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INSIDE, CHARACTER, WORD, PHRASE, ENTITY = range(5)
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be read or made; the message names the file, what is wrong and what to do."""
+    """A corpus that cannot be read or built; the message names the file, what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class IndexedCorpus:
 
     @classmethod
     def open(cls, prefix: Path | str) -> IndexedCorpus:
-        """Maps `prefix.bin`, `.seg` (where there is one) and `.idx`, or PaddleNLP's `_ids.npy` and `_idx.npz`.
+        """Maps `prefix.bin`, `prefix.idx` and, if present, `prefix.seg`, or PaddleNLP's `_ids.npy` and `_idx.npz`.
 
-        Sizes, offsets and lengths are checked here, in time and memory of the index; what `corpus verify` adds are
-        checksums, ids and boundary bytes. Raises CorpusError naming the file that is absent or wrong.
+        Sizes, offsets and lengths are checked here, from the index alone; `verify_corpus` also checks checksums, token
+        ids and boundary bytes. Raises CorpusError, which names the file that is absent or wrong.
         """
         prefix = Path(prefix)
         if with_suffix(prefix, ".idx").is_file():
             return _open_megatron(prefix)
         if with_suffix(prefix, "_idx.npz").is_file():
             return _open_paddlenlp(prefix)
-        raise CorpusError(f"there is no corpus {prefix}: neither {prefix}.idx nor {prefix}_idx.npz is a file.")
+        raise CorpusError(f"there is no corpus {prefix}: neither {prefix}.idx nor {prefix}_idx.npz exists.")
 
     def sentence(self, index: int) -> np.ndarray:
         """Tokens of sentence `index`."""
@@ -73,7 +73,7 @@ class IndexedCorpus:
 
 
 def with_suffix(prefix: Path, suffix: str) -> Path:
-    """`prefix` and `suffix` joined; `Path.with_suffix` would cut a prefix such as `wiki.2024` at its dot."""
+    """`prefix` with `suffix` appended; `Path.with_suffix` would cut a prefix such as `wiki.2024` at its dot."""
     return prefix.with_name(prefix.name + suffix)
 
 
@@ -82,7 +82,7 @@ def _open_megatron(prefix: Path) -> IndexedCorpus:
     dtype, sizes, pointers, documents = _read_index(index)
     offsets = _offsets(sizes, index)
     if not np.array_equal(pointers, offsets[:-1] * dtype.itemsize):
-        raise CorpusError(f"{index} is damaged: its pointers do not follow from its sizes; make the corpus again.")
+        raise CorpusError(f"{index} is damaged: its pointers do not follow from its sizes; build the corpus again.")
     tokens = _map(with_suffix(prefix, ".bin"), dtype, int(offsets[-1]))
     seg = with_suffix(prefix, ".seg")
     boundaries = _map(seg, np.dtype(np.uint8), int(offsets[-1])) if seg.is_file() else None
@@ -94,28 +94,28 @@ def _read_index(path: Path) -> tuple[np.dtype, np.ndarray, np.ndarray, np.ndarra
     """dtype of the tokens, sizes int32 [n], pointers int64 [n], doc_idx int64 [D + 1]; the arrays are copies."""
     data = path.read_bytes()
     if len(data) < HEADER.size:
-        raise CorpusError(f"{path} is too short for a corpus index: {len(data)} bytes; make the corpus again.")
+        raise CorpusError(f"{path} has only {len(data)} bytes, too few for a corpus index; build the corpus again.")
     magic, version, code, count, documents = HEADER.unpack_from(data)
     if magic != MAGIC or version != 1:
-        raise CorpusError(f"{path} is no corpus index: it does not begin with MMIDIDX and version 1.")
+        raise CorpusError(f"{path} is not a corpus index: it does not begin with MMIDIDX, version 1.")
     if code not in DTYPES or not np.issubdtype(DTYPES[code], np.integer):
         raise CorpusError(f"{path} has the unknown dtype code {code}; it is damaged or from another program.")
     expected = HEADER.size + 12 * count + 8 * documents
     if len(data) != expected:
         raise CorpusError(
-            f"{path} has {len(data)} bytes, but its header asks for {expected}; copy it or make the corpus again."
+            f"{path} has {len(data)} bytes, but should have {expected} by its header; copy or build it again."
         )
     sizes = np.frombuffer(data, "<i4", count, HEADER.size).copy()
-    # What follows the sizes is unaligned wherever n is odd or the header's 34 bytes do not divide by 8: copied.
+    # The arrays after the sizes are not aligned to 8 bytes, so they are copied.
     pointers = np.frombuffer(data, "<i8", count, HEADER.size + 4 * count).copy()
     doc_idx = np.frombuffer(data, "<i8", documents, HEADER.size + 12 * count).copy()
     return np.dtype(DTYPES[code]), sizes, pointers, doc_idx
 
 
 def _offsets(sizes: np.ndarray, path: Path) -> np.ndarray:
-    """int64 [n + 1], cumulated."""
+    """int64 [n + 1]: cumulative sizes."""
     if len(sizes) and sizes.min() < 0:
-        raise CorpusError(f"{path} is damaged: it has a negative sentence length; make the corpus again.")
+        raise CorpusError(f"{path} is damaged: it has a negative sentence length; build the corpus again.")
     offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
     np.cumsum(sizes, out=offsets[1:])
     return offsets
@@ -125,18 +125,18 @@ def _check_documents(documents: np.ndarray, sentences: int, path: Path) -> None:
     good = len(documents) and documents[0] == 0 and documents[-1] == sentences and (np.diff(documents) >= 0).all()
     if not good:
         raise CorpusError(
-            f"{path} is damaged: its document index does not rise from 0 to {sentences}; make the corpus again."
+            f"{path} is damaged: its document index does not rise from 0 to {sentences}; build the corpus again."
         )
 
 
 def _map(path: Path, dtype: np.dtype, count: int) -> np.ndarray:
     """A file of exactly `count` numbers, mapped read-only."""
     if not path.is_file():
-        raise CorpusError(f"{path} is absent, though the index beside it is there; copy it or make the corpus again.")
+        raise CorpusError(f"{path} is absent, but its index exists; copy it or build the corpus again.")
     found, expected = path.stat().st_size, count * dtype.itemsize
     if found != expected:
         raise CorpusError(
-            f"{path} has {found} bytes, but the index asks for {expected}; copy it or make the corpus again."
+            f"{path} has {found} bytes, but should have {expected} by the index; copy it or build the corpus again."
         )
     if not count:
         return np.empty(0, dtype)
@@ -151,13 +151,15 @@ def _open_paddlenlp(prefix: Path) -> IndexedCorpus:
             lengths, documents = arrays["lens"], arrays["docs"].astype(np.int64)
         tokens = np.load(ids, mmap_mode="r")
     except FileNotFoundError as error:
-        raise CorpusError(f"{ids} is absent, though {index} is there; copy it.") from error
+        raise CorpusError(f"{ids} is absent, but {index} exists; copy it.") from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CorpusError(f"{prefix}_ids.npy and _idx.npz are no corpus of PaddleNLP: {error}") from error
+        raise CorpusError(f"{prefix}_ids.npy and _idx.npz are not a corpus of PaddleNLP: {error}") from error
     if tokens.ndim != 1 or tokens.dtype not in (np.uint16, np.int32):
-        raise CorpusError(f"{ids} holds {tokens.dtype} {list(tokens.shape)}; a row of uint16 or int32 is expected.")
+        raise CorpusError(
+            f"{ids} holds {tokens.dtype} {list(tokens.shape)}; one dimension of uint16 or int32 is expected."
+        )
     offsets = _offsets(lengths, index)
     if offsets[-1] != len(tokens):
-        raise CorpusError(f"{ids} has {len(tokens)} tokens, but {index} asks for {offsets[-1]}; copy both again.")
+        raise CorpusError(f"{ids} has {len(tokens)} tokens, but should have {offsets[-1]} by {index}; copy both again.")
     _check_documents(documents, len(lengths), index)
     return IndexedCorpus(prefix, tokens, None, offsets, documents)

@@ -1,4 +1,4 @@
-"""A corpus described for a reader: counts, lengths, and sentences with their units marked."""
+"""A readable description of a corpus: counts, lengths, and sentences with marked units."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MARKS = {CHARACTER: ("", ""), WORD: ("[", "]"), PHRASE: ("{", "}"), ENTITY: ("<"
 
 
 def inspect_corpus(prefix: Path, vocab: Path | None = None, samples: int = 5) -> Iterator[str]:
-    """Lines about a corpus: counts, lengths of sentences and documents, and `samples` sentences spread over it.
+    """Lines about a corpus: counts, lengths of sentences and documents, and `samples` evenly spaced sentences.
 
-    With a vocabulary the sentences are text, else ids. Units are marked [word], {phrase} and <entity>; a single
-    character stands bare.
+    With a vocabulary the sentences are text, otherwise token ids. Units are marked as [word], {phrase} and <entity>;
+    units of one character are not marked.
     """
     corpus = IndexedCorpus.open(prefix)
     sizes = np.diff(corpus.offsets)

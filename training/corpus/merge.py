@@ -1,4 +1,4 @@
-"""Several corpora joined to one, in the order given."""
+"""Merges several corpora into one, in the given order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SENTENCES = 1 << 16
 def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
     """Writes the corpus `output` of all documents of `prefixes` and returns its description.
 
-    Documents that stand in several of them stay. Raises CorpusError when their vocabularies or types differ, or when
-    some have boundary bytes and some have none.
+    Duplicate documents are kept. Raises CorpusError if their vocabularies or dtypes differ, or if only some have
+    boundary bytes.
     """
     corpora = [IndexedCorpus.open(prefix) for prefix in prefixes]
     descriptions = [read_description(prefix) for prefix in prefixes]
@@ -29,10 +29,12 @@ def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
             raise CorpusError(f"{prefix} and {prefixes[0]} have different vocabularies; build them with the same one.")
         if corpus.tokens.dtype != corpora[0].tokens.dtype:
             raise CorpusError(
-                f"{prefix} holds {corpus.tokens.dtype} and {prefixes[0]} {corpora[0].tokens.dtype}; build them alike."
+                f"{prefix} holds {corpus.tokens.dtype} and {prefixes[0]} {corpora[0].tokens.dtype}; build both alike."
             )
         if (corpus.boundaries is None) != (corpora[0].boundaries is None):
-            raise CorpusError(f"of {prefix} and {prefixes[0]} only one has a .seg file; build or convert them alike.")
+            raise CorpusError(
+                f"of {prefix} and {prefixes[0]} only one has a .seg file; build or convert both with boundaries."
+            )
     about: dict[str, Any] = {"format": "ernie-zh corpus 1"}
     if vocabularies[0]:
         about["vocabulary"] = vocabularies[0]
@@ -47,7 +49,7 @@ def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
 
 
 def copy_corpus(corpus: IndexedCorpus, writer: CorpusWriter) -> None:
-    """Adds all sentences of a corpus, some at a time; documents without a sentence are left out."""
+    """Adds all sentences of a corpus in blocks; documents without a sentence are left out."""
     begins = np.zeros(len(corpus.offsets), dtype=bool)
     begins[corpus.documents[:-1]] = True
     for start in range(0, len(corpus.offsets) - 1, SENTENCES):

@@ -1,4 +1,4 @@
-"""Files that are written front to back; a disk that is full or refuses is an error that names the file."""
+"""Binary output files that are written sequentially and hashed; write errors name the file."""
 
 from __future__ import annotations
 
@@ -11,74 +11,54 @@ from typing import Any
 
 import numpy as np
 
-from training.corpus.indexed import CorpusError
+from model_build.atomic_write import write_errors
 
 BLOCK = 1 << 20
-"""Bytes buffered, and numbers read back at a time."""
+"""Size of the write buffer in bytes, and of the blocks read back in numbers."""
 
 
 class Output:
-    """A file that is written once, front to back, and hashed on the way if that is wanted."""
+    """A file that is written once, sequentially, and hashed while it is written (`hashed`)."""
 
     def __init__(self, path: Path, *, hashed: bool = True) -> None:
         self.path = path
         self._hashed = hashed
         self._bytes, self._digest = 0, hashlib.sha256()
-        with naming(path):
+        with write_errors(path):
             self._file = path.open("wb", buffering=BLOCK)
 
     def write(self, data: np.ndarray | bytes) -> None:
-        """Adds bytes, or those of a contiguous array."""
+        """Appends bytes, or the bytes of a contiguous array. Raises WriteError."""
         view = memoryview(data.data if isinstance(data, np.ndarray) else data)
         view = view.cast("B") if view.nbytes else memoryview(b"")
-        with naming(self.path):
+        with write_errors(self.path):
             self._file.write(view)
         if self._hashed:
             self._digest.update(view)
         self._bytes += view.nbytes
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
-        """What has been written so far, a block at a time."""
-        with naming(self.path):
+        """The numbers written so far, in blocks."""
+        with write_errors(self.path):
             self._file.flush()
         with self.path.open("rb") as file:
             while len(block := np.fromfile(file, dtype, BLOCK)):
                 yield block
 
     def close(self) -> None:
-        """Ends the file; it is on the disk when this returns."""
-        with naming(self.path):
+        """Closes the file after syncing it to the disk."""
+        with write_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
 
     def discard(self) -> None:
-        """Removes the file, if it has not been renamed."""
-        # A full disk fails the flush inside close() as well; the file goes away all the same.
+        """Closes the file, and removes it if it was not renamed."""
+        # On a full disk the flush inside close() fails too; the file is removed anyway.
         with contextlib.suppress(OSError):
             self._file.close()
         self.path.unlink(missing_ok=True)
 
     def description(self) -> dict[str, Any]:
-        """Length and checksum of what was written."""
+        """Length in bytes and SHA-256 of what was written."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turns the OSError of a failed write, which names no file, into a CorpusError that does."""
-    try:
-        yield
-    except OSError as error:
-        raise CorpusError(
-            f"{path} cannot be written: {error.strerror}; make room or choose another --output, then run again."
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

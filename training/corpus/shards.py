@@ -1,8 +1,8 @@
-"""One shard of a corpus: its documents cleaned, tokenised and marked, in a folder that is renamed into place when done.
+"""One shard of a corpus: cleans, tokenises and segments its documents, and writes them to a folder.
 
-A shard depends on its pieces, the vocabulary and the settings alone, so it does not matter who makes it, when, or how
-often. The folder holds tokens.bin, boundaries.bin (uint8), sizes.bin (int32, tokens of a sentence), owners.bin (uint32,
-the document of a sentence), digests.bin (two uint64 a document) and shard.json, what was counted.
+A shard depends only on its pieces, the vocabulary and the settings, so any process may build it, at any time. The
+folder contains tokens.bin, boundaries.bin (uint8), sizes.bin (int32, tokens per sentence), owners.bin (uint32, document
+of each sentence), digests.bin (two uint64 per document) and shard.json (counts).
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import dataclasses
 import functools
 import gc
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,41 +19,42 @@ from pathlib import Path
 
 import numpy as np
 
+from model_build.atomic_write import atomic_folder
 from native import ErnieTokenizer
 from training.corpus.boundaries import boundary_bytes
 from training.corpus.cleaning import clean, sentences
 from training.corpus.duplicates import digest
-from training.corpus.output import Output, naming
+from training.corpus.inputs import Faults, Piece, Reader
+from training.corpus.output import Output
 from training.corpus.segmenters import load_segmenter
-from training.corpus.sources import Faults, Piece, Reader
+from training.corpus.settings import CorpusSettings
 from training.corpus.writer import best_dtype
-from training.settings import CorpusSettings
 
 CHUNK = 1 << 18
-"""Characters tokenised and segmented at a time; Python's word lists of them take about 30 MB."""
+"""Characters tokenised and segmented at once; their word lists take about 30 MB in Python."""
 ARRAYS = ("tokens.bin", "boundaries.bin", "sizes.bin", "owners.bin", "digests.bin")
 COUNTS = "shard.json"
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What it takes to make one shard."""
+    """The inputs of one shard."""
 
     folder: Path
-    """where it will lie; beside it a `.part` folder while it is made"""
+    """its final name"""
     pieces: Sequence[Piece]
     vocab: Path
     settings: CorpusSettings
 
     @property
     def bytes(self) -> int:
-        """Bytes on disk of its inputs."""
+        """Size of the inputs on disk in bytes."""
         return sum(piece.stop - piece.start for piece in self.pieces)
 
 
 @dataclass
 class ShardCounts:
-    """What was read for a shard and what was left out, before duplicates of other shards are dropped."""
+    """Counts of what was read and left out for a shard, before duplicates across shards are removed."""
 
     text_bytes: int = 0
     documents_read: int = 0
@@ -67,31 +66,23 @@ class ShardCounts:
 
 
 def build_shard(job: ShardJob) -> Path:
-    """Makes the shard and returns its folder. One that is there already is left as it is."""
+    """Builds the shard and returns its folder. A finished shard is kept. Raises CorpusError and WriteError."""
     if job.folder.is_dir():
         return job.folder
-    # A process that was left behind by a killed run may be at the same shard: each has a folder of its own.
-    part = job.folder.with_name(f"{job.folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    with naming(part):
-        part.mkdir(parents=True)
-    try:
-        with contextlib.ExitStack() as stack:
-            outputs = {name: Output(part / name, hashed=False) for name in (*ARRAYS, COUNTS)}
-            for output in outputs.values():
-                stack.callback(output.close)
-            with _no_collector():
-                counts = _fill(outputs, job)
-            outputs[COUNTS].write(json.dumps(dataclasses.asdict(counts), ensure_ascii=False).encode("utf-8"))
-        _move(part, job.folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    # A worker of a killed build may still build the same shard: the bytes are the same, and the first result is kept.
+    with atomic_folder(job.folder, existing="keep") as folder, contextlib.ExitStack() as stack:
+        outputs = {name: Output(folder / name, hashed=False) for name in (*ARRAYS, COUNTS)}
+        for output in outputs.values():
+            stack.callback(output.close)
+        with _no_collector():
+            counts = _fill(outputs, job)
+        outputs[COUNTS].write(json.dumps(dataclasses.asdict(counts), ensure_ascii=False).encode("utf-8"))
     return job.folder
 
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """Millions of words come and go and none is in a cycle; looking for cycles among them takes a tenth of the time."""
+    """Turns the garbage collector off: it takes a tenth of the time, and the words created here form no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -101,28 +92,20 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _move(part: Path, folder: Path) -> None:
-    try:
-        os.rename(part, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was first, with the same bytes
-            raise
-
-
 def read_counts(folder: Path) -> ShardCounts:
-    """What `build_shard` counted."""
+    """The counts that `build_shard` wrote."""
     values = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
     return ShardCounts(**{**values, "faults": Faults(**values["faults"])})
 
 
 def read_array(folder: Path, name: str, dtype: np.dtype) -> np.ndarray:
-    """One of the shard's arrays, mapped."""
+    """One array of the shard, mapped into memory."""
     path = folder / name
     return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
 
 
-class Encoder:
-    """Tokenizer and segmenter together: sentences to tokens and boundary bytes."""
+class SentenceEncoder:
+    """Tokenizer and segmenter: converts sentences to tokens and boundary bytes."""
 
     def __init__(self, vocab: Path, segmenter: str, levels: bool) -> None:
         self.tokenizer = ErnieTokenizer.from_file(vocab)
@@ -131,7 +114,7 @@ class Encoder:
         self._is_piece = np.array([token.startswith("##") and len(token) > 2 for token in self.tokenizer.tokens])
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """tokens [T], boundaries uint8 [T], sizes int32 [n] of n sentences, and how many of them were unaligned."""
+        """tokens [T], boundaries uint8 [T], sizes int32 [n] of n sentences, and the number of unaligned sentences."""
         ids, row_splits, starts = self.tokenizer.encode_flat(texts)
         units = self.segmenter.units(texts) if self.segmenter else None
         boundaries = boundary_bytes(ids, row_splits, starts, self._is_piece, units)
@@ -144,9 +127,9 @@ class Encoder:
 
 
 @functools.lru_cache(maxsize=2)
-def encoder_of(vocab: Path, segmenter: str, levels: bool) -> Encoder:
+def encoder_of(vocab: Path, segmenter: str, levels: bool) -> SentenceEncoder:
     """An encoder, kept for the next shard that this process makes."""
-    return Encoder(vocab, segmenter, levels)
+    return SentenceEncoder(vocab, segmenter, levels)
 
 
 def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
@@ -178,9 +161,9 @@ def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
 
 
 class _Chunk:
-    """Sentences that wait until there are enough of them to tokenise at once."""
+    """A buffer of sentences that are tokenised together."""
 
-    def __init__(self, encoder: Encoder, outputs: Mapping[str, Output]) -> None:
+    def __init__(self, encoder: SentenceEncoder, outputs: Mapping[str, Output]) -> None:
         self._encoder, self._outputs = encoder, outputs
         self._sentences: list[str] = []
         self._owners: list[int] = []
@@ -199,7 +182,7 @@ class _Chunk:
         self._digests.append(mark)
 
     def flush(self) -> None:
-        """Sentences without a token leave no trace."""
+        """Tokenises and writes the buffered sentences; a sentence without a token is left out."""
         tokens, boundaries, sizes, unaligned = self._encoder.encode(self._sentences)
         written = sizes > 0
         self._outputs["tokens.bin"].write(tokens)

@@ -1,4 +1,4 @@
-"""Checking a corpus as a whole: checksums, index, and the bounds of ids and boundary bytes."""
+"""Verifies a corpus: checksums, index, and the ranges of token ids and boundary bytes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ BLOCK = 1 << 22
 
 
 def read_description(prefix: Path) -> dict[str, Any]:
-    """The content of `prefix.json`; empty where there is none, as with corpora of other programs."""
+    """The content of `prefix.json`; empty if the file is absent, as for corpora of other programs.
+
+    Raises CorpusError if the file is damaged.
+    """
     path = with_suffix(prefix, ".json")
     if not path.is_file():
         return {}
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CorpusError(f"{path} is damaged: {error}; copy it or make the corpus again.") from error
+        raise CorpusError(f"{path} is damaged: {error}; copy it or build the corpus again.") from error
     if not isinstance(description, dict):
-        raise CorpusError(f"{path} is damaged: it holds no JSON object; copy it or make the corpus again.")
+        raise CorpusError(f"{path} is damaged: it is not a JSON object; copy it or build the corpus again.")
     return description
 
 
 def open_with_vocabulary(prefix: Path, vocab: Path) -> IndexedCorpus:
-    """Opens a corpus if its ids are those of the vocabulary; raises CorpusError saying what differs.
+    """Opens a corpus that was built with the vocabulary. Raises CorpusError if it was built with another one.
 
-    Of a corpus without a `.json`, from another program, nothing is known but its ids, and all of them are read.
+    For a corpus without `.json`, from another program, all token ids are read and compared with the vocabulary size.
     """
     corpus = IndexedCorpus.open(prefix)
     size, made_with = len(read_vocabulary(vocab)), read_description(prefix).get("vocabulary")
@@ -48,11 +51,11 @@ def open_with_vocabulary(prefix: Path, vocab: Path) -> IndexedCorpus:
 
 
 def verify_corpus(prefix: Path) -> IndexedCorpus:
-    """Reads every byte of a corpus once and returns it opened.
+    """Reads every byte of a corpus once and returns the open corpus.
 
-    Raises CorpusError naming the file that is absent, of another length or with another checksum than `prefix.json`
-    says, or that holds an id beyond the vocabulary, a boundary byte above 4 or a sentence that begins inside a unit.
-    A corpus without a `.json` is checked for all but checksums and the vocabulary.
+    Raises CorpusError, which names the file, for a file that is absent or differs from `prefix.json` in length or
+    checksum, a token id beyond the vocabulary, a boundary byte above 4, and a sentence that begins inside a unit.
+    Without `.json`, checksums and vocabulary are not checked.
     """
     description = read_description(prefix)
     for suffix, file in description.get("files", {}).items():
@@ -67,39 +70,41 @@ def verify_corpus(prefix: Path) -> IndexedCorpus:
 
 def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
     if not path.is_file():
-        raise CorpusError(f"{path} is absent; copy it or make the corpus again.")
+        raise CorpusError(f"{path} is absent; copy it or build the corpus again.")
     size = path.stat().st_size
     if size != expected["bytes"]:
         raise CorpusError(
-            f"{path} has {size} bytes, but should have {expected['bytes']}; copy it or make the corpus again."
+            f"{path} has {size} bytes, but should have {expected['bytes']}; copy it or build the corpus again."
         )
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
     if digest.hexdigest() != expected["sha256"]:
-        raise CorpusError(f"{path} is damaged: its checksum is another one; copy it or make the corpus again.")
+        raise CorpusError(
+            f"{path} is damaged: its checksum differs from the .json file; copy it or build the corpus again."
+        )
 
 
 def check_ids(corpus: IndexedCorpus, limit: int) -> None:
-    """Reads every token; raises CorpusError naming the first that is not one of `limit` ids."""
+    """Reads every token. Raises CorpusError, which names the first token id that is not in [0, limit)."""
     for start in range(0, len(corpus.tokens), BLOCK):
         block = corpus.tokens[start : start + BLOCK]
         if block.min() < 0 or block.max() >= limit:
             at = start + int(np.flatnonzero((block < 0) | (block >= limit))[0])
             raise CorpusError(
                 f"{corpus.prefix}.bin has the id {corpus.tokens[at]} at token {at}, but ids go from 0 to {limit - 1}; "
-                "was it made with another vocabulary?"
+                "give the vocabulary that the corpus was built with."
             )
 
 
 def _check_boundaries(corpus: IndexedCorpus, boundaries: np.ndarray) -> None:
     for start in range(0, len(boundaries), BLOCK):
         if boundaries[start : start + BLOCK].max() > ENTITY:
-            raise CorpusError(f"{corpus.prefix}.seg has a byte above {ENTITY}; copy it or make the corpus again.")
+            raise CorpusError(f"{corpus.prefix}.seg has a byte above {ENTITY}; copy it or build the corpus again.")
     begins = corpus.offsets[:-1][np.diff(corpus.offsets) > 0]
     for start in range(0, len(begins), BLOCK):
         if (boundaries[begins[start : start + BLOCK]] == INSIDE).any():
             raise CorpusError(
-                f"{corpus.prefix}.seg has a sentence that begins inside a unit; copy it or make the corpus again."
+                f"{corpus.prefix}.seg has a sentence that begins inside a unit; copy it or build the corpus again."
             )

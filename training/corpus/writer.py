@@ -1,6 +1,7 @@
-"""Writing a corpus as a stream: `.bin` and `.seg` as they come, the index from side files at the end.
+"""Writes a corpus as a stream: `.bin` and `.seg` while sentences arrive, the index from temporary files at the end.
 
-Everything is written under `.part` names, fsynced and renamed, `.idx` last: a corpus whose `.idx` is there is complete.
+All files are written under `.part` names, synced and renamed; `.idx` is renamed last, so a corpus with an `.idx` is
+complete. `model_build.atomic_write` does not fit here: several files stay open across calls and appear in this order.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from typing import Any
 
 import numpy as np
 
+from model_build.atomic_write import sync_folder
 from training.corpus.indexed import DTYPES, HEADER, MAGIC, CorpusError, with_suffix
-from training.corpus.output import Output, sync_folder
+from training.corpus.output import Output
 
 LEVELS = ("inside", "character", "word", "phrase", "entity")
 
 
 def best_dtype(vocab_size: int) -> np.dtype:
-    """uint16 where Megatron picks it (below 65,500 tokens), else int32."""
+    """The dtype that Megatron chooses: uint16 below 65,500 tokens, otherwise int32."""
     return np.dtype(np.uint16 if vocab_size < 65500 else np.int32)
 
 
 class CorpusWriter:
-    """Writes the corpus `prefix` piece by piece, in memory that does not grow with it.
+    """Writes the corpus `prefix` sentence by sentence, in constant memory.
 
-    A context manager: leaving it without `finish` removes what was written. A disk that is full or refuses is a
-    CorpusError that names the file.
+    A context manager: leaving it without `finish` removes all files. Raises CorpusError if the corpus exists, and
+    WriteError, which names the file, if the disk is full or refuses.
     """
 
     def __init__(self, prefix: Path, dtype: np.dtype, *, boundaries: bool = True) -> None:
@@ -47,7 +49,7 @@ class CorpusWriter:
     ) -> None:
         """Adds whole sentences: tokens [t], boundaries uint8 [t], sizes [s] that add up to t, begins_document bool [s].
 
-        `boundaries` is None for a corpus without them.
+        `boundaries` is None for a corpus without boundary bytes.
         """
         self._outputs[".bin"].write(np.ascontiguousarray(tokens, dtype=self.dtype))
         if boundaries is not None:
@@ -61,9 +63,12 @@ class CorpusWriter:
         self.counts["tokens"] += len(tokens)
 
     def finish(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes the index and `prefix.json`, `about` with counts and checksums, and renames all into place."""
+        """Writes the index and `prefix.json`, which is `about` with counts and checksums, and renames all files.
+
+        Returns the content of `prefix.json`. Raises CorpusError if the corpus has no sentence.
+        """
         if not self.counts["documents"]:
-            raise CorpusError(f"{self.prefix} would be empty: no document has a sentence with a token in it.")
+            raise CorpusError(f"{self.prefix} would be empty: no document contains a token; check the inputs.")
         self._outputs[".idx"] = Output(with_suffix(self.prefix, ".idx.part"))
         self._write_index(self._outputs[".idx"])
         kept = [suffix for suffix in (".bin", ".seg", ".idx") if suffix in self._outputs]
@@ -108,6 +113,6 @@ class CorpusWriter:
 
 
 def refuse_existing(prefix: Path) -> None:
-    """Raises CorpusError when a complete corpus lies at `prefix`: none is ever written over."""
+    """Raises CorpusError if there is a complete corpus `prefix`: a corpus is never overwritten."""
     if with_suffix(prefix, ".idx").exists():
-        raise CorpusError(f"there is a corpus {prefix} already; remove its files or choose another --output.")
+        raise CorpusError(f"the corpus {prefix} exists already; remove its files or choose another --output.")

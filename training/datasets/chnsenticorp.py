@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.datasets.examples import Example
-from training.datasets.published import load_parts
+from training.datasets.paddlenlp_downloads import load_parts
 from training.datasets.table import read_examples
 
 PARTS = ("train", "dev", "test")
@@ -19,8 +19,8 @@ def read(folder: Path) -> dict[str, list[Example]]:
 
 
 def download() -> dict[str, list[Example]]:
-    """The same parts from PaddleNLP; of its two copies the one whose test part has labels."""
-    # PaddleNLP gives the label's place in its list, which for 0 and 1 is the label.
+    """The same parts from PaddleNLP, from that one of its two copies whose test part has labels."""
+    # PaddleNLP returns the index of the label, which for 0 and 1 is the label itself.
     return {
         part: [Example(str(row["label"]), row["text"].strip()) for row in rows]
         for part, rows in load_parts("chnsenticorp_v2", PARTS).items()

@@ -1,21 +1,21 @@
-"""CMRC 2018: questions on Chinese Wikipedia, answered by a span of it; three answers each in dev, one in trial."""
+"""CMRC 2018: questions about Chinese Wikipedia, answered by a span of the text; dev has three answers per question."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from training.datasets.examples import Question
-from training.datasets.published import load_questions
+from training.datasets.paddlenlp_downloads import load_questions
 from training.datasets.squad import read_questions
 
 FILES = ("cmrc2018_trial.json", "cmrc2018_dev.json")
 
 
 def read(folder: Path) -> dict[str, list[Question]]:
-    """trial and dev of `folder`, and train where `cmrc2018_train.json` is there too.
+    """trial and dev of `folder`, and train if `cmrc2018_train.json` exists.
 
-    Lenient: some of dev's answers are in nobody's context, as people wrote them anew, and two questions of trial are
-    empty.
+    Reads leniently: some answers of dev do not occur in their context, because people rephrased them, and two questions
+    of trial are empty.
     """
     files = {part: folder / f"cmrc2018_{part}.json" for part in ("train", "trial", "dev")}
     return {

@@ -1,4 +1,4 @@
-"""CMRC 2018 without its training file: learned from DRCD in Simplified characters and from CMRC's trial part."""
+"""CMRC 2018 without its training file: trained on DRCD in Simplified characters and on CMRC's trial part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEV_SHARE = 0.2
 def read(folder: Path) -> dict[str, list[Question]]:
     """train: DRCD and most of trial; dev: the questions of one trial context in five; test: CMRC's dev part.
 
-    So no epoch is chosen by the questions that are reported on. Each context's own text decides its part.
+    So the questions of the reported metrics do not select the epoch. The text of each context decides its part.
     """
     questions = cmrc2018.read(folder / "cmrc2018")
     parts: dict[str, list[Question]] = {"train": [], "dev": [], "test": questions["dev"]}

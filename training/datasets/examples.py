@@ -1,4 +1,4 @@
-"""What the readers of labelled data give: one class a task, and the labels that a training set teaches."""
+"""Labelled examples, one class per task, and the labels of a training set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Example:
 
 @dataclass(frozen=True)
 class TaggedSentence:
-    """Token classification: as many tags as tokens; in Chinese data a token is mostly one character."""
+    """Token classification: one tag per token; in Chinese data a token is usually one character."""
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
@@ -31,7 +31,7 @@ class TaggedSentence:
 
 
 class Answer(NamedTuple):
-    """An answer and the index of its first character in the context, None where the context does not hold it."""
+    """An answer, and the index of its first character in the context; None if it does not occur there."""
 
     text: str
     start: int | None
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """Extractive question answering: every answer is right. One without a start counts in evaluation only."""
+    """Extractive question answering: each answer is correct. An answer without start is used only in evaluation."""
 
     id: str
     context: str
@@ -50,21 +50,21 @@ class Question:
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
-    """The distinct labels, sorted: as numbers where all are numbers."""
+    """The distinct labels, sorted; as numbers if all labels are numbers."""
     names = {example.label for example in examples}
     return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
 
 
 def tag_names(sentences: Sequence[TaggedSentence]) -> list[str]:
-    """`O`, and every tag that the scheme of the sentences has for each of their entity types, seen or not.
+    """`O`, and all tags of the scheme for each entity type of the sentences, including tags that do not occur.
 
-    Raises ValueError where no sentence has an entity, or the tags belong to no scheme.
+    Raises ValueError if no sentence has an entity, or if the tags belong to no known scheme.
     """
     return ["O", *scheme_of(sentences).tags(_types(sentences))]
 
 
 def scheme_of(sentences: Sequence[TaggedSentence]) -> Scheme:
-    """The scheme of the tags. Raises ValueError, naming file and line of the first, for no entity and no scheme."""
+    """The scheme of the tags. Raises ValueError, which names file and line, without an entity or a known scheme."""
     try:
         return detect_scheme(sentence.tags for sentence in sentences)
     except ValueError as error:
@@ -75,36 +75,38 @@ def scheme_of(sentences: Sequence[TaggedSentence]) -> Scheme:
 def check_labels(
     train: Sequence[Example] | Sequence[TaggedSentence], evaluation: Sequence[Example] | Sequence[TaggedSentence]
 ) -> None:
-    """Raises ValueError where train teaches nothing, or for the first row of `evaluation` with a label it has not."""
+    """Raises ValueError if train has fewer than two labels, or for a row of `evaluation` with an unknown label."""
     tagged = [row for row in train if isinstance(row, TaggedSentence)]
     known = set(tag_names(tagged) if tagged else label_names([row for row in train if isinstance(row, Example)]))
     if len(known) < 2:
         named = f"{train[0].where or 'train'}: " if train else ""
         raise ValueError(
             f"{named}the training examples have {len(known)} label{'s' * (len(known) != 1)}"
-            f"{''.join(f', {name},' for name in known)} but a classifier needs two or more."
+            f"{''.join(f', {name},' for name in known)} but a classifier needs at least two."
         )
     check_known(known, evaluation, "train")
 
 
 def check_kinds(parts: Mapping[str, Sequence[Any]]) -> None:
-    """Raises ValueError where one part of a classification set has pairs and another single texts."""
+    """Raises ValueError if one part of a classification set has pairs of texts and another one single texts."""
     found = [(part, rows[0]) for part, rows in parts.items() if rows and isinstance(rows[0], Example)]
     for part, row in found:
         other, first = found[0]
         if (row.text_pair is None) != (first.text_pair is None):
             kinds = ("pairs", "single texts") if first.text_pair is None else ("single texts", "pairs")
-            raise ValueError(f"{row.where or part}: {part} has {kinds[0]}, but {other} has {kinds[1]}.")
+            raise ValueError(
+                f"{row.where or part}: {part} has {kinds[0]}, but {other} has {kinds[1]}; give all parts the same kind."
+            )
 
 
 def check_known(known: Collection[str], rows: Sequence[Example] | Sequence[TaggedSentence], whose: str) -> None:
-    """Raises ValueError for the first row with a label that is not `known`; `whose` labels these are."""
+    """Raises ValueError for the first row with a label that is not `known`; `whose` names the owner of the labels."""
     for row in rows:
         for label in row.tags if isinstance(row, TaggedSentence) else (row.label,):
             if label not in known:
                 raise ValueError(
                     f"{row.where or 'evaluation'}: {'tag' if isinstance(row, TaggedSentence) else 'label'} {label!r} "
-                    f"is none of the {len(known)} that {whose} has: {', '.join(sorted(known)[:20])}."
+                    f"is not among the {len(known)} of {whose}: {', '.join(sorted(known)[:20])}."
                 )
 
 

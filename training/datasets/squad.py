@@ -15,36 +15,36 @@ log = logging.getLogger(__name__)
 
 
 def read_questions(path: Path, lenient: bool = False) -> list[Question]:
-    """All questions; `answer_start` counts characters of the context from 0.
+    """All questions of a file; `answer_start` counts characters of the context from 0.
 
-    Every answer must stand in its context at its start. With `lenient`, as published sets need it, one that stands
-    elsewhere gets the start nearest to its own, one that stands nowhere keeps its text and no start, and questions
-    without text are left out; one warning counts them. Raises ValueError naming file and question.
+    Every answer must occur in its context at its start. With `lenient`, which published data sets need, an answer at
+    another place gets the nearest start, an answer that does not occur keeps its text without a start, and questions
+    without text are left out; one warning counts these cases. Raises ValueError, which names file and question.
     """
     if path.suffix != ".json":
-        raise ValueError(f"{path}: not a file of questions; give .json in the format of SQuAD 1.1.")
+        raise ValueError(f"{path}: not a file of questions; give a .json file in the format of SQuAD 1.1.")
     value = parse_json(read_text(path), str(path))
     return checked(_questions(value, str(path)), str(path), lenient)
 
 
 def checked(questions: Iterator[Question], name: str, lenient: bool) -> list[Question]:
-    """The questions with answers where they stand, as `read_questions` has them; `name` is the file in messages."""
+    """The questions with checked answers, see `read_questions`; `name` names the source in messages."""
     changes: Counter[str] = Counter()
     seen: set[str] = set()
     kept = []
     for question in questions:
         where = f"{name}: question {question.id}"
         if question.id in seen:
-            raise ValueError(f"{where} stands there twice; give every question an id of its own.")
+            raise ValueError(f"{where} occurs twice; give every question its own id.")
         seen.add(question.id)
         if not question.question.strip():
             if not lenient:
-                raise ValueError(f"{where} has no text; write one, or take it out.")
-            changes["left out, they have no text"] += 1
+                raise ValueError(f"{where} has no text; write one, or remove the question.")
+            changes["questions without text left out"] += 1
             continue
         kept.append(_located(question, where, lenient, changes))
     if not kept:
-        raise ValueError(f"{name}: no question in it.")
+        raise ValueError(f"{name} contains no question.")
     if changes:
         log.warning("%s: %s", name, "; ".join(f"{count} {change}" for change, count in changes.items()))
     return kept
@@ -56,19 +56,19 @@ def _located(question: Question, where: str, lenient: bool, changes: Counter[str
         if start is None or start < 0 or not question.context.startswith(text, start):
             nearest = find_nearest(question.context, text, start or 0)
             if not lenient:
-                cure = f"it stands at {nearest}" if nearest is not None else "it stands nowhere in it"
+                found = f"it occurs at {nearest}" if nearest is not None else "it does not occur in it"
                 raise ValueError(
-                    f"{where}: the answer {text[:40]!r} is not at {start} of the context; {cure}. "
-                    "Correct answer_start, which counts characters from 0, or take the answer out."
+                    f"{where}: the answer {text[:40]!r} is not at {start} of the context; {found}. "
+                    "Correct answer_start, which counts characters from 0, or remove the answer."
                 )
-            changes["answers moved to where they stand" if nearest is not None else "answers not in the context"] += 1
+            changes["answers whose start was corrected" if nearest is not None else "answers not in the context"] += 1
             start = nearest
         answers.append(Answer(text, start))
     return Question(question.id, question.context, question.question, tuple(answers), question.where)
 
 
 def find_nearest(context: str, text: str, start: int) -> int | None:
-    """The place of `text` in `context` that is nearest to `start`, None where there is none."""
+    """The position of `text` in `context` that is nearest to `start`; None if it does not occur."""
     places = []
     place = context.find(text)
     while place >= 0:
@@ -78,7 +78,7 @@ def find_nearest(context: str, text: str, start: int) -> int | None:
 
 
 def _questions(value: Any, name: str) -> Iterator[Question]:
-    """The questions as the file has them; raises ValueError for another form."""
+    """The questions of the file, unchecked. Raises ValueError for another format."""
     for article in _list(value, "data", name):
         for paragraph in _list(article, "paragraphs", f"{name}: an article"):
             context = _string(paragraph, "context", f"{name}: a paragraph")
@@ -87,7 +87,7 @@ def _questions(value: Any, name: str) -> Iterator[Question]:
                 where = f"{name}: question {id}"
                 question = entry.get("question")
                 if not isinstance(question, str):
-                    raise ValueError(f"{where} has no string question.")
+                    raise ValueError(f"{where} needs a string 'question'.")
                 answers = tuple(_answer(answer, where) for answer in _list(entry, "answers", where))
                 if not answers:
                     raise ValueError(f"{where} has no answer; every question needs one, as in SQuAD 1.1.")
@@ -104,12 +104,12 @@ def _answer(value: Any, where: str) -> Answer:
 def _list(value: Any, key: str, where: str) -> Sequence[Any]:
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, list):
-        raise ValueError(f"{where} has no list {key!r}; SQuAD 1.1 nests data, paragraphs, qas and answers.")
+        raise ValueError(f"{where} needs a list {key!r}; SQuAD 1.1 nests data, paragraphs, qas and answers.")
     return found
 
 
 def _string(value: Any, key: str, where: str) -> str:
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, str) or not found.strip():
-        raise ValueError(f"{where} has no text {key!r}; SQuAD 1.1 wants one there.")
+        raise ValueError(f"{where} needs a string {key!r} that is not empty.")
     return found

@@ -16,13 +16,12 @@ TEXT_PAIR = ("text_b", "text_pair", "sentence2")
 
 
 def read_examples(path: Path, *, labelled: bool = True) -> list[Example]:
-    """Rows of a table; its suffix says how it is written. Columns and keys of other names are passed over.
+    """Rows of a table in the format of its suffix. Other columns and keys are ignored.
 
-    `.tsv` has a header line and fields between tabs, never quoted; `.csv` a header line and fields quoted as RFC 4180
-    says; `.jsonl` an object a line. `text_a` may be called text, sentence or sentence1, and `text_b` text_pair or
-    sentence2. White space around values is cut off. Not `labelled`, it needs no label, and one that is there counts for
-    nothing: the examples' labels are empty. Raises ValueError naming file and line for what is missing, empty
-    or broken.
+    `.tsv` has a header line and tab-separated fields without quotes; `.csv` has a header line and fields quoted as in
+    RFC 4180; `.jsonl` has one object per line. `text_a` may also be called text, sentence or sentence1, and `text_b`
+    text_pair or sentence2. Values are stripped. If not `labelled`, labels are ignored, and the labels of the examples
+    are empty. Raises ValueError, which names file and line, for missing, empty or invalid values.
     """
     if path.suffix == ".jsonl":
         rows: Iterator[tuple[str, Mapping[str, Any]]] = read_json_lines(path)
@@ -31,14 +30,14 @@ def read_examples(path: Path, *, labelled: bool = True) -> list[Example]:
             path, _tab_separated(path) if path.suffix == ".tsv" else _comma_separated(path), labelled
         )
     else:
-        raise ValueError(f"{path}: not a table of a known kind; give .tsv, .csv or .jsonl.")
+        raise ValueError(f"{path}: unknown format; give a .tsv, .csv or .jsonl file.")
     examples = [_example(where, row, labelled) for where, row in rows]
     if not examples:
-        raise ValueError(f"{path}: no example below the header.")
+        raise ValueError(f"{path}: there is no example below the header.")
     for example in examples:
         if (example.text_pair is None) != (examples[0].text_pair is None):
             raise ValueError(f"{example.where} is {'one text' if example.text_pair is None else 'a pair'}, "
-                             f"but the rows before are not; give all rows a text_b, or none.")  # fmt: skip
+                             f"but the rows before are not; give either all rows a text_b, or no row.")  # fmt: skip
     return examples
 
 
@@ -48,7 +47,7 @@ def _tab_separated(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _comma_separated(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Records with the number of the line each begins on; a quoted field may hold line ends."""
+    """Records, each with the number of its first line; a quoted field may contain line ends."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     number = 1
     try:
@@ -62,16 +61,16 @@ def _comma_separated(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _rows_below_header(
     path: Path, records: Iterator[tuple[int, list[str]]], labelled: bool
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each record that is not blank by the names in the first."""
+    """Each record that is not blank, as a mapping from the column names of the header."""
     filled = ((f"{path}: line {number}", fields) for number, fields in records if fields)
     where, names = next(filled)
     header = [name.strip() for name in names]
     if twice := next((name for name in header if header.count(name) > 1), None):
-        raise ValueError(f"{where} names the column {twice} twice.")
+        raise ValueError(f"{where} names the column {twice} twice; rename one.")
     _columns(header, where, labelled)
     for where, fields in filled:
         if len(fields) != len(header):
-            raise ValueError(f"{where} has {len(fields)} fields, but the header names {len(header)}.")
+            raise ValueError(f"{where} has {len(fields)} fields, but the header has {len(header)}.")
         yield where, dict(zip(header, fields, strict=True))
 
 
@@ -82,19 +81,19 @@ def _example(where: str, row: Mapping[str, Any], labelled: bool) -> Example:
 
 
 def _columns(names: Sequence[str], where: str, labelled: bool) -> tuple[str, str, str | None]:
-    """The names of the columns with label, text and, where there is one, the second text."""
+    """The names of the columns with label, text and, if present, second text."""
     text, pair = ([name for name in aliases if name in names] for aliases in (TEXT, TEXT_PAIR))
     if (labelled and "label" not in names) or not text:
         wanted = "columns label and text_a" if labelled else "column text_a"
-        raise ValueError(f"{where} must name the {wanted}, but names {', '.join(names) or 'none'}.")
+        raise ValueError(f"{where} must have the {wanted}, but has {', '.join(names) or 'none'}.")
     if several := next((found for found in (text, pair) if len(found) > 1), None):
-        raise ValueError(f"{where} names {' and '.join(several)}, which mean the same; keep one.")
+        raise ValueError(f"{where} has {' and '.join(several)}, which mean the same; keep one.")
     return "label", text[0], pair[0] if pair else None
 
 
 def _value(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row[column]
-    # A label may be a number; true, null and lists are mistakes.
+    # A label may be an integer; true, null and lists are errors.
     if not (isinstance(value, str) or (column == "label" and type(value) is int)):
         raise ValueError(f"{where}: {column} must be a string, but is {value!r:.40}.")
     if stripped := str(value).strip():

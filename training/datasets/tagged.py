@@ -1,4 +1,4 @@
-"""Tagged sentences: a token and its tag a line as in CoNLL's files, or `.jsonl` with `tokens` and `tags`."""
+"""Tagged sentences: one token and its tag per line as in CoNLL files, or `.jsonl` with `tokens` and `tags`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ SUFFIXES = (".txt", ".conll", ".tsv", ".bio", ".bmes")
 
 
 def read_tagged(path: Path) -> list[TaggedSentence]:
-    """Sentences of a file; `.jsonl` has an object a line, files of `SUFFIXES` one token a line.
+    """Sentences of a file; `.jsonl` has one object per line, files of `SUFFIXES` have one token per line.
 
-    There, one space or tab stands between token and tag, and a blank line between sentences. Tags that cannot stand
-    where they do are counted in one warning and left as they are. Raises ValueError naming file and line for a line
-    that is no token and tag, a tag of no scheme, and lists of different lengths.
+    In the latter, one space or tab separates token and tag, and a blank line separates sentences. Tags that the scheme
+    does not allow are counted in one warning and kept. Raises ValueError, which names file and line, for a line that is
+    not a token and a tag, a tag of no known scheme, and lists of different lengths.
     """
     if path.suffix == ".jsonl":
         sentences = [_from_json(where, row) for where, row in read_json_lines(path)]
     elif path.suffix in SUFFIXES:
         sentences = list(_from_columns(path))
     else:
-        raise ValueError(f"{path}: not tagged sentences of a known kind; give .jsonl or {', '.join(SUFFIXES)}.")
+        raise ValueError(f"{path}: unknown format of tagged sentences; give .jsonl or {', '.join(SUFFIXES)}.")
     warn_of_faults(sentences, str(path))
     return sentences
 
 
 def warn_of_faults(sentences: Sequence[TaggedSentence], name: str) -> None:
-    """One line of log for all tags that the scheme of the sentences does not allow where they stand.
+    """Logs one warning that counts the tags that the scheme of the sentences does not allow after the tag before.
 
-    Raises ValueError that begins with `name` where the tags belong to no scheme.
+    Raises ValueError, which begins with `name`, if the tags belong to no known scheme.
     """
     if all(tag == "O" for sentence in sentences for tag in sentence.tags):
         return
@@ -48,7 +48,7 @@ def warn_of_faults(sentences: Sequence[TaggedSentence], name: str) -> None:
     if faults:
         sentence, index = faults[0]
         log.warning(
-            "%s: %d tags cannot stand where they do in %s and are left as they are; the first is token %d, %s, of the "
+            "%s: %d tags are not allowed in their place by %s and are kept; the first is token %d, %s, of the "
             "sentence at %s",
             name, len(faults), scheme.name, index + 1, sentence.tags[index], sentence.where.rpartition(": ")[2],
         )  # fmt: skip
@@ -57,7 +57,7 @@ def warn_of_faults(sentences: Sequence[TaggedSentence], name: str) -> None:
 def _from_columns(path: Path) -> Iterator[TaggedSentence]:
     tokens: list[str] = []
     tags: list[str] = []
-    known: dict[str, tuple[str, str]] = {}  # most lines of a big file stood in it before
+    known: dict[str, tuple[str, str]] = {}  # most lines of a large file are repeated
     first = 1
     for number, line in enumerate([*read_lines(path), ""], start=1):
         if pair := known.get(line):
@@ -86,7 +86,9 @@ def _from_json(where: str, row: dict[str, object]) -> TaggedSentence:
     if not (isinstance(tokens, list) and isinstance(tags, list) and all(isinstance(x, str) for x in (*tokens, *tags))):
         raise ValueError(f"{where} must have tokens and tags, two lists of strings.")
     if len(tokens) != len(tags) or not tokens:
-        raise ValueError(f"{where} has {len(tokens)} tokens and {len(tags)} tags; there must be as many, at least one.")
+        raise ValueError(
+            f"{where} has {len(tokens)} tokens and {len(tags)} tags; give the same number of both, at least one."
+        )
     if "" in tokens:
         raise ValueError(f"{where}: token {tokens.index('') + 1} is empty.")
     return TaggedSentence(tuple(tokens), tuple(_tag(tag, where) for tag in tags), where)

@@ -1,4 +1,4 @@
-"""THUCNews titles, `label<TAB>title` a line: they come without a split, so each title's own text decides its part."""
+"""THUCNews titles, one `label<TAB>title` per line; the set has no split, so the text of a title decides its part."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read(folder: Path) -> dict[str, list[Example]]:
 
 
 def part_of(title: str) -> Part:
-    """Nine titles in ten are for training, one in twenty for each of dev and test; copies fall into the same part."""
+    """train for nine titles in ten, dev and test for one in twenty each; copies are in the same part."""
     share = share_of(title)
     return "test" if share < 0.05 else "dev" if share < 0.1 else "train"
 
 
 def read_titles(path: Path) -> dict[Part, list[Example]]:
-    """All titles by part. Raises ValueError naming file and line for one that is no `label<TAB>title`."""
+    """All titles by part. Raises ValueError, which names file and line, for a line that is not `label<TAB>title`."""
     parts: dict[Part, list[Example]] = {"train": [], "dev": [], "test": []}
     for example in read_labelled(path):
         parts[part_of(example.text)].append(example)
@@ -34,7 +34,7 @@ def read_titles(path: Path) -> dict[Part, list[Example]]:
 
 
 def read_labelled(path: Path) -> list[Example]:
-    """The titles in the order of the file; raises as `read_titles` does."""
+    """The titles in the order of the file. Raises ValueError like `read_titles`."""
     examples = []
     lines = read_lines(path)
     for number, line in enumerate(lines[: -1 if not lines[-1] else None], start=1):

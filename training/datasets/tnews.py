@@ -1,4 +1,4 @@
-"""TNEWS as FewCLUE cuts it: headlines of Toutiao in fifteen classes, eighty of each or fewer to learn from."""
+"""TNEWS in the split of FewCLUE: headlines of Toutiao in 15 classes, at most 80 training examples per class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.datasets.examples import Example
-from training.datasets.published import load_parts
+from training.datasets.paddlenlp_downloads import load_parts
 from training.datasets.text_file import read_json_lines
 
 SPLITS = {"train": "train_few_all", "dev": "dev_few_all", "test": "test_public"}
@@ -18,11 +18,11 @@ LABELS = {
     "news_military": "军事", "news_travel": "旅游", "news_world": "国际", "news_stock": "股票",
     "news_agriculture": "农业", "news_game": "电竞",
 }  # fmt: skip
-"""The labels, which are the files' `label_desc`, and the Chinese names that `label_index2en2zh.json` has for them."""
+"""The labels, `label_desc` in the files, and their Chinese names from `label_index2en2zh.json`."""
 
 
 def read(folder: Path) -> dict[str, list[Example]]:
-    """train, dev and test of `folder`; raises ValueError naming file and line for a row of another form."""
+    """train, dev and test of `folder`; raises ValueError, which names file and line, for a row of another form."""
     return {part: _examples(read_json_lines(folder / f"{split}.json")) for part, split in SPLITS.items()}
 
 
@@ -37,6 +37,6 @@ def _examples(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Example]:
     for where, row in rows:
         label, sentence = row.get("label_desc"), row.get("sentence")
         if label not in LABELS or not isinstance(sentence, str) or not sentence.strip():
-            raise ValueError(f"{where} has no sentence, or a label_desc that is none of the fifteen.")
+            raise ValueError(f"{where} needs a sentence, and a label_desc that is one of the 15 labels.")
         examples.append(Example(label, sentence.strip(), where=where))
     return examples

@@ -1,4 +1,4 @@
-"""Texts without labels: tables of which only the text counts, or files with a text on every line."""
+"""Unlabelled texts: tables, whose labels are ignored, or files with one text per line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ TABLES = (".tsv", ".csv", ".jsonl")
 
 
 def read_unlabelled(path: Path) -> list[Example]:
-    """Texts, or pairs of them, with empty labels; of a file that is no table, every line that is not blank is one.
+    """Texts, or pairs of texts, with empty labels; in a file that is not a table, each non-blank line is a text.
 
-    Raises ValueError naming file and line for what is missing or broken.
+    Raises ValueError, which names file and line, for missing or invalid values.
     """
     if path.suffix == ".json":
-        raise ValueError(f"{path}: neither a table ({', '.join(TABLES)}) nor text, one a line; convert it first.")
+        raise ValueError(
+            f"{path}: neither a table ({', '.join(TABLES)}) nor a file with one text per line; convert it first."
+        )
     if path.suffix in TABLES:
         return read_examples(path, labelled=False)
     lines = enumerate(read_lines(path), start=1)

@@ -1,1 +1,1 @@
-"""What a pretrained ERNIE is finetuned for: one file a task, and what they have in common in `task.py`."""
+"""The tasks of finetuning: one module per task, their common protocol in `task.py`, and their metrics."""

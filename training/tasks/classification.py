@@ -14,31 +14,31 @@ from paddle import Tensor, nn
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForSequenceClassification
 from training.datasets.examples import Example
-from training.metrics import classification_scores
-from training.tasks.task import Batch, Predicted, Row, TaskName
-from training.tokens import Encoder
+from training.tasks.metrics import classification_scores
+from training.tasks.task import Predicted, Row, TaskBatch, TaskName
+from training.tasks.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class LabelledRow(Row):
-    """A text or pair, cut to the longest that is read."""
+    """A text or pair of texts, cut to the maximum length."""
 
     label: int
-    """its index; -1 where it is none of the task's, or not known"""
+    """index of the label; -1 if it is unknown or not a label of the task"""
 
 
 class Classification:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] with the longer of both cut first, and a label for it."""
+    """One label for [CLS] text [SEP], or for [CLS] text [SEP] pair [SEP], of which the longer text is cut first."""
 
     name: TaskName = "classify"
     metrics: Sequence[str] = ("accuracy", "macro_f1")
 
     def __init__(
-        self, encoder: Encoder, labels: Sequence[str], max_seq_length: int, class_weights: np.ndarray | None = None
+        self, tokenizer: Tokenizer, labels: Sequence[str], max_seq_length: int, class_weights: np.ndarray | None = None
     ) -> None:
-        """`class_weights` float32 [labels] multiply the loss of each class; None counts all alike."""
+        """`class_weights` float32 [labels] multiply the loss of each class; None means equal weights."""
         self.labels = labels
-        self._encoder, self._max_seq_length = encoder, max_seq_length
+        self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
         self._index = {label: index for index, label in enumerate(labels)}
         self._weights = None if class_weights is None else paddle.to_tensor(class_weights)
 
@@ -48,7 +48,7 @@ class Classification:
     training_rows = rows
 
     def _row(self, index: int, example: Example) -> LabelledRow:
-        encoding = self._encoder.encode(example.text, example.text_pair, max_length=self._max_seq_length)
+        encoding = self._tokenizer.encode(example.text, example.text_pair, max_length=self._max_seq_length)
         types = encoding.token_type_ids
         second = types.index(1) if 1 in types else len(types)
         return LabelledRow(index, encoding.ids, second, self._index.get(example.label, -1))
@@ -56,15 +56,15 @@ class Classification:
     def model(self, config: ErnieConfig) -> ErnieForSequenceClassification:
         return ErnieForSequenceClassification(config, len(self.labels))
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
         return self.loss_of(self.scores(model, batch), batch)
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor]:
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor]:
         """Logits [B, labels]."""
         return (model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids)),)
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """Of a batch in which some rows have no label, the loss of the others times their share of the batch."""
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
+        """Mean cross entropy; if some rows have no label, the mean over the others times their share of the batch."""
         (logits,) = scores
         labels = np.array([row.label for row in batch.rows])
         known = np.flatnonzero(labels >= 0)
@@ -76,18 +76,18 @@ class Classification:
         loss = F.cross_entropy(chosen, paddle.to_tensor(labels[known]), weight=self._weights)
         return loss * (len(known) / len(labels))
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
         """One for every row."""
         return Predicted(scores[0], [1] * len(batch.rows))
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[np.ndarray]:
         """Probabilities [labels] of every row."""
         return list(F.softmax(self.scores(model, batch)[0]).numpy())
 
     def predictions(
         self, examples: Sequence[Example], rows: Sequence[LabelledRow], outputs: Sequence[np.ndarray]
     ) -> list[dict[str, Any]]:
-        """`{"label", "score", "scores"}`: the likeliest label, its probability, and those of all labels."""
+        """`{"label", "score", "scores"}`: the most probable label, its probability, and those of all labels."""
         found = []
         for probabilities in outputs:
             best = int(probabilities.argmax())
@@ -101,6 +101,6 @@ class Classification:
 
 
 def balanced_weights(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
-    """Weights [labels] float32 that give every class the same share of the loss: examples / (classes x its own)."""
+    """float32 [labels]: class weights examples / (classes x examples of the class), the same total for every class."""
     counts = np.array([sum(each.label == label for each in examples) for label in labels])
     return (len(examples) / (len(labels) * counts)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the finetuning loop asks of a task, and what is the same in all of them: rows of tokens, and their batches."""
+"""The protocol between the finetuning loop and a task; rows of tokens and their batches."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
-from training.tokens import pad_batch
+from training.tasks.tokenizer import pad_batch
 
 TaskName = Literal["classify", "token-classification", "question-answering"]
 PUSHED_OUT = -1e4
-"""Added to logits of what cannot be: its probability is 0, and the loss stays finite."""
+"""Added to the logits of impossible classes: their probability becomes 0, and the loss stays finite."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the model reads at once of an example; a long one has several rows."""
+    """One input row of the model; a long example has several rows."""
 
     example: int
     """index of the example"""
     input_ids: list[int]
     """with [CLS] and [SEP]"""
     second: int
-    """where the second segment begins: from there on token_type_ids are 1"""
+    """start of the second segment: token_type_ids are 1 from there on"""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows of similar length, filled up to the longest."""
+class TaskBatch:
+    """Rows of similar length, padded to the longest."""
 
     rows: Sequence[Any]
     """of the task's own kind"""
@@ -41,7 +41,7 @@ class Batch:
     """int64 [B, S]"""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], pad: int) -> Batch:
+    def of(cls, rows: Sequence[Row], pad: int) -> TaskBatch:
         input_ids = pad_batch([row.input_ids for row in rows], pad)
         types = np.zeros_like(input_ids)
         for index, row in enumerate(rows):
@@ -50,18 +50,18 @@ class Batch:
 
 
 class Predicted(NamedTuple):
-    """One distribution for everything that is predicted in a batch, that of each row after the other."""
+    """One distribution for each prediction in a batch, row by row."""
 
     logits: Tensor
     """float32 [N, C]"""
     counts: Sequence[int]
-    """how many of the N belong to each row"""
+    """number of distributions of each row; they add up to N"""
 
 
 def batches(rows: Sequence[Row], size: int, rng: np.random.Generator | None) -> list[Sequence[Row]]:
-    """Rows of similar length together: shuffled, sorted within chunks of 50 batches, and the batches shuffled.
+    """Batches of rows of similar length: shuffled, sorted within chunks of 50 batches, then the batches shuffled.
 
-    Without `rng` all rows are sorted, the shortest first.
+    Without `rng` all rows are sorted, shortest first.
     """
     if rng is None:
         ordered = sorted(rows, key=lambda row: len(row.input_ids))
@@ -74,50 +74,50 @@ def batches(rows: Sequence[Row], size: int, rng: np.random.Generator | None) -> 
 
 
 class Task(Protocol):
-    """A task with its labels and its way from examples to rows, and from logits to figures."""
+    """A task: its labels, and the steps from examples to rows and from logits to metrics."""
 
     name: TaskName
     labels: Sequence[str]
     """in the order of the logits; empty for question answering"""
     metrics: Sequence[str]
-    """names of the figures, all of them shares; the first chooses the best weights unless another is named"""
+    """names of the metrics, all shares from 0 to 1; the first one selects the best weights unless another is named"""
 
     def rows(self, examples: Sequence[Any]) -> Sequence[Row]:
-        """The rows of all examples, each example's one after the other."""
+        """The rows of all examples, in the order of the examples."""
         ...
 
     def training_rows(self, examples: Sequence[Any]) -> Sequence[Row]:
-        """The rows to learn from. Raises ValueError where there is none."""
+        """The rows to train on. Raises ValueError if there are none."""
         ...
 
     def model(self, config: ErnieConfig) -> nn.Layer:
-        """ERNIE with the task's head, at random; parameters of the head are named `classifier.…`."""
+        """ERNIE with the task's head, randomly initialised; parameters of the head are named `classifier.…`."""
         ...
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
-        """Mean loss in nats over what is to be predicted in the batch: `loss_of` the model's `scores`."""
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
+        """Mean loss in nats over the targets of the batch: `loss_of` the model's `scores`. float32 scalar."""
         ...
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor, ...]:
-        """What the head says of the batch, float32 with the rows on the first axis."""
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor, ...]:
+        """The outputs of the head for the batch, float32, rows on the first axis."""
         ...
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """The loss of scores that `scores` gave; rows whose label is not known add nothing to it."""
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
+        """The loss of the results of `scores`; rows without a known label add nothing."""
         ...
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
-        """The same scores as one distribution for everything that is predicted."""
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
+        """The results of `scores` as one distribution for each prediction."""
         ...
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[Any]:
-        """What `predictions` needs of the model for each row of the batch."""
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[Any]:
+        """The model outputs that `predictions` needs, for each row of the batch."""
         ...
 
     def predictions(self, examples: Sequence[Any], rows: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-        """One prediction for each example, JSON as it stands; `outputs` are those of `rows`."""
+        """One prediction for each example, as JSON values; `outputs` belong to `rows`."""
         ...
 
     def figures(self, examples: Sequence[Any], predictions: Sequence[Any]) -> dict[str, Any]:
-        """The metrics of predictions by name, and what else is to be known of them, as JSON."""
+        """The metrics of the predictions by name, and further results such as a confusion matrix, as JSON values."""
         ...

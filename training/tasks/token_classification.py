@@ -1,4 +1,4 @@
-"""Token classification: a tag for every token of a sentence, such as the entities of MSRA NER."""
+"""Token classification: one tag for each token of a sentence, such as the entities of MSRA NER."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from model_build.config import ErnieConfig
 from model_build.heads import ErnieForTokenClassification
 from training.datasets.examples import TaggedSentence
 from training.datasets.tag_schemes import Scheme
-from training.metrics import entity_scores
-from training.tasks.task import Batch, Predicted, Row, TaskName
-from training.tokens import Encoder
+from training.tasks.metrics import entity_scores
+from training.tasks.task import Predicted, Row, TaskBatch, TaskName
+from training.tasks.tokenizer import Tokenizer
 
 IGNORED = -100
-"""Target of positions that count for nothing: special tokens, padding, and pieces of a token behind its first."""
+"""Target of ignored positions: special tokens, padding, and the pieces of a token after its first piece."""
 
 
 @dataclass(frozen=True)
 class TaggedRow(Row):
-    """A stretch of a sentence."""
+    """A window of a sentence."""
 
     first: int
-    """index of the first token of the sentence that is in the row"""
+    """index of the row's first token in the sentence"""
     heads: list[int]
     """position of each token's first piece"""
     tags: list[int]
-    """of each token, as index into the labels; IGNORED where training does not know the tag"""
+    """label index of each token; IGNORED for a tag that is not a label"""
 
 
 class TokenClassification:
-    """The tag of a token is read at its first piece. A sentence too long for the model is read in windows.
+    """Predicts the tag of a token at its first piece. A sentence too long for the model is read in windows.
 
-    Windows overlap by a quarter, and a token gets the tag of the window in which it stands farthest from an edge.
+    Windows overlap by a quarter; a token gets its tag from the window in which it is farthest from an edge.
     """
 
     name: TaskName = "token-classification"
     metrics: Sequence[str] = ("f1", "precision", "recall")
 
-    def __init__(self, encoder: Encoder, labels: Sequence[str], max_seq_length: int, scheme: Scheme) -> None:
-        """`scheme` says which of the tags make an entity; labels alone do not tell BIO from IOB1."""
+    def __init__(self, tokenizer: Tokenizer, labels: Sequence[str], max_seq_length: int, scheme: Scheme) -> None:
+        """`scheme` defines which tags form an entity; the labels alone do not distinguish BIO from IOB1."""
         self.labels = labels
-        self._encoder, self._max_seq_length = encoder, max_seq_length
+        self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
         self.scheme = scheme
         self._index = {label: index for index, label in enumerate(labels)}
 
@@ -57,8 +57,8 @@ class TokenClassification:
     training_rows = rows
 
     def _windows(self, index: int, sentence: TaggedSentence) -> list[TaggedRow]:
-        # What cleans to nothing, such as a blank, still stands in the sentence and has a tag.
-        pieces = [self._encoder.pieces(token) or [self._encoder.unknown] for token in sentence.tokens]
+        # A token without pieces, such as a blank, is still a token of the sentence and has a tag.
+        pieces = [self._tokenizer.pieces(token) or [self._tokenizer.unknown] for token in sentence.tokens]
         tags = [self._index.get(tag, IGNORED) for tag in sentence.tags]
         room = self._max_seq_length - 2
         found, first = [], 0
@@ -67,7 +67,7 @@ class TokenClassification:
             while last < len(pieces) and taken + len(pieces[last]) <= room:
                 taken += len(pieces[last])
                 last += 1
-            last = max(last, first + 1)  # one token of more pieces than there is room for is cut
+            last = max(last, first + 1)  # a token with more pieces than a row can hold is cut
             found.append(self._row(index, first, pieces[first:last], tags[first:last]))
             if last == len(pieces):
                 return found
@@ -76,42 +76,42 @@ class TokenClassification:
     def _row(self, index: int, first: int, pieces: Sequence[list[int]], tags: list[int]) -> TaggedRow:
         heads = [1 + start for start in np.cumsum([0, *map(len, pieces)])[:-1].tolist()]
         body = [piece for token in pieces for piece in token][: self._max_seq_length - 2]
-        ids = [self._encoder.cls, *body, self._encoder.sep]
+        ids = [self._tokenizer.cls, *body, self._tokenizer.sep]
         return TaggedRow(index, ids, len(ids), first, heads, tags)
 
     def model(self, config: ErnieConfig) -> ErnieForTokenClassification:
         return ErnieForTokenClassification(config, len(self.labels))
 
-    def loss(self, model: nn.Layer, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Layer, batch: TaskBatch) -> Tensor:
         return self.loss_of(self.scores(model, batch), batch)
 
-    def scores(self, model: nn.Layer, batch: Batch) -> tuple[Tensor]:
+    def scores(self, model: nn.Layer, batch: TaskBatch) -> tuple[Tensor]:
         """Logits [B, S, labels]."""
         return (model(paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.token_type_ids)),)
 
-    def loss_of(self, scores: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
         targets = np.full(batch.input_ids.shape, IGNORED, dtype=np.int64)
         for index, row in enumerate(batch.rows):
             targets[index, row.heads] = row.tags
         logits = scores[0].reshape([-1, len(self.labels)])
         return F.cross_entropy(logits, paddle.to_tensor(targets.reshape(-1)), ignore_index=IGNORED)
 
-    def distributions(self, scores: tuple[Tensor, ...], batch: Batch) -> Predicted:
-        """One for every token, at its first piece."""
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
+        """One for each token, at its first piece."""
         width = batch.input_ids.shape[1]
         heads = [index * width + head for index, row in enumerate(batch.rows) for head in row.heads]
         logits = paddle.gather(scores[0].reshape([-1, len(self.labels)]), paddle.to_tensor(heads))
         return Predicted(logits, [len(row.heads) for row in batch.rows])
 
-    def outputs(self, model: nn.Layer, batch: Batch) -> list[np.ndarray]:
-        """The likeliest tag's index int64 [tokens] of every row."""
+    def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[np.ndarray]:
+        """The label index of the most probable tag, int64 [tokens], for each row."""
         best = self.scores(model, batch)[0].argmax(axis=-1).numpy()
         return [best[index, row.heads] for index, row in enumerate(batch.rows)]
 
     def predictions(
         self, examples: Sequence[TaggedSentence], rows: Sequence[TaggedRow], outputs: Sequence[np.ndarray]
     ) -> list[dict[str, Any]]:
-        """`{"tags"}`: one for every token."""
+        """`{"tags"}`: one tag for each token."""
         tags = [[""] * len(sentence.tokens) for sentence in examples]
         margins = [[-1] * len(sentence.tokens) for sentence in examples]
         for row, best in zip(rows, outputs, strict=True):
@@ -122,5 +122,5 @@ class TokenClassification:
         return [{"tags": each} for each in tags]
 
     def figures(self, examples: Sequence[TaggedSentence], predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Of whole entities, as CoNLL counts them."""
+        """Metrics of whole entities, as in CoNLL."""
         return entity_scores([each.tags for each in examples], [each["tags"] for each in predictions], self.scheme)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from training.vocabulary import SPECIAL_TOKENS
+from training.corpus.vocabulary import SPECIAL_TOKENS
 
 SENTENCES = (
     "今天天气很好，我们去北京大学散步。",

@@ -7,10 +7,10 @@ import numpy as np
 
 from model_build.bundle import read_vocabulary
 from native import ErnieTokenizer
-from training.batches import Batches, BatchSettings, MaskingVocabulary
 from training.corpus.build import build_corpus
 from training.corpus.indexed import IndexedCorpus
-from training.samples import MapSettings, open_part
+from training.pretraining.masked_batches import BatchSettings, MaskedBatches, MaskingVocabulary
+from training.pretraining.sample_order import MapSettings, open_part
 
 WINDOW = 30  # tokens of a row of 32
 
@@ -26,7 +26,7 @@ def test_an_epoch_of_batches_holds_the_text_and_labels_are_what_stood_there(
     settings = MapSettings(max_seq_length=32, short_seq_prob=0.0, sentence_order=False)
     (source,) = open_part([corpus], "1,0,0", "train", settings, tmp_path / "cache")
     count = len(source.rows)
-    batches = Batches(
+    batches = MaskedBatches(
         [source], special, BatchSettings(max_seq_length=32, sentence_order=False, max_ngrams=1), batch_size=1
     )
     seen = []

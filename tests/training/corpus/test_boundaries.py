@@ -12,12 +12,12 @@ from native import ErnieTokenizer
 from training.corpus.boundaries import boundary_bytes
 from training.corpus.indexed import CorpusError
 from training.corpus.segmenters import Segmenter, Units, load_segmenter
-from training.corpus.shards import Encoder
+from training.corpus.shards import SentenceEncoder
 
 
 def marks(vocab: Path, segmenter: str, sentence: str, levels: bool = True) -> list[tuple[str, int]]:
     """(token, boundary byte) of a sentence."""
-    encoder = Encoder(vocab, segmenter, levels)
+    encoder = SentenceEncoder(vocab, segmenter, levels)
     tokens, boundaries, _, _ = encoder.encode([sentence])
     return [(encoder.tokenizer.tokens[token], int(level)) for token, level in zip(tokens, boundaries, strict=True)]
 

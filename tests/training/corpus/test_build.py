@@ -17,13 +17,14 @@ import numpy as np
 import psutil
 import pytest
 
+from model_build.atomic_write import WriteError
 from native import ErnieTokenizer
 from tests.training.corpus.conftest import corpus_bytes
 from training.corpus import duplicates
 from training.corpus.build import build_corpus
 from training.corpus.indexed import CorpusError, IndexedCorpus
 from training.corpus.output import Output
-from training.settings import BuildSettings, CorpusSettings
+from training.corpus.settings import BuildSettings, CorpusSettings
 
 # Forked from a server that has everything imported already, so that an attempt costs no start.
 FORKS = multiprocessing.get_context("forkserver")
@@ -36,12 +37,12 @@ Write = Callable[..., Path]
 def expected(text: Path, vocab: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The corpus of `text`, built in one go from one shard."""
     prefix = tmp_path_factory.mktemp("expected") / "corpus"
-    build_corpus([text], vocab, prefix, how=BuildSettings(workers=1, shard_megabytes=100))
+    build_corpus([text], vocab, prefix, build_settings=BuildSettings(workers=1, shard_megabytes=100))
     return corpus_bytes(prefix)
 
 
 def test_a_corpus_holds_the_documents_sentences_and_tokens_of_the_text(text: Path, vocab: Path, tmp_path: Path) -> None:
-    description = build_corpus([text], vocab, tmp_path / "corpus", how=SMALL)
+    description = build_corpus([text], vocab, tmp_path / "corpus", build_settings=SMALL)
     corpus = IndexedCorpus.open(tmp_path / "corpus")
     assert len(corpus.documents) - 1 == description["counts"]["documents"] == 180
     assert description["documents_left_out"] == {"too_short": 0, "duplicates": 20, "without_tokens": 0}
@@ -55,16 +56,16 @@ def test_a_corpus_holds_the_documents_sentences_and_tokens_of_the_text(text: Pat
     assert not (tmp_path / "corpus.work").exists()
 
 
-@pytest.mark.parametrize("how", [SMALL, BuildSettings(workers=2, shard_megabytes=0.004)])
+@pytest.mark.parametrize("build_settings", [SMALL, BuildSettings(workers=2, shard_megabytes=0.004)])
 def test_shards_and_workers_do_not_change_a_byte(
-    text: Path, vocab: Path, tmp_path: Path, how: BuildSettings, expected: dict[str, bytes]
+    text: Path, vocab: Path, tmp_path: Path, build_settings: BuildSettings, expected: dict[str, bytes]
 ) -> None:
-    build_corpus([text], vocab, tmp_path / "corpus", how=how)
+    build_corpus([text], vocab, tmp_path / "corpus", build_settings=build_settings)
     assert corpus_bytes(tmp_path / "corpus") == expected
 
 
 def _build(text: Path, vocab: Path, prefix: Path) -> None:
-    build_corpus([text], vocab, prefix, how=SMALL)
+    build_corpus([text], vocab, prefix, build_settings=SMALL)
 
 
 def _build_counting(text: Path, vocab: Path, prefix: Path, kill_at: int) -> None:
@@ -107,7 +108,7 @@ def test_a_build_killed_anywhere_and_run_again_gives_the_same_bytes(
         assert _run(_build_counting, text, vocab, prefix, point) == -signal.SIGKILL
         if prefix.with_suffix(".idx").exists():
             assert corpus_bytes(prefix).items() >= expected.items(), "an index is there, so all must be"
-        build_corpus([text], vocab, prefix, how=SMALL)
+        build_corpus([text], vocab, prefix, build_settings=SMALL)
         assert corpus_bytes(prefix) == expected, point
 
 
@@ -118,7 +119,7 @@ def test_one_build_may_be_killed_again_and_again(
     points = random.Random(6)
     for _ in range(10):
         _run(_build_counting, text, vocab, prefix, points.randint(20, 200))
-    build_corpus([text], vocab, prefix, how=SMALL)
+    build_corpus([text], vocab, prefix, build_settings=SMALL)
     assert corpus_bytes(prefix) == expected
 
 
@@ -137,8 +138,8 @@ def test_workers_killed_with_their_parent_leave_a_build_that_goes_on(
     process.wait()
     psutil.wait_procs(children, timeout=30)
     with caplog.at_level(logging.INFO):
-        build_corpus([text], vocab, prefix, how=SMALL)
-    assert "going on with an earlier build" in caplog.text
+        build_corpus([text], vocab, prefix, build_settings=SMALL)
+    assert "resuming an earlier build" in caplog.text
     assert corpus_bytes(prefix) == expected
 
 
@@ -171,9 +172,9 @@ def test_other_settings_or_a_changed_file_are_never_mixed_with_earlier_shards(
 
 def test_a_finished_corpus_is_kept_and_another_one_is_refused(text: Path, vocab: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "corpus"
-    first = build_corpus([text], vocab, prefix, how=SMALL)
+    first = build_corpus([text], vocab, prefix, build_settings=SMALL)
     before = prefix.with_suffix(".bin").stat().st_mtime_ns
-    assert build_corpus([text], vocab, prefix, how=BuildSettings(workers=1)) == first
+    assert build_corpus([text], vocab, prefix, build_settings=BuildSettings(workers=1)) == first
     assert prefix.with_suffix(".bin").stat().st_mtime_ns == before
     with pytest.raises(CorpusError, match="made from something else"):
         build_corpus([text], vocab, prefix, CorpusSettings(max_repeat=3), SMALL)
@@ -186,7 +187,7 @@ def test_two_builds_of_one_corpus_do_not_meet(text: Path, vocab: Path, tmp_path:
     with (tmp_path / "corpus.work" / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(CorpusError, match="another build is at work"):
-            build_corpus([text], vocab, tmp_path / "corpus", how=SMALL)
+            build_corpus([text], vocab, tmp_path / "corpus", build_settings=SMALL)
 
 
 def _build_on_a_full_disk(text: Path, vocab: Path, prefix: Path, limit: int, told: Path) -> None:
@@ -194,7 +195,7 @@ def _build_on_a_full_disk(text: Path, vocab: Path, prefix: Path, limit: int, tol
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         _build(text, vocab, prefix)
-    except CorpusError as error:
+    except WriteError as error:
         told.write_text(str(error))
 
 
@@ -211,7 +212,7 @@ def test_a_write_that_fails_is_one_clear_error_and_nothing_bears_a_final_name(
     assert ("corpus.bin.part" if joining else "tokens.bin") in message
     assert "cannot be written: File too large; make room" in message
     assert [path.name for path in prefix.parent.iterdir()] == ["corpus.work"]
-    build_corpus([text], vocab, prefix, how=SMALL)
+    build_corpus([text], vocab, prefix, build_settings=SMALL)
     assert corpus_bytes(prefix) == expected
 
 
@@ -221,8 +222,8 @@ def test_a_disk_that_is_really_full_is_one_clear_error(text: Path, vocab: Path, 
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("mounting a small tmpfs is not permitted here; the test of the file size limit stands in for it")
     try:
-        with pytest.raises(CorpusError, match=r"cannot be written: No space left on device; make room"):
-            build_corpus([text], vocab, disk / "corpus", how=SMALL)
+        with pytest.raises(WriteError, match=r"cannot be written: No space left on device; make room"):
+            build_corpus([text], vocab, disk / "corpus", build_settings=SMALL)
         assert [path.name for path in disk.iterdir()] == ["corpus.work"]
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the error still holds mapped files
@@ -273,21 +274,23 @@ def ray_cluster() -> Iterator[str]:
 def test_ray_tasks_make_the_same_bytes(
     text: Path, vocab: Path, tmp_path: Path, expected: dict[str, bytes], ray_cluster: str
 ) -> None:
-    how = BuildSettings(engine="ray", ray_address=ray_cluster, shard_megabytes=0.006)
-    build_corpus([text], vocab, tmp_path / "corpus", how=how)
+    build_settings = BuildSettings(engine="ray", ray_address=ray_cluster, shard_megabytes=0.006)
+    build_corpus([text], vocab, tmp_path / "corpus", build_settings=build_settings)
     assert corpus_bytes(tmp_path / "corpus") == expected
 
 
 def test_a_ray_cluster_that_is_not_there_is_one_sentence(text: Path, vocab: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     with pytest.raises(CorpusError, match="no Ray cluster answers at --ray-address nowhere; start one"):
-        build_corpus([text], vocab, tmp_path / "corpus", how=BuildSettings(engine="ray", ray_address="nowhere"))
+        build_corpus(
+            [text], vocab, tmp_path / "corpus", build_settings=BuildSettings(engine="ray", ray_address="nowhere")
+        )
 
 
 def test_progress_goes_to_the_log_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from training import progress
+    from training.runs import progress
 
     now = iter([0.0, 4.0, 20.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from native import ErnieTokenizer
 from tests.training.corpus.conftest import corpus_bytes
-from training import cli
+from training.cli import ernie_train as cli
 from training.corpus.build import build_corpus
 from training.corpus.convert import convert_ernie, convert_paddlenlp
 from training.corpus.indexed import CorpusError, IndexedCorpus
 from training.corpus.inspect import inspect_corpus
 from training.corpus.merge import merge_corpora
+from training.corpus.settings import BuildSettings
 from training.corpus.verify import verify_corpus
 from training.corpus.writer import CorpusWriter, best_dtype
-from training.settings import BuildSettings
 
 DEMO = Path(__file__).resolve().parents[4] / "shared" / "data"
 Documents = list[list[list[int]]]
@@ -33,7 +33,7 @@ Documents = list[list[list[int]]]
 @pytest.fixture(scope="module")
 def corpus(text: Path, vocab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     prefix = tmp_path_factory.mktemp("corpus") / "corpus"
-    build_corpus([text], vocab, prefix, how=BuildSettings(workers=1))
+    build_corpus([text], vocab, prefix, build_settings=BuildSettings(workers=1))
     return prefix
 
 
@@ -200,7 +200,7 @@ def test_samples_of_ernie_become_sentences_and_true_pairs_documents(vocab: Path,
     ],
 )
 def test_a_bad_sample_is_refused_with_its_line(vocab: Path, tmp_path: Path, line: str, sentence: str) -> None:
-    with pytest.raises(CorpusError, match=rf"samples\.gz: line 2 is no sample of ERNIE 1\.0: .*{sentence}"):
+    with pytest.raises(CorpusError, match=rf"samples\.gz: line 2 is not a sample of ERNIE 1\.0: .*{sentence}"):
         convert_ernie([samples(tmp_path, GOOD, line)], tmp_path / "new", vocab)
     assert not list(tmp_path.glob("new*"))
 
@@ -314,7 +314,7 @@ def test_the_commands_work_as_their_help_says(
     assert "180 documents" in capsys.readouterr().out
     assert cli.main(["corpus", "merge", one, one, "--output", two]) == 0
     assert cli.main(["corpus", "verify", one, two]) == 0
-    assert f"{two} is sound" in capsys.readouterr().out
+    assert f"{two} is correct" in capsys.readouterr().out
     assert cli.main(["corpus", "inspect", two]) == 0
     assert "360 documents" in capsys.readouterr().out
     save_pair(tmp_path / "old", [[[1, 2]]])
@@ -324,7 +324,7 @@ def test_the_commands_work_as_their_help_says(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["build", "absent.txt", "--vocab", "{vocab}", "--output", "{out}"], "there is no file absent.txt"),
+        (["build", "absent.txt", "--vocab", "{vocab}", "--output", "{out}"], "absent.txt does not exist"),
         (["build", "{text}", "--vocab", "absent.txt", "--output", "{out}"], "absent.txt"),
         (
             ["build", "{text}", "--vocab", "{vocab}", "--output", "{out}", "--workers", "-1"],

@@ -37,25 +37,25 @@ def test_questions_are_read_with_all_their_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (squad(question("7", ("北京", 5))), "question 7: the answer '北京' is not at 5 of the context; it stands at 6"),
+        (squad(question("7", ("北京", 5))), "question 7: the answer '北京' is not at 5 of the context; it occurs at 6"),
         (
             squad(question("7", ("北京", -1))),
-            "question 7: the answer '北京' is not at -1 of the context; it stands at 0",
+            "question 7: the answer '北京' is not at -1 of the context; it occurs at 0",
         ),
-        (squad(question("7", ("。", -1))), "question 7: the answer '。' is not at -1 of the context; it stands at 11"),
-        (squad(question("7", ("南京", 0))), "question 7: the answer '南京' is not at 0 .* it stands nowhere in it"),
+        (squad(question("7", ("。", -1))), "question 7: the answer '。' is not at -1 of the context; it occurs at 11"),
+        (squad(question("7", ("南京", 0))), "question 7: the answer '南京' is not at 0 .* it does not occur in it"),
         (squad(question("7", ("方。", 10), text=" ")), "question 7 has no text; write one"),
-        (squad(question("7", ("北京", 0)), question("7", ("北京", 0))), "question 7 stands there twice"),
+        (squad(question("7", ("北京", 0)), question("7", ("北京", 0))), "question 7 occurs twice"),
         (squad(question("7")), "question 7 has no answer; every question needs one"),
-        (squad({"id": "7", "question": "哪？"}), "question 7 has no list 'answers'"),
-        (squad({"id": "7", "answers": [{"text": "北京", "answer_start": 0}]}), "question 7 has no string question"),
+        (squad({"id": "7", "question": "哪？"}), "question 7 needs a list 'answers'"),
+        (squad({"id": "7", "answers": [{"text": "北京", "answer_start": 0}]}), "question 7 needs a string 'question'"),
         (squad(question("7", ("北京", "0"))), "question 7: answer_start must be a whole number, but is '0'"),
-        (squad(question("7", ("", 0))), "question 7: an answer has no text 'text'"),
-        (squad({"question": "哪？"}), "a question on '北京是首都.* has no text 'id'"),
-        (squad(question("7", ("北京", 0)), context=""), "a paragraph has no text 'context'"),
-        ({"data": []}, "no question in it"),
-        ([], "has no list 'data'; SQuAD 1.1 nests data, paragraphs, qas and answers"),
-        ({"data": [{"context": "x"}]}, "an article has no list 'paragraphs'"),
+        (squad(question("7", ("", 0))), "question 7: an answer needs a string 'text'"),
+        (squad({"question": "哪？"}), "a question on '北京是首都.* needs a string 'id'"),
+        (squad(question("7", ("北京", 0)), context=""), "a paragraph needs a string 'context'"),
+        ({"data": []}, "contains no question"),
+        ([], "needs a list 'data'; SQuAD 1.1 nests data, paragraphs, qas and answers"),
+        ({"data": [{"context": "x"}]}, "an article needs a list 'paragraphs'"),
         ('{"data": [\n1,,', r"is not JSON: .*\(line 2, column 3\)"),
         ("", "the file is empty"),
     ],
@@ -67,7 +67,7 @@ def test_a_broken_file_is_refused_with_file_and_question(tmp_path: Path, value: 
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.tsv: not a file of questions; give \.json"):
+    with pytest.raises(ValueError, match=r"a\.tsv: not a file of questions; give a \.json"):
         read_questions(write(tmp_path / "a.tsv", squad(question("7", ("北京", 0)))))
 
 
@@ -85,7 +85,7 @@ def test_lenient_moves_answers_to_the_nearest_place_and_counts_what_it_changed(
     assert questions[0].answers == (Answer("北京", 6), Answer("北京", 0))
     assert questions[1].answers == (Answer("南京", None), Answer("首都", 3))
     assert [record.getMessage().partition("a.json: ")[2] for record in caplog.records] == [
-        "2 answers moved to where they stand; 1 answers not in the context; 1 left out, they have no text"
+        "2 answers whose start was corrected; 1 answers not in the context; 1 questions without text left out"
     ]
 
 

@@ -59,11 +59,11 @@ def test_a_separator_of_unicode_does_not_end_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.tsv", "1\t很好\n", "line 1 must name the columns label and text_a, but names 1, 很好"),
-        ("a.csv", "label,content\n1,很好\n", "line 1 must name the columns label and text_a"),
-        ("a.jsonl", '{"label": 1, "text": "好"}\n{"text": "好"}', "line 2 must name the columns label and text_a"),
-        ("a.tsv", "label\ttext_a\n1\t很好\n1很好\n", "line 3 has 1 fields, but the header names 2"),
-        ("a.csv", 'label,text_a\n1,"多\n行"\n1,很好,啊\n', "line 4 has 3 fields, but the header names 2"),
+        ("a.tsv", "1\t很好\n", "line 1 must have the columns label and text_a, but has 1, 很好"),
+        ("a.csv", "label,content\n1,很好\n", "line 1 must have the columns label and text_a"),
+        ("a.jsonl", '{"label": 1, "text": "好"}\n{"text": "好"}', "line 2 must have the columns label and text_a"),
+        ("a.tsv", "label\ttext_a\n1\t很好\n1很好\n", "line 3 has 1 fields, but the header has 2"),
+        ("a.csv", 'label,text_a\n1,"多\n行"\n1,很好,啊\n', "line 4 has 3 fields, but the header has 2"),
         ("a.tsv", "label\ttext_a\n1\t \n", "line 2 has an empty text_a"),
         ("a.tsv", "label\ttext_a\n\t很好\n", "line 2 has an empty label"),
         ("a.csv", "label,text_a,text_b\n1,很好,\n", "line 2 has an empty text_b"),
@@ -71,10 +71,10 @@ def test_a_separator_of_unicode_does_not_end_a_line(tmp_path: Path) -> None:
         ("a.tsv", "", "the file is empty"),
         ("a.jsonl", "\n \n", "the file is empty"),
         ("a.tsv", "label\ttext_a\tlabel\n1\t好\t0\n", "line 1 names the column label twice"),
-        ("a.csv", "label,text_a,text\n1,好,坏\n", "line 1 names text_a and text, which mean the same"),
+        ("a.csv", "label,text_a,text\n1,好,坏\n", "line 1 has text_a and text, which mean the same"),
         ("a.csv", 'label,text_a\n1,"没有完\n', "line 2 is not CSV"),
         ("a.jsonl", '{"label": 1, "text": "好"}\n{"label": 1, text}', r"line 2 is not JSON: .* \(column 14\)"),
-        ("a.jsonl", "[1, 2]", "line 1 is no JSON object"),
+        ("a.jsonl", "[1, 2]", "line 1 is not a JSON object"),
         ("a.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("a.jsonl", '{"label": null, "text": "好"}', "line 1: label must be a string, but is None"),
         ("a.jsonl", '{"label": true, "text": "好"}', "line 1: label must be a string, but is True"),
@@ -83,7 +83,7 @@ def test_a_separator_of_unicode_does_not_end_a_line(tmp_path: Path) -> None:
         ("a.jsonl", '{"label": 1, "text": "一"}\n{"label": 1, "text": "一", "text_b": "二"}', "line 2 is a pair, but"),
         ("a.tsv", "label\ttext_a\n1\t好\n".encode() + "0\t坏\n".encode("gbk"), r"line 3 is not UTF-8 \(byte 21\)"),
         ("a.tsv", "label\ttext_a\n".encode("utf-16"), "line 1 is not UTF-8"),
-        ("a.xlsx", "PK", r"not a table of a known kind; give \.tsv, \.csv or \.jsonl"),
+        ("a.xlsx", "PK", r"unknown format; give a \.tsv, \.csv or \.jsonl file"),
     ],
 )
 def test_a_broken_table_is_refused_with_file_and_line(
@@ -103,11 +103,11 @@ def test_a_label_that_train_has_not_is_named_with_its_line(tmp_path: Path) -> No
     train = read_examples(write(tmp_path / "train.tsv", "label\ttext_a\n好\t一\n坏\t二\n"))
     dev = read_examples(write(tmp_path / "dev.tsv", "label\ttext_a\n好\t一\n中\t二\n"))
     check_labels(train, train[:1])
-    with pytest.raises(ValueError, match=r"dev\.tsv: line 3: label '中' is none of the 2 that train has: 坏, 好"):
+    with pytest.raises(ValueError, match=r"dev\.tsv: line 3: label '中' is not among the 2 of train: 坏, 好"):
         check_labels(train, dev)
 
 
 def test_a_training_set_of_one_class_is_refused(tmp_path: Path) -> None:
     train = read_examples(write(tmp_path / "train.tsv", "label\ttext_a\n好\t一\n好\t二\n"))
-    with pytest.raises(ValueError, match=r"train\.tsv.* have 1 label, 好, but a classifier needs two or more"):
+    with pytest.raises(ValueError, match=r"train\.tsv.* have 1 label, 好, but a classifier needs at least two"):
         check_labels(train, train)

@@ -50,14 +50,18 @@ def test_a_space_can_be_a_token_of_a_file_with_tabs(tmp_path: Path) -> None:
         ("a.txt", "李 B-PER\n O\n", "line 2 is not a token"),
         ("a.txt", "李 PERSON\n", "line 1: tag 'PERSON' is neither O nor one of B"),
         ("a.txt", "李 B-\n", "line 1: tag 'B-' is neither"),
-        ("a.txt", "李 M-PER\n明 I-PER\n", "tags begin with I, M, which is none of BIO, BMES, BIOES and BILOU"),
+        (
+            "a.txt",
+            "李 M-PER\n明 I-PER\n",
+            "tags begin with I, M, which is not one of the schemes BIO, BMES, BIOES and BILOU",
+        ),
         ("a.txt", "", "the file is empty"),
         ("a.jsonl", '{"tokens": ["李"], "tags": ["O", "O"]}', "line 1 has 1 tokens and 2 tags"),
         ("a.jsonl", '{"tokens": [], "tags": []}', "line 1 has 0 tokens"),
         ("a.jsonl", '{"tokens": ["", "a"], "tags": ["O", "O"]}', "line 1: token 1 is empty"),
         ("a.jsonl", '{"text": "李"}', "line 1 must have tokens and tags, two lists of strings"),
         ("a.jsonl", '{"tokens": ["李"], "tags": [0]}', "line 1 must have tokens and tags, two lists of strings"),
-        ("a.docx", "李 O", "not tagged sentences of a known kind"),
+        ("a.docx", "李 O", "unknown format of tagged sentences"),
     ],
 )
 def test_a_broken_file_is_refused_with_file_and_line(tmp_path: Path, name: str, content: str, sentence: str) -> None:
@@ -123,7 +127,7 @@ def test_faults_are_counted_in_one_line_and_left_as_they_are(tmp_path: Path, cap
         sentences = read_tagged(path)
     assert [sentence.tags for sentence in sentences[1:]] == [("O", "E-LOC"), ("M-PER", "E-PER")]
     assert len(caplog.records) == 1
-    assert "2 tags cannot stand where they do in BMES" in caplog.text
+    assert "2 tags are not allowed in their place by BMES" in caplog.text
     assert "token 2, E-LOC, of the sentence at line 4" in caplog.text
 
 
@@ -147,5 +151,5 @@ def test_an_entity_type_that_train_has_not_is_named_with_its_line(tmp_path: Path
     train = read_tagged(write(tmp_path / "train.txt", "李 B-PER\n明 M-PER\n国 E-PER\n"))
     check_labels(train, [TaggedSentence(("李",), ("S-PER",))])
     dev = read_tagged(write(tmp_path / "dev.txt", "好 O\n\n京 S-LOC\n"))
-    with pytest.raises(ValueError, match=r"dev\.txt: line 3: tag 'S-LOC' is none of the 5 that train has"):
+    with pytest.raises(ValueError, match=r"dev\.txt: line 3: tag 'S-LOC' is not among the 5 of train"):
         check_labels(train, dev)

@@ -9,9 +9,9 @@ from training.datasets.examples import Answer, Example, Question, TaggedSentence
 from training.datasets.tag_schemes import BIO, BMES, IOB1
 from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
-from training.tasks.task import Batch, batches
+from training.tasks.task import TaskBatch, batches
 from training.tasks.token_classification import IGNORED, TokenClassification
-from training.tokens import Encoder
+from training.tasks.tokenizer import Tokenizer
 
 VOCAB = Path(__file__).parents[3] / "models" / "masked-lm" / "2" / "vocab.txt"
 TAGS = ["O", "B-LOC", "M-LOC", "E-LOC", "S-LOC"]
@@ -19,18 +19,18 @@ CONTEXT = "北京是中华人民共和国的首都，人口两千多万。上海
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(VOCAB)
+def encoder() -> Tokenizer:
+    return Tokenizer(VOCAB)
 
 
-def shown(encoder: Encoder, ids: list[int]) -> str:
+def shown(encoder: Tokenizer, ids: list[int]) -> str:
     return "".join(encoder.tokens[each] for each in ids)
 
 
 # Classification
 
 
-def test_a_pair_is_one_row_with_the_second_text_as_second_segment(encoder: Encoder) -> None:
+def test_a_pair_is_one_row_with_the_second_text_as_second_segment(encoder: Tokenizer) -> None:
     task = Classification(encoder, ["0", "1"], 12)
     (row,) = task.rows([Example("1", "天气很好很好很好", "去公园")])
     assert shown(encoder, row.input_ids) == "[CLS]天气很好很好[SEP]去公园[SEP]"
@@ -38,14 +38,14 @@ def test_a_pair_is_one_row_with_the_second_text_as_second_segment(encoder: Encod
     assert row.label == 1
 
 
-def test_a_single_text_has_no_second_segment_and_is_cut(encoder: Encoder) -> None:
+def test_a_single_text_has_no_second_segment_and_is_cut(encoder: Tokenizer) -> None:
     (row,) = Classification(encoder, ["0", "1"], 8).rows([Example("0", "天气很好很好很好")])
     assert len(row.input_ids) == row.second == 8
-    batch = Batch.of([row], encoder.pad)
+    batch = TaskBatch.of([row], encoder.pad)
     assert not batch.token_type_ids.any()
 
 
-def test_batches_hold_every_row_once_and_rows_of_similar_length(encoder: Encoder) -> None:
+def test_batches_hold_every_row_once_and_rows_of_similar_length(encoder: Tokenizer) -> None:
     rows = Classification(encoder, ["0", "1"], 60).rows([Example("0", "好" * (1 + n % 50)) for n in range(203)])
     made = batches(rows, 8, np.random.default_rng(3))
     assert sorted(row.example for batch in made for row in batch) == list(range(203))
@@ -62,7 +62,7 @@ def sentence(text: str, tags: list[str] | None = None) -> TaggedSentence:
     return TaggedSentence(tuple(text), tuple(tags or ["O"] * len(text)))
 
 
-def test_a_token_is_read_at_its_first_piece(encoder: Encoder) -> None:
+def test_a_token_is_read_at_its_first_piece(encoder: Tokenizer) -> None:
     task = TokenClassification(encoder, TAGS, 32, BMES)
     (row,) = task.rows([TaggedSentence(("在", "2022", " ", "京"), ("O", "O", "O", "S-LOC"))])
     assert [encoder.tokens[each] for each in row.input_ids] == ["[CLS]", "在", "20", "##22", "[UNK]", "京", "[SEP]"]
@@ -70,14 +70,14 @@ def test_a_token_is_read_at_its_first_piece(encoder: Encoder) -> None:
     assert row.tags == [0, 0, 0, 4]
 
 
-def test_a_tag_that_training_does_not_know_counts_for_nothing(encoder: Encoder) -> None:
+def test_a_tag_that_training_does_not_know_counts_for_nothing(encoder: Tokenizer) -> None:
     (row,) = TokenClassification(encoder, TAGS, 32, BMES).rows([sentence("在京", ["O", "S-ORG"])])
     assert row.tags == [0, IGNORED]
 
 
 @pytest.mark.parametrize("length", [8, 11, 30, 200])
 def test_every_token_of_a_long_sentence_gets_the_tag_of_the_window_with_most_context(
-    encoder: Encoder, length: int
+    encoder: Tokenizer, length: int
 ) -> None:
     text = CONTEXT * 3
     task = TokenClassification(encoder, TAGS, length, BMES)
@@ -96,7 +96,7 @@ def test_every_token_of_a_long_sentence_gets_the_tag_of_the_window_with_most_con
     assert found[1]["tags"] == [TAGS[each] for each in best]
 
 
-def test_one_token_of_more_pieces_than_the_model_reads_is_cut(encoder: Encoder) -> None:
+def test_one_token_of_more_pieces_than_the_model_reads_is_cut(encoder: Tokenizer) -> None:
     task = TokenClassification(encoder, TAGS, 8, BMES)
     examples = [TaggedSentence(("x" * 60, "京"), ("O", "S-LOC"))]
     rows = task.rows(examples)
@@ -104,7 +104,7 @@ def test_one_token_of_more_pieces_than_the_model_reads_is_cut(encoder: Encoder) 
     assert len(task.predictions(examples, rows, [np.zeros(len(row.heads), int) for row in rows])[0]["tags"]) == 2
 
 
-def test_entities_are_counted_in_the_scheme_that_is_given(encoder: Encoder) -> None:
+def test_entities_are_counted_in_the_scheme_that_is_given(encoder: Tokenizer) -> None:
     examples = [sentence("李王走", ["I-PER", "B-PER", "O"])]
     predictions = [{"tags": list(examples[0].tags)}]
     found = {
@@ -122,7 +122,7 @@ def question(answer: str, context: str = CONTEXT, start: int | None = None) -> Q
     return Question("q", context, "哪里是省会？", (Answer(answer, context.index(answer) if start is None else start),))
 
 
-def test_the_span_is_the_answer(encoder: Encoder) -> None:
+def test_the_span_is_the_answer(encoder: Tokenizer) -> None:
     task = QuestionAnswering(encoder, 128)
     (row,) = task.rows([question("哈尔滨")])
     assert shown(encoder, row.input_ids[: row.second]) == "[CLS]哪里是省会？[SEP]"
@@ -131,7 +131,7 @@ def test_the_span_is_the_answer(encoder: Encoder) -> None:
     assert CONTEXT[begin:end] == "哈尔滨"
 
 
-def test_a_window_without_the_answer_points_to_cls(encoder: Encoder) -> None:
+def test_a_window_without_the_answer_points_to_cls(encoder: Tokenizer) -> None:
     task = QuestionAnswering(encoder, 32, doc_stride=10)
     rows = task.rows([question("哈尔滨")])
     assert len(rows) > 2
@@ -141,14 +141,14 @@ def test_a_window_without_the_answer_points_to_cls(encoder: Encoder) -> None:
     assert all(len(row.input_ids) <= 32 for row in rows)
 
 
-def test_windows_cover_the_context_and_every_token_is_in_the_middle_of_one(encoder: Encoder) -> None:
+def test_windows_cover_the_context_and_every_token_is_in_the_middle_of_one(encoder: Tokenizer) -> None:
     rows = QuestionAnswering(encoder, 32, doc_stride=7).rows([question("哈尔滨", CONTEXT * 2)])
     covered = {offset for row in rows for offset, middle in zip(row.offsets, row.middle, strict=True) if middle}
     assert {index for begin, end in covered for index in range(begin, end)} == set(range(len(CONTEXT * 2)))
 
 
 @pytest.mark.parametrize("length", [32, 128])
-def test_the_prediction_is_the_stretch_with_the_highest_logits(encoder: Encoder, length: int) -> None:
+def test_the_prediction_is_the_stretch_with_the_highest_logits(encoder: Tokenizer, length: int) -> None:
     task = QuestionAnswering(encoder, length, doc_stride=9)
     begin = CONTEXT.index("黑龙江省")
     rows = task.rows([question("哈尔滨")])
@@ -161,7 +161,7 @@ def test_the_prediction_is_the_stretch_with_the_highest_logits(encoder: Encoder,
     assert found == {"id": "q", "answer": "黑龙江省", "start": begin, "score": 9.0}
 
 
-def test_an_end_before_its_start_and_an_answer_too_long_are_none(encoder: Encoder) -> None:
+def test_an_end_before_its_start_and_an_answer_too_long_are_none(encoder: Tokenizer) -> None:
     task = QuestionAnswering(encoder, 128, max_answer_length=3)
     (row,) = task.rows([question("哈尔滨")])
     starts, ends = (np.full(len(row.offsets), -9.0, dtype=np.float32) for _ in range(2))
@@ -171,14 +171,14 @@ def test_an_end_before_its_start_and_an_answer_too_long_are_none(encoder: Encode
     assert found["score"] == 10.0
 
 
-def test_an_answer_without_a_place_is_for_evaluation_alone(encoder: Encoder) -> None:
+def test_an_answer_without_a_place_is_for_evaluation_alone(encoder: Tokenizer) -> None:
     task = QuestionAnswering(encoder, 128)
     (row,) = task.rows([Question("q", CONTEXT, "哪里？", (Answer("不在这里", None),))])
     assert row.span == (0, 0)
 
 
 @pytest.mark.parametrize("length", [16, 32, 64])
-def test_windows_overlap_by_half_however_large_the_stride(encoder: Encoder, length: int) -> None:
+def test_windows_overlap_by_half_however_large_the_stride(encoder: Tokenizer, length: int) -> None:
     context = CONTEXT * 3
     task = QuestionAnswering(encoder, length, doc_stride=500)
     room = length - len("哪里是省会？") - 3
@@ -188,7 +188,7 @@ def test_windows_overlap_by_half_however_large_the_stride(encoder: Encoder, leng
 
 
 def test_questions_without_an_answer_in_a_window_are_not_learnt_from(
-    encoder: Encoder, caplog: pytest.LogCaptureFixture
+    encoder: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="training")
     task = QuestionAnswering(encoder, 32)
@@ -198,8 +198,8 @@ def test_questions_without_an_answer_in_a_window_are_not_learnt_from(
     assert {row.example for row in task.rows(questions)} == {0, 1, 2}
     assert len(task.training_rows(questions)) == len(task.rows([question("哈尔滨")]))  # its windows without it, too
     assert (
-        "2 of the 3 train questions are not learnt from: 1 have no answer in their context, of 1 no window holds it"
-        in caplog.text
+        "2 of the 3 train questions are not used: for 1 the answer does not occur in the context, for 1 no window "
+        "contains it" in caplog.text
     )
     with pytest.raises(ValueError, match="no training question has an answer"):
         task.training_rows([unplaced])

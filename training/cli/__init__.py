@@ -1,0 +1,1 @@
+"""The commands `ernie-train`, and those of `ernie-build` that need training."""

@@ -1,0 +1,1 @@
+"""Smaller bundles, compared with their originals before they are published."""

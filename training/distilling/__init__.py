@@ -1,0 +1,1 @@
+"""Distillation: teachers, students and the losses between them."""

@@ -1,0 +1,62 @@
+"""The pretrained model that finetuning starts from: shape, weights and vocabulary."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_build.bundle import read_vocabulary
+from model_build.config import VARIANTS, ErnieConfig
+from model_build.weights import read_pdparams, read_pretrained
+from training.runs.initial_weights import config_of, digest_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A pretrained model: shape, weights and vocabulary."""
+
+    config: ErnieConfig
+    weights: Mapping[str, Any] | None
+    """by name; None: random weights"""
+    vocab: Path
+    described: Mapping[str, Any]
+    """JSON: origin of the weights, for the provenance of the finetuned model"""
+
+
+def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:
+    """A published model by its PaddleNLP name, or a folder with config.json, model_state.pdparams and vocab.txt.
+
+    `vocab` replaces the vocabulary of the folder; `from_scratch` uses only the shape, with random weights. Raises
+    ValueError (WeightsError), which says what is missing.
+    """
+    config = config_of(start, "--pretrained")
+    published = start in VARIANTS and not Path(start).exists()
+    found = vocab or (None if published else Path(start) / "vocab.txt")
+    if found is None:
+        raise ValueError(f"the published model {start} comes without vocabulary; give its vocab.txt with --vocab.")
+    if not found.is_file():
+        raise ValueError(f"{found} does not exist; put the model's vocabulary there, or give it with --vocab.")
+    tokens = read_vocabulary(found)
+    if "[PAD]" not in tokens or tokens.index("[PAD]") != config.pad_token_id:
+        found_at = f"has [PAD] as token {tokens.index('[PAD]')}" if "[PAD]" in tokens else "lacks [PAD]"
+        raise ValueError(
+            f"{found} {found_at}, but {start} pads with token {config.pad_token_id}; give the model's vocabulary."
+        )
+    if len(tokens) > config.vocab_size:
+        raise ValueError(
+            f"{found} has more tokens than {start} has embeddings ({config.vocab_size:,}); give the model's vocabulary."
+        )
+    described: dict[str, Any] = {"start": start if published else Path(start).absolute().name}
+    if from_scratch:
+        return StartingPoint(config, None, found, {**described, "from_scratch": True})
+    weights = read_pretrained(start) if published else read_pdparams(Path(start))
+    path = Path(start) / "config.json"
+    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    described |= {"weights": digest_of(weights), "provenance": about.get("provenance", {})}
+    return StartingPoint(config, weights, found, described)

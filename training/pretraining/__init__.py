@@ -1,0 +1,1 @@
+"""Masked-LM pretraining: data, batches, objective and loop."""

@@ -1,0 +1,1 @@
+"""The parts of every training run: optimiser step, checkpoints, records, progress, interruption."""
