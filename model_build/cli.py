@@ -1,7 +1,7 @@
 """`ernie-build`: exports a checkpoint as a model bundle, makes bundles smaller, and checks them.
 
 `quantize` and `prune-vocab` need data sets, tasks and metrics, which this package may not import:
-`training.cli.ernie_train.ernie_train.ernie_train.ernie_build` passes them in.
+`training.cli.ernie_build` passes them in.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from benchmarks.processes import separately
 from benchmarks.rounds import alternate, cpu_seconds, ratios, spread, table
 from model_build.bundle import Task, open_bundle
 from service.runtime.base import Backend, RuntimeName, RuntimeOptions, RuntimeUnavailable
-from service.runtime.load import load_runtime
+from service.runtime.choice import load_runtime
 
 TOP = 100
 MASK = 3

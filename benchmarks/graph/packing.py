@@ -25,9 +25,10 @@ from benchmarks.rounds import alternate, cpu_seconds, spread, table
 from benchmarks.serving.random_bundle import EMBEDDED
 from model_build.bundle import find_bundles, open_bundle
 from model_build.runners import Arrays
-from service.engine.batching import Batcher, BatchingOptions
+from service.engine.batching import Batcher
+from service.messages.launch import BatchingOptions
 from service.runtime.base import Runtime, RuntimeName, RuntimeOptions
-from service.runtime.load import RUNTIMES, load_runtime
+from service.runtime.choice import RUNTIMES, load_runtime
 from training.tasks.tokenizer import Tokenizer
 
 WAITING = 64

@@ -18,14 +18,14 @@ import onnxruntime
 from tokenizers import BertWordPieceTokenizer
 
 from model_build.bundle import open_bundle
-from service.engine.messages import Item
+from service.api.models.tokenization import tokenizer_named
+from service.api.models.windows import spans
 from service.engine.shapes import AnyShape, FewShapes
 from service.engine.tensors import Tensors
+from service.messages.inference import Item
 from service.runtime.base import Runtime, RuntimeOptions, RuntimeUnavailable
-from service.runtime.load import load_runtime
+from service.runtime.choice import load_runtime
 from service.settings import read_settings
-from service.tokenization import tokenizer_named
-from service.windows import spans
 
 __all__ = ["Alone", "Arrays", "Item", "OfflineModel", "Runtime", "RuntimeUnavailable", "runtime_options"]
 

@@ -28,19 +28,19 @@ def serve(engines: Sequence[tuple[str, str]], port: int, http: str) -> None:
     import uvicorn
     from fastapi import FastAPI
 
-    from service.access import read_keys
-    from service.app import create_app
-    from service.control import Model, Table
+    from service.api.app import create_app
+    from service.messages.control import ModelEntry, ModelTable
+    from service.parent.key_file import read_keys
     from service.settings import read_settings
 
     settings = read_settings([])
     models = [
-        Model(number, Path(directory).parent.name, directory, socket, responsive=True)
+        ModelEntry(number, Path(directory).parent.name, directory, socket, responsive=True)
         for number, (directory, socket) in enumerate(engines)
     ]
 
     async def attach(app: FastAPI) -> None:
-        await app.state.models.apply(Table(1, models))
+        await app.state.catalog.apply(ModelTable(1, models))
         await asyncio.Event().wait()
 
     app = create_app(settings, digests=read_keys(settings), background=attach)

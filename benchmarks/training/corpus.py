@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks.arguments import parser_of
 from benchmarks.rounds import alternate, spread
-from training.corpus.sources import Piece, Reader, find_inputs
+from training.corpus.inputs import Piece, Reader, find_inputs
 
 
 @dataclass
@@ -44,7 +44,16 @@ def build(inputs: Path, vocab: Path, workers: int) -> Run:
     """Runs the command once and deletes the corpus."""
     megabytes = sum(path.stat().st_size for path in find_inputs([inputs])) / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "training.cli.ernie_train", "corpus", "build", str(inputs), "--vocab", str(vocab)]
+        command = [
+            sys.executable,
+            "-m",
+            "training.cli.ernie_train",
+            "corpus",
+            "build",
+            str(inputs),
+            "--vocab",
+            str(vocab),
+        ]
         command += ["--output", f"{folder}/corpus", "--workers", str(workers)]
         before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -53,7 +53,7 @@ def run(row: Row, start: str, arguments: argparse.Namespace) -> dict[str, Any]:
     output = arguments.output / f"{row.dataset}-{start}"
     results = output / "results.json"
     if not results.is_file():
-        command = [sys.executable, "-m", "training.cli.ernie_train.ernie_train.ernie_train", "finetune", "--dataset", row.dataset]
+        command = [sys.executable, "-m", "training.cli.ernie_train.ernie_train", "finetune", "--dataset", row.dataset]
         command += ["--data", str(arguments.data), "--pretrained", str(arguments.pretrained), "--output", str(output)]
         command += ["--epochs", str(row.epochs), "--max-seq-length", str(row.max_seq_length)]
         command += ["--learning-rate", RATE, "--seeds", *SEEDS]

@@ -13,10 +13,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
-import service.bench_runtimes
+import service.engine.bench_runtimes
 import service.settings
-import training.cli.ernie_train.ernie_build
-import training.cli.ernie_train.ernie_train
+import training.cli.ernie_build
+import training.cli.ernie_train
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -72,12 +72,12 @@ def default(value: Any) -> str:
 
 def command_lines() -> Iterator[str]:
     """A section for every command of the three console scripts; the settings of `ernie-serve` have their own page."""
-    for parser in (training.cli.ernie_train.ernie_train.parser(), training.cli.ernie_train.ernie_build.parser()):
+    for parser in (training.cli.ernie_train.parser(), training.cli.ernie_build.parser()):
         yield from command(parser)
     server = service.settings.parser()
     yield from head(server, 2)
     yield "Its flags are the [settings](settings.md).\n"
-    yield f"### ernie-serve bench-runtimes\n\n```text\n{help_of(service.bench_runtimes.main)}```"
+    yield f"### ernie-serve bench-runtimes\n\n```text\n{help_of(service.engine.bench_runtimes.main)}```"
 
 
 def command(parser: argparse.ArgumentParser, depth: int = 2) -> Iterator[str]:

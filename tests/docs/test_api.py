@@ -18,7 +18,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from service.problems import STATUS
+from service.problem import STATUS
 from tests.docs.page import DOCS, EXECUTED, Block, Reader, blocks, differences
 from tests.service.conftest import ROOT, serving
 

@@ -10,7 +10,7 @@ from sybil.document import Document
 from sybil.example import SybilFailure
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from training.cli.ernie_train.ernie_train import main as ernie_train
+from training.cli.ernie_train import main as ernie_train
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARN = ROOT / "docs" / "learn"

@@ -13,8 +13,8 @@ import pytest
 from service.metrics import Metrics
 from service.settings import Settings
 from service.settings import parser as serve_parser
-from training.cli.ernie_train.ernie_build import parser as build_parser
-from training.cli.ernie_train.ernie_train import parser as train_parser
+from training.cli.ernie_build import parser as build_parser
+from training.cli.ernie_train import parser as train_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({*ROOT.glob("docs/**/*.md"), *ROOT.glob("README*.md"), *ROOT.glob("[!.]*/README*.md")})

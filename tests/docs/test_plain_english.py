@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
 from tests.docs.idioms import IDIOMS, Idiom
 from tests.docs.prose import Passage, docstrings_and_comments, error_sentences, help_texts, markdown, openapi

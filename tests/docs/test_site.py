@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import service.settings
-from training.cli.ernie_train import ernie_build, ernie_train
+from training.cli import ernie_build, ernie_train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))

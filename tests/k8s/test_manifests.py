@@ -8,7 +8,7 @@ import httpx
 import kubernetes_validate
 import pytest
 
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
 from tests.k8s.rendered import COMPONENTS, K8S, OVERLAYS, Object, needs_kubectl, of_kind, read, rendered
 

@@ -11,8 +11,8 @@ import native
 from service import cli as serve
 from service.api.app import create_app
 from service.settings import Settings
-from training.cli.ernie_train import ernie_build as build
-from training.cli.ernie_train import ernie_train as train
+from training.cli import ernie_build as build
+from training.cli import ernie_train as train
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]

@@ -21,7 +21,7 @@ def test_a_ratio_above_one_is_better_for_this_checkout(lower_is_better: bool, ex
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        (["python", "-m", "service.worker", "--control", "x"], "worker"),
+        (["python", "-m", "service.api.worker", "--control", "x"], "worker"),
         (["python", "-P", "-c", "from service.api.worker import main; main()"], "worker"),
         (["python", "-m", "service.engine", "--bundle", str(MODELS / "sentiment" / "3")], "sentiment"),
         (["python", "-c", "import service.engine", str(MODELS / "masked-lm" / "2")], "masked-lm"),

@@ -14,7 +14,7 @@ from paddlenlp import transformers as published
 
 from model_build.bundle import BundleError, find_bundles, open_bundle, verify_bundle
 from model_build.checkpoint import load_model, read_checkpoint
-from service.tasks import SERVED_TASKS
+from service.endpoints import SERVED_TASKS
 from tests.training.finetuning.test_finetuning_loop import BAD, CONFIG, GOOD, VOCAB
 from training.cli import ernie_train as cli
 from training.datasets.table import read_examples
