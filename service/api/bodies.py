@@ -17,13 +17,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.messages.inference import Priority
 from service.problem import Problem
+from service.settings import MAX_INPUTS
 
 Truncation = Literal["error", "truncate", "window"]
 Strategy = Literal["independent", "joint"]
 CHOICES = {"truncation": get_args(Truncation), "priority": get_args(Priority), "strategy": get_args(Strategy)}
 
-# More texts would block the event loop while they are decoded, whatever the settings allow.
-MAX_INPUTS = 1024
 MAX_TARGET_CHARACTERS = 64
 MAX_TARGETS = 1000
 MAX_TIMEOUT_MS = 600_000

@@ -82,7 +82,9 @@ OWN = {
     for words, parser in parsers(made(), script)
 }
 # It has a parser inside its module.
-BENCH_RUNTIMES = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "service" / "bench_runtimes.py").read_text(encoding="utf-8")))
+BENCH_RUNTIMES = set(
+    re.findall(r'"(--[a-z-]+)"', (ROOT / "service" / "engine" / "bench_runtimes.py").read_text(encoding="utf-8"))
+)
 BENCHMARKS = {
     flag
     for module in ROOT.glob("benchmarks/**/*.py")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from model_build.bundle import BundleError, read_vocabulary
 from native import ErnieTokenizer
+from service.settings import TokenizerName
 
-TokenizerName = Literal["native", "fast_tokenizer"]
 MASK = "[MASK]"
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", MASK, "[UNK]")
 # The native tokenizer takes 1 to 20 ns a character, so up to 1 ms here; a longer text goes to a thread.

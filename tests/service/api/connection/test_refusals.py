@@ -77,7 +77,7 @@ async def test_a_full_service_answers_429_without_fastapi_and_without_reading_th
 ) -> None:
     headers = {"X_Request_ID": "abc"} if kept else {"X_Request_ID": "abc", "Connection": "close"}
     async with full(tmp_path) as service:
-        others, service.app.middleware_stack = service.api.app.middleware_stack, unheard
+        others, service.app.middleware_stack = service.app.middleware_stack, unheard
         async with connected(service.port) as streams:
             sent = request(path, **headers)
             (answer,) = await told(streams, sent[: -len(BODY)])
