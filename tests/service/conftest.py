@@ -60,11 +60,15 @@ class Service:
         raise AssertionError("the service did not become ready:\n" + "".join(self.log))
 
 
+def serving(models: Path, *flags: str) -> contextlib.AbstractContextManager[Service]:
+    """Starts the service of this checkout on a free port, and ends it with SIGTERM."""
+    return started([sys.executable, "-m", "service.cli", "--models", str(models), "--port", "0", *flags], ROOT)
+
+
 @contextlib.contextmanager
-def serving(models: Path, *flags: str) -> Iterator[Service]:
-    """Starts the service on a free port, and ends it with SIGTERM."""
-    command = [sys.executable, "-m", "service.cli", "--models", str(models), "--port", "0", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def started(command: list[str], cwd: Path) -> Iterator[Service]:
+    """A service by its command, ended with SIGTERM."""
+    process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
     log: list[str] = []
     assert process.stderr is not None
     url = None
