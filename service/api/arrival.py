@@ -28,11 +28,6 @@ class Arrivals:
         self._seconds = seconds
         self._bytes = 0
 
-    def check(self, body: bytes) -> None:
-        """Raises Problem `too_large` for a body that has arrived whole."""
-        if len(body) > self._max_bytes:
-            raise too_large(self._max_bytes)
-
     async def read(self, receive: Receive) -> bytes:
         """The whole body. Raises ClientLeft, and Problem `too_large`, `overloaded` or `body_timeout`."""
         body, counted = bytearray(), 0

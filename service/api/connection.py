@@ -175,8 +175,10 @@ class Connection(HttpToolsProtocol):
         assert self._exchange
         try:
             if answer is None:
-                arrived = not cycle.more_body and len(cycle.body) <= HIGH_WATER_LIMIT
-                answer = await self._exchange.answer(request, bytes(cycle.body) if arrived else cycle.receive)  # type: ignore[arg-type]
+                # Of a body without a declared length the gate has not checked the size.
+                declared = b"content-length" in request.first_header and len(cycle.body) <= HIGH_WATER_LIMIT
+                body: Any = bytes(cycle.body) if declared and not cycle.more_body else cycle.receive
+                answer = await self._exchange.answer(request, body)
             if self.flow.write_paused:
                 await self.flow.drain()
         except (ClientLeft, asyncio.CancelledError):

@@ -104,10 +104,10 @@ class Exchange:
         return None
 
     async def answer(self, request: Work, body: bytes | Receive) -> Answer:
-        """The answer to a request that the gate has let in; `body` is ASGI's `receive` where it has not arrived whole.
+        """The answer to a request that the gate has let in.
 
-        An adapter whose client leaves sets `request.left` and cancels this. Raises ClientLeft.
-        """
+        `body` is ASGI's `receive` if the body has not arrived whole, or if the head does not declare its length. An adapter
+        whose client leaves sets `request.left` and cancels this. Raises ClientLeft.
         if not self._otel:
             return await self._answer(request, body)
         with spans.request_span(request, request.endpoint.path) as span:
@@ -118,9 +118,7 @@ class Exchange:
     async def _answer(self, request: Work, body: bytes | Receive) -> Answer:
         arrived = isinstance(body, bytes)
         try:
-            if isinstance(body, bytes):
-                self._arrivals.check(body)
-            else:
+            if not isinstance(body, bytes):
                 body = await self._arrivals.read(body)
                 arrived = True
             return await request.endpoint.answer(request, body)
