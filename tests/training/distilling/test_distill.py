@@ -321,8 +321,8 @@ def test_what_took_effect_is_written_and_does_the_same_again(
         (["--teacher", "absent"], "absent/config.json is missing"),
         (["--teacher", "{tagger}"], "is for token-classification, not for classify"),
         (["--relation-heads", "3"], "--relation-heads 3 must divide both widths, 32 of --teacher"),
-        (["--teacher-layer", "3"], "--teacher-layer 3 is not there"),
-        (["--variant", "ernie-3.0-tiny-pico-v2-zh"], "either as --variant NAME or as --pretrained START"),
+        (["--teacher-layer", "3"], "--teacher-layer 3 is too large"),
+        (["--variant", "ernie-3.0-tiny-pico-v2-zh"], "either by --variant NAME or by --pretrained START"),
         (["--unlabelled", "{pairs}"], "pairs.tsv: line 2: the unlabelled text is a pair, but train has single texts"),
         (["--steps", "5"], "--steps is for training on --corpus, not for training on examples"),
         (["--corpus", "absent"], "--train is for training on examples, not for training on --corpus"),
@@ -332,7 +332,7 @@ def test_what_took_effect_is_written_and_does_the_same_again(
         (["--hard-weight", "0", "--logits-weight", "0"], "the head would not be trained"),
         (
             ["--from-scratch", "--pretrained", "", "--variant", "ernie-3.0-nano-zh"],
-            "--from-scratch are for --pretrained",
+            "--from-scratch go with --pretrained",
         ),
         (["--max-seq-length", "65"], "--max-seq-length 65 is longer than the 64 positions"),
     ],
@@ -390,7 +390,7 @@ def test_help_tells_what_a_flag_means_in_either_way(capsys: pytest.CaptureFixtur
         cli.main(["distill", "--help"])
     assert end.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "rows per step (default: 32); training on --corpus: samples a step" in text
+    assert "rows per step (default: 32); training on --corpus: samples per step" in text
     assert "--temperature" in text
 
 
@@ -576,7 +576,7 @@ def test_a_finetuned_teacher_has_relations_alone_to_teach_from_corpora(
 
 
 def test_a_teacher_of_corpora_that_does_not_fit_is_one_sentence(small: Small, pretrained: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="absent is no folder"):
+    with pytest.raises(ValueError, match="absent is not a folder"):
         distill(job_of(small, tmp_path / "absent", tmp_path / "run"))
     with pytest.raises(ValueError, match=r"--relation-heads 16 must divide both widths, 16 of .* and 8 of the student"):
         distill(job_of(small, pretrained, tmp_path / "run", relation_heads=16))

@@ -268,7 +268,7 @@ def test_a_named_set_without_a_train_part_is_for_evaluation_alone(
 
 def test_training_wants_to_know_where_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["finetune", "--output", str(tmp_path / "out"), *reviews(tmp_path)]) == 2
-    assert "--pretrained is needed to train" in capsys.readouterr().err
+    assert "training needs --pretrained" in capsys.readouterr().err
 
 
 def test_no_do_train_does_not_train(start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,7 +396,7 @@ def test_tagged_sentences_without_their_task_are_told_to_say_it(
     start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finetune(start, tmp_path / "out", "--train", tagged(tmp_path / "train.txt", 3)) == 2
-    assert "give .tsv, .csv, .jsonl, or say --task" in capsys.readouterr().err
+    assert "not a table of labelled texts (.tsv, .csv, .jsonl); give --task" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -532,8 +532,11 @@ def test_texts_longer_than_the_model_are_cut_and_a_length_beyond_its_positions_i
     [
         (["--dataset", "nothing"], "'nothing' is not a known data set; known are chnsenticorp"),
         (["--dataset", "chnsenticorp", "--data", "absent"], "put train.tsv, dev.tsv, test.tsv into absent"),
-        (["--dataset", "tnews", "--train", "x.tsv"], "give the examples either as --dataset NAME or as --train"),
-        ([], "give the examples either as --dataset NAME or as --train"),
+        (
+            ["--dataset", "tnews", "--train", "x.tsv"],
+            "give the examples either by --dataset NAME or by the files --train",
+        ),
+        ([], "give the examples either by --dataset NAME or by the files --train"),
         (["--train", "x.tsv"], "x.tsv"),
     ],
 )
@@ -591,4 +594,4 @@ def test_runs_that_would_be_the_same_or_cannot_be_are_told(
 
 def test_a_metric_that_the_task_has_not_is_told(start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune(start, tmp_path / "out", *reviews(tmp_path), "--metric", "bleu") == 2
-    assert "--metric bleu is none of classify's: accuracy, macro_f1" in capsys.readouterr().err
+    assert "--metric bleu is not a metric of classify; give one of accuracy, macro_f1" in capsys.readouterr().err
