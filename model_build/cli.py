@@ -113,7 +113,7 @@ def describe(bundle: Bundle) -> None:
 
 
 def _beside(figures: dict[str, Any], original: dict[str, Any]) -> str:
-    """The figures that are no counts, each with the original's behind it."""
+    """The figures that are shares or losses, each followed by that of the original."""
     shares = [name for name, value in figures.items() if isinstance(value, float) and name in original]
     return ", ".join(f"{name} {figures[name]:.4f} (original {original[name]:.4f})" for name in shares)
 
