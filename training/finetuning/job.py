@@ -20,6 +20,7 @@ from training.datasets.examples import (
     Example,
     Question,
     TaggedSentence,
+    TaskName,
     check_kinds,
     check_labels,
     label_names,
@@ -53,7 +54,7 @@ from training.runs.records import Records
 from training.tasks.classification import Classification, balanced_weights
 from training.tasks.metrics import spread
 from training.tasks.question_answering import QuestionAnswering
-from training.tasks.task import Task, TaskName
+from training.tasks.task import Task
 from training.tasks.token_classification import TokenClassification
 from training.tasks.tokenizer import Tokenizer
 
