@@ -106,8 +106,9 @@ class Exchange:
     async def answer(self, request: Work, body: bytes | Receive) -> Answer:
         """The answer to a request that the gate has let in.
 
-        `body` is ASGI's `receive` if the body has not arrived whole, or if the head does not declare its length. An adapter
-        whose client leaves sets `request.left` and cancels this. Raises ClientLeft.
+        `body` is ASGI's `receive` if the body has not arrived whole, or if the head does not declare its length. If the
+        client leaves, the adapter sets `request.left` and cancels this call, which then raises ClientLeft.
+        """
         if not self._otel:
             return await self._answer(request, body)
         with spans.request_span(request, request.endpoint.path) as span:

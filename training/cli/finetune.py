@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.cli.flags import Commands, add_command, add_flags, flag_values, from_flags
+from training.datasets.examples import TaskName
 from training.finetuning.settings import FinetuneRunSettings, FinetuneSettings
 
 if TYPE_CHECKING:  # Paddle is imported only when the command runs
     from training.finetuning.job import FinetuneJob
-    from training.tasks.task import TaskName
 
 FILES = ("train", "dev", "test")
 TABLES = (".tsv", ".csv", ".jsonl")

@@ -1,6 +1,6 @@
-"""Command lines: subcommands that teach, and settings classes as flags.
+"""Command lines: subcommands with descriptions and examples, and settings classes as flags.
 
-A settings class is a dataclass whose annotations carry each field's one-line description.
+A settings class is a dataclass whose annotations contain the one-line description of each field.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 Settings = TypeVar("Settings")
 KINDS = {int: "a whole number", float: "a number"}
 Commands = Any
-"""What `ArgumentParser.add_subparsers` gives; argparse has no public name for it."""
+"""The result of `ArgumentParser.add_subparsers`; argparse has no public name for its type."""
 
 
 def add_command(
@@ -37,13 +37,13 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Any], title: str) 
     """
     group = parser.add_argument_group(title)
     for field in _fields(settings):
-        _add_flag(group, field, field.default, f"{field.description} (default: {_told(field.default)})")
+        _add_flag(group, field, field.default, f"{field.description} (default: {_shown(field.default)})")
 
 
 def add_flags_of_ways(parser: argparse.ArgumentParser, ways: Mapping[str, Sequence[type[Any]]]) -> None:
-    """The flags of a command that works in one of several ways, each with settings of its own; see `from_ways`.
+    """Adds the flags of a command that works in one of several ways, each with its own settings; see `from_ways`.
 
-    A flag that several ways have is one flag, and its help tells what it means and defaults to in each.
+    A flag of several ways is one flag, and its help gives meaning and default for each way.
     """
     found: dict[str, dict[str, _Field]] = {}
     for way, classes in ways.items():
@@ -53,14 +53,14 @@ def add_flags_of_ways(parser: argparse.ArgumentParser, ways: Mapping[str, Sequen
     for having in found.values():
         title = ", and ".join(having)
         group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
-        texts = [f"{field.description} (default: {_told(field.default)})" for field in having.values()]
+        texts = [f"{field.description} (default: {_shown(field.default)})" for field in having.values()]
         if len(set(texts)) > 1:
             texts = [f"{way}: {text}" for way, text in zip(having, texts, strict=True)]
         _add_flag(group, next(iter(having.values())), None, "; ".join(dict.fromkeys(texts)))
 
 
 def from_ways(arguments: argparse.Namespace, ways: Mapping[str, Sequence[type[Any]]], way: str) -> list[Any]:
-    """The settings of a way; `arguments` gets what took effect. Raises ValueError for a flag that the way has not."""
+    """The settings of a way; writes effective values into `arguments`. Raises ValueError for a flag of another way."""
     own = {field.name for settings in ways[way] for field in _fields(settings)}
     for other, classes in ways.items():
         for field in (field for settings in classes for field in _fields(settings)):
@@ -88,15 +88,15 @@ def _fields(settings: type[Any]) -> list[_Field]:
     ]
 
 
-def _told(default: Any) -> str:
-    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)
+def _shown(default: Any) -> str:
+    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default) or "empty"
 
 
 def _add_flag(group: Any, field: _Field, default: Any, text: str) -> None:
     flag = f"--{field.name.replace('_', '-')}"
     if field.kind is bool:
         made = group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default)
-        made.help = text  # set afterwards: some versions of argparse add a default of their own to the text they get
+        made.help = text  # set afterwards: some versions of argparse append a default to a help text that they receive
         return
     shape = {"choices": get_args(field.kind)} if get_origin(field.kind) is Literal else {"type": field.kind}
     if "type" in shape:
@@ -105,17 +105,17 @@ def _add_flag(group: Any, field: _Field, default: Any, text: str) -> None:
 
 
 def from_flags(arguments: argparse.Namespace, settings: type[Settings]) -> Settings:
-    """The settings that the parsed flags describe; what was not given is as the class has it."""
+    """The settings from the parsed flags, with the defaults of the class for flags that were not given."""
     given = {field.name: getattr(arguments, field.name) for field in _fields(settings)}
     return settings(**{name: value for name, value in given.items() if value is not None})
 
 
 def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The command line with the flags of the file that its `--config` names put before its own, which so win.
+    """The command line with the flags of the `--config` file inserted before its own flags, which take precedence.
 
-    The file is YAML (or JSON, which is YAML): names of flags without their dashes, values as one would type them, lists
-    for those that take several, true and false for switches. Raises ValueError naming the file for anything else, and
-    for flags that the command of `parser` has not.
+    The file is YAML (or JSON, which is YAML): names of flags without dashes, values as on the command line, lists for
+    flags that take several values, true and false for boolean flags. Raises ValueError, which names the file, for
+    anything else, and for flags that the command of `parser` lacks.
     """
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--config", type=Path)
@@ -130,27 +130,27 @@ def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[st
     except UnicodeDecodeError as error:
         raise ValueError(f"{config} is not UTF-8: {error.reason} at byte {error.start}.") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{config} is no YAML: {' '.join(str(error).split())}.") from error
+        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{config} must hold flags and their values, such as 'epochs: 3'.")
+        raise ValueError(f"{config} must contain flags and their values, such as 'epochs: 3'.")
     flags: list[str] = []
     for name, value in values.items():
         flag = f"--{str(name).replace('_', '-')}"
         if flag not in flags_known or flag in ("--config", "--help"):
-            raise ValueError(f"{config}: {name} is no flag of {argv[0]}; `ernie-train {argv[0]} --help` lists them.")
+            raise ValueError(f"{config}: {name} is not a flag of {argv[0]}; `ernie-train {argv[0]} --help` lists them.")
         flags += _as_flags(flag, value, flags_known[flag], f"{config}: {name}")
     return [argv[0], *flags, *argv[1:]]
 
 
 def _flags_of(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
-    """The flags of a command by their names; none of an unknown one. argparse has no public way to them."""
+    """The flags of a command by name; empty for an unknown command. argparse has no public access to them."""
     groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     found = [group.choices[command] for group in groups if command in group.choices]
     return {flag: action for each in found for action in each._actions for flag in action.option_strings}
 
 
 def _as_flags(flag: str, value: Any, action: argparse.Action, where: str) -> list[str]:
-    """The words that say it on a command line. Raises ValueError, beginning with `where`, for what they cannot say."""
+    """The flag and its value as command-line words. Raises ValueError, which begins with `where`, if invalid."""
     if value is None:
         return []
     if isinstance(action, argparse.BooleanOptionalAction):
@@ -177,7 +177,7 @@ def _check_kind(value: Any, action: argparse.Action, where: str) -> None:
 
 
 def flag_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What took effect, by name, in the form that `with_config` reads."""
+    """The effective flags by name, in the format that `with_config` reads."""
     return {
         name: [str(each) if isinstance(each, Path) else each for each in value] if isinstance(value, list)
         else str(value) if isinstance(value, Path) else value

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from training.datasets.tag_schemes import Scheme, detect_scheme
+
+TaskName = Literal["classify", "token-classification", "question-answering"]
+"""The task that examples are for: `Example`, `TaggedSentence`, `Question`."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training.datasets import chnsenticorp, cmrc2018, drcd, drcd_to_cmrc2018, msra_ner, thucnews, tnews
-
-if TYPE_CHECKING:  # its module imports Paddle
-    from training.tasks.task import TaskName
+from training.datasets.examples import TaskName
 
 Parts = Mapping[str, list[Any]]
 """By part (train, dev, test …) rows of the task's class: `Example`, `TaggedSentence` or `Question`."""

@@ -12,14 +12,14 @@ from paddle import nn
 
 from model_build.atomic_write import atomic_file
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
-from training.datasets.examples import check_known
+from training.datasets.examples import TaskName, check_known
 from training.datasets.overlap import overlap_report
 from training.datasets.tag_schemes import SCHEMES, detect_scheme
 from training.finetuning.loop import predict
 from training.finetuning.settings import FinetuneSettings
 from training.tasks.classification import Classification
 from training.tasks.question_answering import QuestionAnswering
-from training.tasks.task import Task, TaskName
+from training.tasks.task import Task
 from training.tasks.token_classification import TokenClassification
 from training.tasks.tokenizer import Tokenizer
 

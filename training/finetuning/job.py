@@ -20,6 +20,7 @@ from training.datasets.examples import (
     Example,
     Question,
     TaggedSentence,
+    TaskName,
     check_kinds,
     check_labels,
     label_names,
@@ -53,7 +54,7 @@ from training.runs.records import Records
 from training.tasks.classification import Classification, balanced_weights
 from training.tasks.metrics import spread
 from training.tasks.question_answering import QuestionAnswering
-from training.tasks.task import Task, TaskName
+from training.tasks.task import Task
 from training.tasks.token_classification import TokenClassification
 from training.tasks.tokenizer import Tokenizer
 
@@ -218,7 +219,7 @@ def _check_unlabelled(first: Example, unlabelled: Sequence[Example]) -> None:
 
 
 def _resuming(job: FinetuneJob) -> FinetuneJob:
-    """The job, whose runs may resume from checkpoints of its own. Raises ValueError if --no-resume finds runs."""
+    """The job, whose runs may resume from its own checkpoints. Raises ValueError if --no-resume finds runs."""
     runs = job.output / "runs"
     if not job.run_settings.resume and runs.is_dir() and any(runs.iterdir()):
         raise ValueError(

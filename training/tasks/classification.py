@@ -13,9 +13,9 @@ from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForSequenceClassification
-from training.datasets.examples import Example
+from training.datasets.examples import Example, TaskName
 from training.tasks.metrics import classification_scores
-from training.tasks.task import Predicted, Row, TaskBatch, TaskName
+from training.tasks.task import Predicted, Row, TaskBatch
 from training.tasks.tokenizer import Tokenizer
 
 

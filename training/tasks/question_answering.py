@@ -14,9 +14,9 @@ from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForQuestionAnswering
-from training.datasets.examples import Question
+from training.datasets.examples import Question, TaskName
 from training.tasks.metrics import answer_scores
-from training.tasks.task import PUSHED_OUT, Predicted, Row, TaskBatch, TaskName
+from training.tasks.task import PUSHED_OUT, Predicted, Row, TaskBatch
 from training.tasks.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
+from training.datasets.examples import TaskName
 from training.tasks.tokenizer import pad_batch
 
-TaskName = Literal["classify", "token-classification", "question-answering"]
 PUSHED_OUT = -1e4
 """Added to the logits of impossible classes: their probability becomes 0, and the loss stays finite."""
 

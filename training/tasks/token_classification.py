@@ -13,10 +13,10 @@ from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForTokenClassification
-from training.datasets.examples import TaggedSentence
+from training.datasets.examples import TaggedSentence, TaskName
 from training.datasets.tag_schemes import Scheme
 from training.tasks.metrics import entity_scores
-from training.tasks.task import Predicted, Row, TaskBatch, TaskName
+from training.tasks.task import Predicted, Row, TaskBatch
 from training.tasks.tokenizer import Tokenizer
 
 IGNORED = -100

@@ -191,7 +191,7 @@ def test_the_commands_quantise_and_prune(classifier: Bundle, tmp_path: Path, cap
         (["--train", "test.tsv", "--test", "test.tsv", "--model-version", "a/b"], "--model-version 'a/b' must be one"),
         (["--train", "test.tsv", "--test", "test.tsv", "--name", ".hidden"], "--name '.hidden' must be one name"),
         (["--train", "test.tsv", "--test", "pairs.tsv"], "pairs.tsv: line 2: test has pairs, but train has single te"),
-        ([], "give the examples either as --dataset NAME or as --train, --dev and --test files."),
+        ([], "give the examples either by --dataset NAME or by the files --train, --dev and --test."),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(
@@ -278,7 +278,7 @@ sys.exit(main(["inspect", sys.argv[1]]))
 
 def test_a_masked_lm_takes_no_labelled_set(masked_lm: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["quantize", str(masked_lm.directory), "--dataset", "chnsenticorp", "--models", str(tmp_path)]) == 2
-    assert "a masked LM is judged by text alone" in capsys.readouterr().err
+    assert "a masked LM is evaluated on plain text" in capsys.readouterr().err
 
 
 def test_a_tagger_is_judged_by_its_entities(tmp_path: Path) -> None:

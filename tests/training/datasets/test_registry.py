@@ -71,7 +71,7 @@ def test_cmrc2018_keeps_every_question_of_dev_and_says_what_it_changed(caplog: p
     assert sum(start is None for _, _, start in answers) == 193
     assert all(start is None or context.startswith(text, start) for context, text, start in answers)
     assert all(any(answer.start is not None for answer in row.answers) for row in parts["dev"])
-    assert "193 answers not in the context; 7 answers moved" in caplog.text
+    assert "193 answers not in the context; 7 answers whose start was corrected" in caplog.text
     assert "5 answers whose start was corrected; 2 questions without text left out" in caplog.text
 
 

@@ -190,7 +190,7 @@ def test_heads_that_do_not_divide_both_widths_and_absent_layers_are_one_sentence
     teacher, student = small(24, 3).config, small(16).config
     check_relations(DistillSettings(), teacher, student, "T")
     with pytest.raises(
-        ValueError, match="--relation-heads 12 must divide both widths, 24 of T and 16 of the student; 8"
+        ValueError, match="--relation-heads 12 must divide both widths, 24 of T and 16 of the student; use 8"
     ):
         check_relations(DistillSettings(relation_heads=12), teacher, student, "T")
     with pytest.raises(ValueError, match="--teacher-layer 3 is too large: T has 2 layers"):

@@ -268,7 +268,7 @@ def test_a_named_set_without_a_train_part_is_for_evaluation_alone(
 
 def test_training_wants_to_know_where_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["finetune", "--output", str(tmp_path / "out"), *reviews(tmp_path)]) == 2
-    assert "--pretrained is needed to train" in capsys.readouterr().err
+    assert "training needs --pretrained" in capsys.readouterr().err
 
 
 def test_no_do_train_does_not_train(start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,14 +396,14 @@ def test_tagged_sentences_without_their_task_are_told_to_say_it(
     start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finetune(start, tmp_path / "out", "--train", tagged(tmp_path / "train.txt", 3)) == 2
-    assert "give .tsv, .csv, .jsonl, or say --task" in capsys.readouterr().err
+    assert "not a table of labelled texts (.tsv, .csv, .jsonl); give --task" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"epoch: 3\n", "epoch is no flag of finetune"),
-        (b"config: other.yaml\n", "config is no flag of finetune"),
+        (b"epoch: 3\n", "epoch is not a flag of finetune"),
+        (b"config: other.yaml\n", "config is not a flag of finetune"),
         (b"epochs: three\n", "epochs must be a whole number, not 'three'"),
         (b"epochs: true\n", "epochs must be a whole number, not True"),
         (b"epochs: [1, 2]\n", "epochs takes one value, not [1, 2]"),
@@ -412,8 +412,8 @@ def test_tagged_sentences_without_their_task_are_told_to_say_it(
         (b"precision: fp8\n", "precision must be one of fp32, bf16, fp16, not 'fp8'"),
         (b"do_eval: 1\n", "do_eval must be true or false, not 1"),
         ("name: 好".encode("gbk"), "is not UTF-8"),
-        (b"- epochs\n", "must hold flags and their values"),
-        (b"a: [\n", "is no YAML"),
+        (b"- epochs\n", "must contain flags and their values"),
+        (b"a: [\n", "is not YAML"),
     ],
 )
 def test_a_file_of_flags_that_cannot_be_is_one_sentence_that_names_it(
@@ -532,8 +532,11 @@ def test_texts_longer_than_the_model_are_cut_and_a_length_beyond_its_positions_i
     [
         (["--dataset", "nothing"], "'nothing' is not a known data set; known are chnsenticorp"),
         (["--dataset", "chnsenticorp", "--data", "absent"], "put train.tsv, dev.tsv, test.tsv into absent"),
-        (["--dataset", "tnews", "--train", "x.tsv"], "give the examples either as --dataset NAME or as --train"),
-        ([], "give the examples either as --dataset NAME or as --train"),
+        (
+            ["--dataset", "tnews", "--train", "x.tsv"],
+            "give the examples either by --dataset NAME or by the files --train",
+        ),
+        ([], "give the examples either by --dataset NAME or by the files --train"),
         (["--train", "x.tsv"], "x.tsv"),
     ],
 )
@@ -591,4 +594,4 @@ def test_runs_that_would_be_the_same_or_cannot_be_are_told(
 
 def test_a_metric_that_the_task_has_not_is_told(start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune(start, tmp_path / "out", *reviews(tmp_path), "--metric", "bleu") == 2
-    assert "--metric bleu is none of classify's: accuracy, macro_f1" in capsys.readouterr().err
+    assert "--metric bleu is not a metric of classify; give one of accuracy, macro_f1" in capsys.readouterr().err
