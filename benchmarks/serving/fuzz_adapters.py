@@ -10,7 +10,9 @@ allowed origin and small limits.
 
 Compared are status, headers and body. Allowed to differ are: `Date`, the values of `Server-Timing`, a request id that
 the service has generated, the headers `Connection` and `Keep-Alive`, scores by 1e-6, and `Content-Length` where scores
-differ by that. A difference must occur twice in a row. Requests with a deadline that one adapter missed are skipped.
+differ by that. And where the head of a request alone is refused (401, 413, 422 or 429), the connection answers before
+it reads a body that is not HTTP; plain uvicorn, which reads both first, answers 400. A difference must occur twice in a
+row. Requests with a deadline that one adapter missed are skipped.
 After the last request, the counters in COUNTERS are compared as well. Every difference is printed; the command ends
 with status 1 if there is one. `--only NUMBER` repeats one request.
 """
@@ -272,6 +274,11 @@ def differences(one: Answer, other: Answer) -> list[str]:
     return found
 
 
+def refused_early(connection: Answer, application: Answer) -> bool:
+    """Whether the connection refused a head, and uvicorn the body behind it, which is not HTTP."""
+    return connection.status in (401, 413, 422, 429) and application.body == b"Invalid HTTP request received."
+
+
 def parsed(body: bytes) -> Any:
     """Its JSON, or the bytes where it is not JSON."""
     try:
@@ -291,15 +298,18 @@ def equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def fuzz(urls: tuple[str, str], name: str, numbers: Mapping[int, Request]) -> tuple[collections.Counter[int], int]:
-    """Prints every difference; returns the answers by status, and the number of requests with a difference."""
+def fuzz(urls: tuple[str, str], name: str, numbers: Mapping[int, Request]) -> tuple[collections.Counter[int], int, int]:
+    """Prints every difference; returns the answers by status, and the numbers of differences and of early refusals."""
     statuses: collections.Counter[int] = collections.Counter()
-    different = 0
+    different = early = 0
     for number, request in progress(numbers.items(), unit="request"):
         answers: list[Answer] = []
         for _ in range(2):
             answers = [ask(url, request) for url in urls]
             found = differences(answers[0], answers[1])
+            if refused_early(*answers):
+                early += 1
+                break
             if not found or (504 in (each.status for each in answers) and b"timeout" in request.body):
                 break
         else:
@@ -308,14 +318,22 @@ def fuzz(urls: tuple[str, str], name: str, numbers: Mapping[int, Request]) -> tu
             for sentence in found:
                 print(f"  connection and application: {sentence}", flush=True)
         statuses[answers[0].status] += 1
-    return statuses, different
+    return statuses, different, early
 
 
-def miscounted(urls: tuple[str, str]) -> list[str]:
-    """A sentence for each counter that differs; both have counted all requests since they were started."""
+def miscounted(urls: tuple[str, str], early: int) -> list[str]:
+    """A sentence for each counter that differs; both have counted all requests since they were started.
+
+    uvicorn counts no early refusal; of each, the connection has counted a request and a failure.
+    """
     found = []
     one, other = (Metrics.of(url) for url in urls)
     for name in COUNTERS:
+        if early and name in ("ernie_requests_total", "ernie_request_failures_total"):
+            more = sum(one.series(name).values()) - sum(other.series(name).values())
+            if more != early:
+                found.append(f"{name}: {more:.0f} more, but {early} early refusals")
+            continue
         left, right = one.series(name), other.series(name)
         if not left:
             found.append(f"{name} does not exist")
@@ -342,13 +360,15 @@ def main() -> int:
             serving(arguments.models, settings=SETTINGS[name]) as service,
             serving_plain(service, SETTINGS[name], arguments.http) as plain,
         ):
-            statuses, different = fuzz((service.url, plain), name, requests)
-            counters = miscounted((service.url, plain))
+            statuses, different, early = fuzz((service.url, plain), name, requests)
+            counters = miscounted((service.url, plain), early)
         total += different + len(counters)
         for sentence in counters:
             print(f"{name}, connection and application: {sentence}")
         shown = ", ".join(f"{status or 'none'} {count}" for status, count in sorted(statuses.items()))
-        print(f"{name}: {different} of {len(requests)} requests were answered differently; statuses: {shown}")
+        print(
+            f"{name}: {different} of {len(requests)} requests were answered differently, {early} refused early; statuses: {shown}"
+        )
     return 1 if total else 0
 
 
