@@ -63,7 +63,7 @@ def check_uvicorn() -> None:
 
 
 def _unknown_uvicorn(reason: str) -> str:
-    return f"uvicorn {uvicorn.__version__} does not fit this service: {reason}; install the release that it names."
+    return f"uvicorn {uvicorn.__version__} does not fit: {reason}; install the release that ernie-zh requires."
 
 
 class Connection(HttpToolsProtocol):
@@ -133,7 +133,8 @@ class Connection(HttpToolsProtocol):
         elif self._exchange and isinstance(sys.exc_info()[1], httptools.HttpParserCallbackError):
             # Our own code has failed in a callback of the parser, which reports that as a fault of the client.
             log.exception("a request could not be taken in")
-            request = Request(self.scope.get("method", ""), self.scope.get("path", ""), self.headers)
+            scope: Any = self.scope or {}
+            request = Request(scope.get("method", ""), scope.get("path", ""), self.headers or [])
             answer = self._exchange.failure(request)
             self.transport.write(self._written(request, answer, [*self.server_state.default_headers], False))
             self._exchange.written(request, answer)

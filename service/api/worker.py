@@ -22,6 +22,7 @@ from service.api.parent_link import ParentLink
 from service.logs import configure_logging
 from service.messages.control import Configure, ToWorker
 from service.messages.frames import READ_BYTES, FrameReader
+from service.messages.launch import START_FAILED
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,13 @@ def main() -> int:
         await Worker(app, server).follow(ParentLink(reader, writer, frames))
 
     app = create_app(settings, digests=configuration.digests, background=follow_parent)
-    http = connections(settings.max_connections, settings.body_seconds, app.state.exchange, lambda: app.state.draining)
+    try:
+        http = connections(
+            settings.max_connections, settings.body_seconds, app.state.exchange, lambda: app.state.draining
+        )
+    except RuntimeError as error:
+        print(f"ernie-serve: {error}", file=sys.stderr)
+        return START_FAILED
     config = uvicorn.Config(
         app,
         http=http,  # type: ignore[arg-type]  # makes protocols

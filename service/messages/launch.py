@@ -1,11 +1,14 @@
-"""What the parent passes to an engine process on its command line, and the exit status it may get back."""
+"""What the parent passes to an engine process on its command line, and the exit status that a child may return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 START_FAILED = 3
-"""Exit status of an engine that cannot run its bundle; the last line of its standard error says why."""
+"""Exit status of a process that cannot start and must not be restarted; its standard error says why.
+
+An engine cannot run its bundle, or an API process does not know the installed uvicorn.
+"""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import msgspec
 from model_build.bundle import Bundle, BundleError, read_repository
 from service.endpoints import SERVED_TASKS
 from service.messages.control import ModelEntry, Reloaded
-from service.messages.launch import BatchingOptions
+from service.messages.launch import START_FAILED, BatchingOptions
 from service.metrics import Metrics
 from service.parent.child import child_command
 from service.parent.control import Control
@@ -266,6 +266,9 @@ class Fleet:
             if self._stopping:
                 return
             log.error("an API process ended with status %s", status)
+            if status == START_FAILED:
+                self._end("an API process cannot start; the line before says why.")
+                return
             delay = restarts.delay(loop.time() - began)
             if delay is None:
                 self._end(f"an API process has failed {restarts.failures} times in a row.")
