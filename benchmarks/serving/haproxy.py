@@ -70,7 +70,7 @@ class HAProxy:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
                 return
             time.sleep(0.05)
-        raise SystemExit("the proxy has ended:\n" + "\n".join(self.lines()))
+        raise SystemExit("the proxy has stopped:\n" + "\n".join(self.lines()))
 
     def lines(self) -> list[str]:
         """Its log."""

@@ -78,7 +78,7 @@ class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.text is not UNSET:
             self.inputs = [TextInput(self.text, None if self.text_pair is UNSET else self.text_pair)]
         elif self.text_pair is not UNSET:
-            raise ValueError("has text_pair at the top without text; put it beside the text that it belongs to")
+            raise ValueError("has text_pair at the top without text; put it next to its text")
         elif isinstance(self.inputs, list):
             _check_count(self.inputs)
             self.inputs = [_text_input(each, index) for index, each in enumerate(self.inputs)]

@@ -130,14 +130,14 @@ def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[st
     except UnicodeDecodeError as error:
         raise ValueError(f"{config} is not UTF-8: {error.reason} at byte {error.start}.") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{config} is no YAML: {' '.join(str(error).split())}.") from error
+        raise ValueError(f"{config} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"{config} must hold flags and their values, such as 'epochs: 3'.")
     flags: list[str] = []
     for name, value in values.items():
         flag = f"--{str(name).replace('_', '-')}"
         if flag not in flags_known or flag in ("--config", "--help"):
-            raise ValueError(f"{config}: {name} is no flag of {argv[0]}; `ernie-train {argv[0]} --help` lists them.")
+            raise ValueError(f"{config}: {name} is not a flag of {argv[0]}; `ernie-train {argv[0]} --help` lists them.")
         flags += _as_flags(flag, value, flags_known[flag], f"{config}: {name}")
     return [argv[0], *flags, *argv[1:]]
 

@@ -402,8 +402,8 @@ def test_tagged_sentences_without_their_task_are_told_to_say_it(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"epoch: 3\n", "epoch is no flag of finetune"),
-        (b"config: other.yaml\n", "config is no flag of finetune"),
+        (b"epoch: 3\n", "epoch is not a flag of finetune"),
+        (b"config: other.yaml\n", "config is not a flag of finetune"),
         (b"epochs: three\n", "epochs must be a whole number, not 'three'"),
         (b"epochs: true\n", "epochs must be a whole number, not True"),
         (b"epochs: [1, 2]\n", "epochs takes one value, not [1, 2]"),
@@ -413,7 +413,7 @@ def test_tagged_sentences_without_their_task_are_told_to_say_it(
         (b"do_eval: 1\n", "do_eval must be true or false, not 1"),
         ("name: 好".encode("gbk"), "is not UTF-8"),
         (b"- epochs\n", "must hold flags and their values"),
-        (b"a: [\n", "is no YAML"),
+        (b"a: [\n", "is not valid YAML"),
     ],
 )
 def test_a_file_of_flags_that_cannot_be_is_one_sentence_that_names_it(
