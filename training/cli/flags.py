@@ -41,9 +41,9 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Any], title: str) 
 
 
 def add_flags_of_ways(parser: argparse.ArgumentParser, ways: Mapping[str, Sequence[type[Any]]]) -> None:
-    """The flags of a command that works in one of several ways, each with settings of its own; see `from_ways`.
+    """The flags of a command that works in one of several ways, each with separate settings; see `from_ways`.
 
-    A flag that several ways have is one flag, and its help tells what it means and defaults to in each.
+    A flag that several ways share occurs once, and its help states its meaning and its default in each way.
     """
     found: dict[str, dict[str, _Field]] = {}
     for way, classes in ways.items():
@@ -60,7 +60,7 @@ def add_flags_of_ways(parser: argparse.ArgumentParser, ways: Mapping[str, Sequen
 
 
 def from_ways(arguments: argparse.Namespace, ways: Mapping[str, Sequence[type[Any]]], way: str) -> list[Any]:
-    """The settings of a way; `arguments` gets what took effect. Raises ValueError for a flag that the way has not."""
+    """The settings of a way; `arguments` gets the values that took effect. Raises ValueError for a flag that the way lacks."""
     own = {field.name for settings in ways[way] for field in _fields(settings)}
     for other, classes in ways.items():
         for field in (field for settings in classes for field in _fields(settings)):
@@ -96,7 +96,7 @@ def _add_flag(group: Any, field: _Field, default: Any, text: str) -> None:
     flag = f"--{field.name.replace('_', '-')}"
     if field.kind is bool:
         made = group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default)
-        made.help = text  # set afterwards: some versions of argparse add a default of their own to the text they get
+        made.help = text  # set afterwards: some versions of argparse add a default to the given text
         return
     shape = {"choices": get_args(field.kind)} if get_origin(field.kind) is Literal else {"type": field.kind}
     if "type" in shape:
@@ -111,11 +111,11 @@ def from_flags(arguments: argparse.Namespace, settings: type[Settings]) -> Setti
 
 
 def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The command line with the flags of the file that its `--config` names put before its own, which so win.
+    """The command line with the flags of its `--config` file in front, so that the flags of the command line win.
 
-    The file is YAML (or JSON, which is YAML): names of flags without their dashes, values as one would type them, lists
-    for those that take several, true and false for switches. Raises ValueError naming the file for anything else, and
-    for flags that the command of `parser` has not.
+    The file is YAML (or JSON, which is YAML): names of flags without their dashes, values as on a command line, lists for
+    flags with several values, true and false for switches. Raises ValueError that names the file for anything else,
+    and for flags that the command of `parser` lacks.
     """
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--config", type=Path)

@@ -218,7 +218,7 @@ def _check_unlabelled(first: Example, unlabelled: Sequence[Example]) -> None:
 
 
 def _resuming(job: FinetuneJob) -> FinetuneJob:
-    """The job, whose runs may resume from checkpoints of its own. Raises ValueError if --no-resume finds runs."""
+    """The job, whose runs may resume from the job's own checkpoints. Raises ValueError if --no-resume finds runs."""
     runs = job.output / "runs"
     if not job.run_settings.resume and runs.is_dir() and any(runs.iterdir()):
         raise ValueError(

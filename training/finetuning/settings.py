@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneSettings:
-    """What the weights of a finetuned model depend on, besides the examples."""
+    """What the weights of a finetuned model depend on, apart from the examples."""
 
     epochs: Annotated[int, "passes over the training examples"] = 4
     batch_size: Annotated[int, "rows per step"] = 32

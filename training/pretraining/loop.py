@@ -309,7 +309,7 @@ def _step_settings(job: PretrainJob) -> StepSettings:
 
 
 def _machine(group: ProcessGroup) -> dict[str, int]:
-    """What the last bits of the weights depend on, besides the identity of the run."""
+    """What the last bits of the weights depend on, apart from the identity of the run."""
     return {"processes": group.size, "threads": int(os.environ.get("OMP_NUM_THREADS", "1"))}
 
 

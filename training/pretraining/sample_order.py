@@ -36,7 +36,7 @@ class SampleError(ValueError):
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What a sample map depends on, besides the corpus."""
+    """What a sample map depends on, apart from the corpus."""
 
     max_seq_length: int = 512
     """tokens per sample in the batch, including special tokens"""

@@ -27,7 +27,7 @@ OPTIMIZER_FILE = "optimizer.npz"
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What an optimiser step depends on, besides the model and the data."""
+    """What an optimiser step depends on, apart from the model and the data."""
 
     precision: str
     """fp32, bf16 or fp16"""
