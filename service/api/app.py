@@ -1,4 +1,4 @@
-"""The application of one API process: its endpoints, routes and models, put together."""
+"""Creates the application of one API process from its endpoints, routes and models."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def create_app(
     digests: Sequence[str] = (),
     background: Callable[[FastAPI], Coroutine[Any, Any, None]] | None = None,
 ) -> FastAPI:
-    """The application. It answers at once, and is ready when its models are.
+    """The application. It answers requests immediately, and is ready when its models are.
 
-    `bundles` are models known from the start; raises BundleError for an unusable vocabulary. `digests` are SHA-256 of
-    the API keys. `background` runs as long as the application and changes the models of `app.state.catalog`.
+    `bundles` are models that are known at the start; raises BundleError for an unusable vocabulary. `digests` are
+    SHA-256 of the API keys. `background` runs as long as the application and updates `app.state.catalog`.
     """
     metrics = Metrics(bundles)
     catalog = Catalog(bundles, settings, metrics)
@@ -74,8 +74,8 @@ def create_app(
         summary="ERNIE over HTTP: classification and masked tokens of Chinese text.",
         version=importlib.metadata.version("ernie-zh"),
         lifespan=lifespan,
-        redirect_slashes=False,  # to an address that a proxy in front may not have
-        # Spans only. The exchange makes those of the requests that do work; FastAPI's logs would hold texts.
+        redirect_slashes=False,  # a redirect would name an address that a proxy may not have
+        # Spans only: FastAPI's logs would contain texts. The exchange creates the spans of its own requests.
         telemetry={
             "tracing": settings.otel,
             "auto_configure": settings.otel,
@@ -104,7 +104,7 @@ def create_app(
 
 
 def _cors(settings: Settings) -> CORSMiddleware | None:
-    """Which pages of other sites may read the answers. It is asked, and does not run as middleware."""
+    """Which other sites may read the answers. The journal reads these settings; it does not run as middleware."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if not origins:
         return None
@@ -127,7 +127,7 @@ async def _problem(request: Request, problem: Exception) -> Response:
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
-    """Starlette's own errors: no route for a path, or not for this method."""
+    """Starlette's errors: there is no route for the path, or not for this method."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     known = {

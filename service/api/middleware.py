@@ -1,7 +1,7 @@
-"""The requests that do no work (health, models, metrics, documentation, the page): ASGI middleware around FastAPI.
+"""ASGI middleware around FastAPI for health, models, metrics, documentation and the page.
 
-They get what every request gets: an id, the check of the API key, Server-Timing, and an entry in metrics and log.
-Requests that do work are passed on as they are, because the exchange does all that for them.
+These requests also need an id, the check of the API key, Server-Timing, metrics and a log line. The requests of the
+exchange pass through unchanged, because the exchange does all of this for them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OtherRequests:
         self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request without a valid key and a CORS preflight itself."""
+        """Answers CORS preflights and requests without a valid key; the application answers the others."""
         if scope["type"] != "http" or self._exchange.route(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
@@ -72,7 +72,7 @@ def _is_preflight(request: Request) -> bool:
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
-    """The problem's document as a response of Starlette."""
+    """The document of a problem as a Starlette response."""
     request.failure = problem.code
     body, media_type = problem.document(request.path, request.id)
     headers = {name.decode(): value.decode() for name, value in problem.headers()}

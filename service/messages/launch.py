@@ -1,11 +1,11 @@
-"""What the parent passes to an engine process on its command line, and the exit status it may get back."""
+"""Options on the command line of an engine process, and its exit status after a failed start."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 START_FAILED = 3
-"""Exit status of an engine that cannot run its bundle; the last line of its standard error says why."""
+"""Exit status of an engine that cannot run its bundle; the last line of its standard error has the reason."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class BatchingOptions:
     max_batch_tokens: int = 8192
     max_batch_items: int = 64
     window: int = 512
-    """How many of the oldest queued items a batch may be chosen from."""
+    """A batch is chosen from this number of the oldest queued items."""
     overhead_tokens: int = 16
-    """Fixed cost of a forward pass, as the number of padded tokens that take the same time; see `benchmarks`."""
+    """Fixed cost of a forward pass, as the number of padded tokens that take the same time."""
     max_wait: float = 0.0
-    """How long an idle engine waits for a fuller batch."""
+    """Maximum time that an idle engine waits for a fuller batch."""
     ageing: float = 2.0
     """After this time in the queue an item of priority `batch` counts as interactive."""
     background_batch_tokens: int = 2048

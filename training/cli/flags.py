@@ -60,7 +60,7 @@ def add_flags_of_ways(parser: argparse.ArgumentParser, ways: Mapping[str, Sequen
 
 
 def from_ways(arguments: argparse.Namespace, ways: Mapping[str, Sequence[type[Any]]], way: str) -> list[Any]:
-    """The settings of a way; `arguments` gets the values that took effect. Raises ValueError for a flag of another way."""
+    """The settings of a way; `arguments` gets the values that took effect. Raises ValueError for other flags."""
     own = {field.name for settings in ways[way] for field in _fields(settings)}
     for other, classes in ways.items():
         for field in (field for settings in classes for field in _fields(settings)):
@@ -114,8 +114,8 @@ def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[st
     """The command line with the flags of its `--config` file in front, so that the flags of the command line win.
 
     The file is YAML (or JSON, which is YAML): names of flags without their dashes, values as on a command line, a list
-    for a flag with several values, true and false for switches. Raises ValueError that names the file for anything else,
-    and for flags that the command of `parser` lacks.
+    for a flag with several values, true and false for switches. Raises ValueError that names the file for anything
+    else, and for flags that the command of `parser` lacks.
     """
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--config", type=Path)

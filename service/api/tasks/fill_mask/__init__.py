@@ -1,1 +1,1 @@
-"""POST /fill-mask: `endpoint` checks a request, `filling` runs it, `joint` fills masks together, `masks` edits texts."""
+"""POST /fill-mask: `endpoint` checks requests, `filling` runs them, `joint` fills masks together, `masks`: text."""

@@ -209,7 +209,7 @@ class Filler:
             )
 
     def _ask(self, results: Sequence[Filled], owners: list[int]) -> Ask:
-        """The `Ask` of this request: limits the runs, counts the tokens of each input. `owners`: the input of each blank."""
+        """The `Ask` of this request. It limits the runs and counts tokens. `owners`: the input of each blank."""
         texts = 0
 
         async def ask(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
