@@ -2,7 +2,7 @@
 
 On the CPU, Paddle 2.6 spends more than half of a training step on operations other than matrix products: gradients of
 biases and layer norms, random numbers of dropout, the attention mask, copies of transposed views. The layers of this
-module need fewer and cheaper passes over memory, and their results are equal except for rounding. In all other cases
+module read and write less memory, and their results are equal except for rounding. In all other cases
 (evaluation, exported graphs, other devices, other precisions; see `uses_manual_gradients`) they run Paddle's own
 layers. Their parameters are always those of Paddle's layers.
 
@@ -197,7 +197,7 @@ class _Attention(PyLayer):
     """o = p @ v,  p = softmax(s),  s = q @ kᵀ + bias, for every head; q is divided by √d first.
 
     dv = pᵀ @ do,  dp = do @ vᵀ,  ds = p * (dp - rowsum(p * dp)),  dq = ds @ k,  dk = dsᵀ @ q. The row sums are computed
-    as rowsum(o * do), which needs no pass over p. Dropout with a mask m of 0 and 1 replaces p by p * m in o and dv, and
+    as rowsum(o * do), which does not read p. Dropout with a mask m of 0 and 1 replaces p by p * m in o and dv, and
     dp by dp * m. The division by 1 - dropout is applied to v, which is smaller than p.
     """
 

@@ -89,7 +89,7 @@ class ErnieAttention(nn.Layer):
 
     def context(self, hidden: Tensor, attention_bias: Tensor) -> Tensor:
         """The attention output before the output projection, all heads concatenated: [B, S, H]."""
-        if uses_manual_gradients(self, hidden):  # same result as the code below, with fewer passes over memory
+        if uses_manual_gradients(self, hidden):  # same result as the code below, with less memory traffic
             projections = self.q_proj, self.k_proj, self.v_proj
             weight = paddle.concat([each.weight for each in projections], axis=1)
             bias = paddle.concat([each.bias for each in projections])

@@ -26,7 +26,7 @@ SERVICE = {
     ".": {"messages", "runtime", *SERVICE_FILES},
 }
 # A module that must not know those above it: the road of a request goes down this list.
-ROAD = ["worker", "app", "connection", "openapi", "endpoint", "middleware", "exchange", "gate", "journal", "request"]
+ROAD = ["worker", "app", "connection", "openapi", "endpoint", "middleware", "exchange", "gate", "telemetry", "request"]
 GUARDED = ROOMS | {"paddle", "paddlenlp"}
 # model_build reads published weights through PaddleNLP, by name, only when asked to.
 EXCEPTIONS = {("model_build/weights.py", "paddlenlp")}

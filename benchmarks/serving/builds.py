@@ -219,7 +219,7 @@ def one_round(setup: Setup, commands: Mapping[str, tuple[str, ...]], number: int
 
 
 def command_of(checkout: Path) -> tuple[str, ...]:
-    """Its `ernie-serve`; raises SystemExit where it has none."""
+    """Its `ernie-serve`; raises SystemExit if there is none."""
     script = checkout.resolve() / ".venv" / "bin" / "ernie-serve"
     if not script.is_file():
         raise SystemExit(f"{script} does not exist; run `make .venv/.ready` in {checkout}.")

@@ -70,7 +70,7 @@ class HAProxy:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
                 return
             time.sleep(0.05)
-        raise SystemExit("the proxy has ended:\n" + "\n".join(self.lines()))
+        raise SystemExit("the proxy has stopped:\n" + "\n".join(self.lines()))
 
     def lines(self) -> list[str]:
         """Its log."""
@@ -81,7 +81,7 @@ class HAProxy:
         return sum(bool(RETRIED.search(line)) for line in self.lines())
 
     async def route(self, replicas: Sequence[Replica]) -> None:
-        """Sends new requests to these replicas only. With health checks a replica stays until it has ended."""
+        """Sends new requests to these replicas only. With health checks a replica stays until it has stopped."""
         for slot, replica in list(self._slots.items()):
             if replica not in replicas and not (self._by_checks and replica.terminating):
                 await self._say(f"set server replicas/{slot} state drain")

@@ -134,7 +134,7 @@ class Replica:
             await asyncio.sleep(probe.period)
 
     async def terminate(self) -> bool:
-        """SIGTERM, and SIGKILL when the grace period is over; whether it ended with status 0 before that."""
+        """SIGTERM, and SIGKILL after the grace period; whether it ended with status 0 before that."""
         self.notes.append(f"SIGTERM after {self._age():.1f} s")
         begun, moment = time.monotonic(), datetime.datetime.now(datetime.timezone.utc)
         process = self._service.process

@@ -8,9 +8,9 @@ informed of it some seconds later (--endpoint-delay), and the next new replica i
 
 Requests arrive at random moments (Poisson), whether or not earlier ones are answered, every second one over a new
 connection, to both endpoints; each answer is compared with that of an offline run. Client and proxy send each request
-once (--retries lets the proxy send it again). Ends with status 1 where a request was lost (no answer, or any answer but
-the right one with status 200), a replica did not end with status 0 before the grace period was over, or a liveness
-probe would have killed one.
+once (--retries lets the proxy send it again). Ends with status 1 if a request was lost (no answer, or any answer but
+the right one with status 200), if a replica did not end with status 0 within the grace period, or if a liveness probe
+would have killed one.
 
 Proxies: `haproxy` shares its connections to a replica among clients. `haproxy-checks` is not informed: it finds out by
 health checks, which are the readiness probe. `tcp` forwards whole connections as a Service does (kube-proxy): open ones
@@ -166,7 +166,7 @@ class Rollout:
         return replica
 
     async def end(self, replica: Replica) -> None:
-        """Removes it from the endpoints and sends it SIGTERM at the same time; returns when it has ended."""
+        """Removes it from the endpoints and sends it SIGTERM at the same time; returns when it has stopped."""
         self._serving.remove(replica)
         replica.terminating = True
         self._change()

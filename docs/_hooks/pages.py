@@ -28,7 +28,7 @@ OUTSIDE_DOCS = {
     "native/README.md": "native.md",
     "training/README.md": "training-in-depth.md",
 }
-ICON = "service/page/icon.svg"
+ICON = "service/api/page/icon.svg"
 SHOWN = "source/"
 TARGET = re.compile(r'(?<=\]\()[^)\s]+|(?<=\]: )\S+|(?<=src=")[^"]+|(?<=href=")[^"]+')
 LANGUAGES = {".py": "python", ".pyi": "python", ".cpp": "cpp", ".h": "cpp", ".yaml": "yaml", ".json": "json"}

@@ -18,11 +18,11 @@ class ReloadModels:
     path = "/admin/reload"
 
     def __init__(self, parent: Callable[[], ParentLink | None]) -> None:
-        """`parent` returns the link to the parent process, once there is one."""
+        """`parent` returns the link to the parent process, or None before the parent is connected."""
         self._parent = parent
 
     async def answer(self, request: Work, body: bytes) -> Answer:
-        """Answers when all changes are done. No request is lost meanwhile."""
+        """Answers when all changes are done. No request fails because of a reload."""
         if (parent := self._parent()) is None:
             raise Problem("not_ready", "the service is starting; try again soon.")
         done = msgspec.to_builtins(await parent.reload())

@@ -1,4 +1,4 @@
-"""Answers of success, as the OpenAPI document and the type checker see them. They are made and sent as plain dicts."""
+"""Types of successful answers, for the OpenAPI document and the type checker. The answers themselves are dicts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Label(TypedDict):
 
 class _TextResult(TypedDict):
     tokens: int
-    """Tokens that the model was run on for this text: every window and every run counts, special tokens too."""
+    """Number of tokens that the model processed for this text, in all windows and runs, including special tokens."""
     windows: int
     truncated: bool
 
 
 class Classified(_TextResult):
-    """The classes of one text by falling probability."""
+    """The classes of one text, likeliest first."""
 
     labels: list[Label]
 
@@ -68,7 +68,7 @@ Filled = FilledIndependently | FilledJointly
 
 
 class Usage(TypedDict):
-    """What a request cost."""
+    """The size of a request."""
 
     tokens: int
 
@@ -109,7 +109,7 @@ class Health(TypedDict):
 
 
 class Reload(TypedDict):
-    """What became of each model; for refused ones the reason."""
+    """The result of a reload for each model; for rejected models the reason."""
 
     loaded: list[str]
     unloaded: list[str]
@@ -118,7 +118,7 @@ class Reload(TypedDict):
 
 
 class TensorShape(TypedDict):
-    """A tensor of a model under /v2; -1 stands for a size that varies."""
+    """A tensor of a model under /v2; -1 means a variable size."""
 
     name: str
     datatype: str
@@ -136,14 +136,14 @@ class ModelTensors(TypedDict):
 
 
 class Tensor(TensorShape):
-    """A tensor of an answer: `data` in row-major order, or as bytes after the JSON."""
+    """A tensor of an answer: `data` in row-major order, or bytes after the JSON."""
 
     data: NotRequired[list[Any]]
     parameters: NotRequired[dict[str, Any]]
 
 
 class Inferred(TypedDict):
-    """The answer of /v2/…/infer, or its JSON part if tensors were asked for in binary."""
+    """The answer of /v2/…/infer, or its JSON part if the request asks for binary tensors."""
 
     model_name: str
     model_version: str

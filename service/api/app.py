@@ -1,4 +1,4 @@
-"""The application of one API process: its endpoints, routes and models, put together."""
+"""Creates the application of one API process from its endpoints, routes and models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from service.api.arrival import Arrivals
 from service.api.endpoint import ExchangeEndpoint
 from service.api.exchange import Endpoint, Exchange
 from service.api.gate import Gate
-from service.api.journal import Journal
 from service.api.keys import Keys
 from service.api.middleware import OtherRequests, problem_response
 from service.api.models.catalog import Catalog
@@ -27,6 +26,7 @@ from service.api.tasks.classify import Classify
 from service.api.tasks.fill_mask.endpoint import FillMask
 from service.api.tasks.open_inference import metadata
 from service.api.tasks.open_inference.infer import Infer, InferVersion
+from service.api.telemetry import Telemetry
 from service.logs import log_unhandled
 from service.metrics import Metrics
 from service.problem import Problem
@@ -39,22 +39,22 @@ def create_app(
     digests: Sequence[str] = (),
     background: Callable[[FastAPI], Coroutine[Any, Any, None]] | None = None,
 ) -> FastAPI:
-    """The application. It answers at once, and is ready when its models are.
+    """The application. It answers requests immediately, and is ready when its models are.
 
-    `bundles` are models known from the start; raises BundleError for an unusable vocabulary. `digests` are SHA-256 of
-    the API keys. `background` runs as long as the application and changes the models of `app.state.catalog`.
+    `bundles` are models that are known at the start; raises BundleError for an unusable vocabulary. `digests` are
+    SHA-256 of the API keys. `background` runs as long as the application and updates `app.state.catalog`.
     """
     metrics = Metrics(bundles)
     catalog = Catalog(bundles, settings, metrics)
     keys = Keys(digests)
     cors = _cors(settings)
-    journal = Journal(metrics, settings.log_requests, cors)
+    telemetry = Telemetry(metrics, settings.log_requests, cors)
     gate = Gate(keys, catalog, settings.max_body_bytes)
     arrivals = Arrivals(settings.max_body_bytes, settings.max_reading_bytes, settings.body_seconds)
     endpoints: list[Endpoint] = [Classify(catalog), FillMask(catalog), Infer(catalog), InferVersion(catalog)]
     if settings.admin:
         endpoints.append(ReloadModels(lambda: app.state.parent))
-    exchange = Exchange(endpoints, gate, arrivals, journal, settings.otel)
+    exchange = Exchange(endpoints, gate, arrivals, telemetry, settings.otel)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,8 +74,8 @@ def create_app(
         summary="ERNIE over HTTP: classification and masked tokens of Chinese text.",
         version=importlib.metadata.version("ernie-zh"),
         lifespan=lifespan,
-        redirect_slashes=False,  # to an address that a proxy in front may not have
-        # Spans only. The exchange makes those of the requests that do work; FastAPI's logs would hold texts.
+        redirect_slashes=False,  # a redirect would name an address that a proxy may not have
+        # Spans only: FastAPI's logs would contain texts. The exchange creates the spans of its own requests.
         telemetry={
             "tracing": settings.otel,
             "auto_configure": settings.otel,
@@ -99,12 +99,12 @@ def create_app(
     openapi.install(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
-    app.add_middleware(OtherRequests, exchange=exchange, gate=gate, journal=journal, cors=cors)
+    app.add_middleware(OtherRequests, exchange=exchange, gate=gate, telemetry=telemetry, cors=cors)
     return app
 
 
 def _cors(settings: Settings) -> CORSMiddleware | None:
-    """Which pages of other sites may read the answers. It is asked, and does not run as middleware."""
+    """Which other sites may read the answers. The telemetry reads these settings; it does not run as middleware."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if not origins:
         return None
@@ -127,7 +127,7 @@ async def _problem(request: Request, problem: Exception) -> Response:
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
-    """Starlette's own errors: no route for a path, or not for this method."""
+    """Starlette's errors: there is no route for the path, or not for this method."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     known = {

@@ -1,4 +1,4 @@
-"""Reads request bodies that have not arrived whole with their head: within a size, a time, and a sum over all."""
+"""Reads request bodies that arrive after their heads, with limits on size, time, and the sum of all sizes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from service.api.deadline import Deadline
 from service.api.gate import too_large
 from service.problem import Problem
 
-# The first bytes of a body lie in the server's buffers in any case: short bodies are read however many arrive.
+# The first bytes of a body are in the server's buffers anyway, so they do not count for the sum over all bodies.
 FREE_BYTES = 1 << 16
 
 
 class ClientLeft(Exception):
-    """The client has closed the connection: nobody reads an answer."""
+    """The client has closed the connection, so no answer is needed."""
 
 
 class Arrivals:
-    """All bodies that are arriving in this process."""
+    """The bodies that this process is reading."""
 
     def __init__(self, max_bytes: int, max_bytes_together: int, seconds: float) -> None:
-        """`max_bytes` and `seconds` are limits of one body, `max_bytes_together` of all that arrive at once."""
+        """`max_bytes` and `seconds` limit one body, `max_bytes_together` limits all bodies that are being read."""
         self._max_bytes = max_bytes
         self._max_bytes_together = max_bytes_together
         self._seconds = seconds
         self._bytes = 0
 
     async def read(self, receive: Receive) -> bytes:
-        """The whole body. Raises ClientLeft, and Problem `too_large`, `overloaded` or `body_timeout`."""
+        """The complete body. Raises ClientLeft, and Problem `too_large`, `overloaded` or `body_timeout`."""
         body, counted = bytearray(), 0
         try:
             with Deadline(self._seconds):

@@ -1,6 +1,6 @@
-"""The grammar of request bodies, as msgspec structs. The OpenAPI schemas and the sentences of 422 come from it.
+"""The grammar of request bodies, as msgspec structs. The OpenAPI schemas and the messages of 422 are derived from it.
 
-Whatever form the inputs are sent in, a decoded body has them as a list of TextInput.
+Inputs have several forms; a decoded body always has a list of TextInput.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_TARGET_CHARACTERS = 64
 MAX_TARGETS = 1000
 MAX_TIMEOUT_MS = 600_000
 
-# Checked in __post_init__: with `pattern` msgspec 0.22 crashes some interpreters at their end.
+# __post_init__ checks this: with `pattern`, msgspec 0.22 crashes some interpreters when they exit.
 Text = Annotated[str, Meta(extra_json_schema={"pattern": r"\S"})]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -78,7 +78,7 @@ class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.text is not UNSET:
             self.inputs = [TextInput(self.text, None if self.text_pair is UNSET else self.text_pair)]
         elif self.text_pair is not UNSET:
-            raise ValueError("has text_pair at the top without text; put it beside the text that it belongs to")
+            raise ValueError("has text_pair at the top without text; put it next to its text")
         elif isinstance(self.inputs, list):
             _check_count(self.inputs)
             self.inputs = [_text_input(each, index) for index, each in enumerate(self.inputs)]
@@ -87,8 +87,8 @@ class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def texts(self) -> list[TextInput]:
-        """The inputs as a list, in whatever form they were sent."""
-        return self.inputs  # type: ignore[return-value]  # __post_init__ has seen to it
+        """The inputs as a list."""
+        return self.inputs  # type: ignore[return-value]  # __post_init__ has converted it
 
 
 def _text_input(given: str | TextInput, index: int) -> TextInput:
@@ -136,23 +136,23 @@ class Decoder(Generic[Body]):
     """Reads bodies of one type."""
 
     def __init__(self, kind: type[Body], half_surrogate: str = "invalid_input") -> None:
-        """`half_surrogate` is the code of the problem if a string holds half of a surrogate pair."""
+        """`half_surrogate` is the problem's code if a string contains half of a surrogate pair."""
         self._kind = kind
         self._half_surrogate = half_surrogate
         self._decoder = msgspec.json.Decoder(kind)
 
     def decode(self, body: bytes) -> Body:
-        """Raises Problem: `invalid_json` with the place, `invalid_input` with the field, or `too_large`."""
+        """Raises Problem: `invalid_json` with the position, `invalid_input` with the field, or `too_large`."""
         try:
             return self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # The standard library names the place, and reads UTF-16 and a byte order mark.
+            # The standard library names the position, and reads UTF-16 and a byte order mark.
             return self.convert(_json(body))
 
     def convert(self, value: Any) -> Body:
-        """The same from a value that has been read from JSON already; raises Problem."""
+        """Like `decode`, for a value that is already parsed; raises Problem."""
         if issubclass(self._kind, WorkRequest) and isinstance(value, dict) and isinstance(value.get("inputs"), list):
-            _check_count(value["inputs"])  # before each of them is looked at
+            _check_count(value["inputs"])  # before any of them is checked
         try:
             _check_characters(value, "", self._half_surrogate)
             return msgspec.convert(value, self._kind)
@@ -191,7 +191,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _check_characters(value: Any, field: str, code: str) -> None:
-    """Raises Problem for what JSON can write but nobody can read: half a surrogate pair, and NaN."""
+    """Raises Problem for half of a surrogate pair and for NaN, which the JSON parser accepts."""
     if isinstance(value, str):
         if not value.isascii() and _SURROGATE.search(value):
             raise Problem(code, f"{field or 'the body'} holds half of a surrogate pair, not a character.")
@@ -236,7 +236,7 @@ def _kinds(names: str) -> str:
 
 
 def _meant(name: str) -> str:
-    """The field that a caller has probably meant by a name that is unknown."""
+    """A suggestion for an unknown field: the known field with the most similar name."""
     known = [*FillMaskRequest.__struct_fields__, *TextInput.__struct_fields__]
     close = difflib.get_close_matches(name[:MAX_TARGET_CHARACTERS], known, 1)
     return f" of this request (did you mean {close[0]}?)" if close else " of this request"
@@ -247,9 +247,9 @@ def sentence(message: str) -> str:
     found = re.fullmatch(r"(.*?)(?: - at `\$([^`]*)`)?", message, re.S)
     assert found
     what, at = found[1], (found[2] or "").lstrip(".")
-    if what.startswith("."):  # one of ours, which names the field itself
+    if what.startswith("."):  # a message of this file, which names the field
         return f"{at}{what}.".lstrip(".")
-    inside = what.startswith(("Object contains", "Object missing"))  # so do these of msgspec
+    inside = what.startswith(("Object contains", "Object missing"))  # these messages of msgspec also name the field
     for pattern, said in _SENTENCES:
         if match := re.fullmatch(pattern, what, re.S):
             what = said(match, at)

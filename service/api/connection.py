@@ -1,7 +1,7 @@
-"""Connections of clients: the only file that knows uvicorn, and what it uses of uvicorn's private side.
+"""Connections of clients. This is the only file that uses private names of uvicorn.
 
-Connection is uvicorn's own, with limits on the number of connections and on their silence. It brings requests that do
-work to the exchange and writes their answers itself; all others it leaves to uvicorn, which calls FastAPI.
+Connection extends uvicorn's class. It limits the number of connections and the time that they may be silent. It passes
+the requests of the exchange to it and writes their answers; uvicorn passes all other requests to FastAPI.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from service.api.request import Request
 
 log = logging.getLogger(__name__)
 
-# Requests of one connection that wait for the answer to an earlier one. A client that sends more ahead is cut off.
+# Limit of requests of one connection that wait for the answer to an earlier one. If there are more, it is closed.
 MAX_PIPELINED = 100
-# Of requests that arrive together over one connection, this many are refused before other connections have their turn.
+# Limit of rejected requests that arrive together on one connection. After them the connection is closed.
 MAX_REFUSED_AT_ONCE = 64
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
-# What this file uses of uvicorn that is not public: attributes by class, and names that a method of uvicorn must use.
+# The private names of uvicorn that this file uses: attributes of classes, and names that methods of uvicorn must use.
 ATTRIBUTES = {
     HttpToolsProtocol: (
         "connections cycle flow loop pipeline scope server_state tasks timeout_keep_alive transport _start_asgi_task "
@@ -52,7 +52,7 @@ CALLS = {
 
 
 def check_uvicorn() -> None:
-    """Raises RuntimeError, with the name, if the installed uvicorn lacks what this file uses of its private side."""
+    """Raises RuntimeError with the name if the installed uvicorn lacks one of the private names that this file uses."""
     for kind, names in ATTRIBUTES.items():
         there = {*dir(kind), *kind.__init__.__code__.co_names}  # type: ignore[misc]
         if missing := [name for name in names.split() if name not in there]:
@@ -67,9 +67,9 @@ def _unknown_uvicorn(reason: str) -> str:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. If there are too many, the one that has been idle longest is closed for a new one.
+    """One connection. If there are too many, a new connection closes the one that has been idle longest.
 
-    If every other one has a request, the new one is closed.
+    If every other connection has a request, the new one is closed.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Connection(HttpToolsProtocol):
         idle: dict[Connection, None],
         **more: Any,
     ) -> None:
-        """`idle` is shared by all: the connections without a request, the one that has been idle longest first."""
+        """All connections share `idle`: the connections without a request, the one that has been idle longest first."""
         super().__init__(*uvicorns, **more)
         self._max_connections = max_connections
-        # uvicorn closes a connection that is silent after an answer; this closes one that sends no complete head.
+        # uvicorn's limit covers silence after an answer. This one covers the time until a complete head arrives.
         self._idle_seconds = self.timeout_keep_alive + head_seconds
         self._exchange = exchange
         self._answering: tuple[Work, asyncio.Task[None]] | None = None
@@ -93,8 +93,8 @@ class Connection(HttpToolsProtocol):
         self._refused_at_once = 0
         self._refused_unread = False
         self._idle = idle
-        # When it is closed unless something arrives, or a complete head. The timer is replaced only if it would be too
-        # late: two timers for each request cost more than a look at the clock now and then.
+        # The connection is closed at these times unless data, or a complete head, arrives before. The timer is replaced
+        # only if it would fire too late: two timers per request would cost more than checking the clock sometimes.
         self._silent_until = self._headless_until = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self.transport.is_closing():
-            return  # what arrives after the end of a connection is not a request
+            return  # data after the end of a connection is not a request
         self._await_no_request()
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
@@ -129,9 +129,9 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         if self._refused_unread:
-            self.close()  # a request has one answer, whatever follows in its body
+            self.close()  # the request already has its answer; its body does not matter
         elif self._exchange and isinstance(sys.exc_info()[1], httptools.HttpParserCallbackError):
-            # Our own code has failed in a callback of the parser, which reports that as a fault of the client.
+            # Our own code failed in a callback of the parser, which reports this as an error of the client.
             log.exception("a request could not be taken in")
             scope: Any = self.scope or {}
             request = Request(scope.get("method", ""), scope.get("path", ""), self.headers or [])
@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Called by uvicorn when a head has arrived and the connection has no earlier request."""
         if self._draining():
-            # Announced, or the client's next request would meet the end of the connection.
+            # The answer announces that the connection closes; otherwise the client's next request would fail.
             cycle.keep_alive = False
         scope: Any = cycle.scope
         exchange = self._exchange
@@ -163,8 +163,8 @@ class Connection(HttpToolsProtocol):
         self.tasks.add(task)
 
     def _refuse(self, cycle: RequestResponseCycle, request: Work, answer: Answer) -> None:
-        """Writes an answer that needs nothing of the body."""
-        # A client that waits for "100 Continue" may send its body or not, so its next request cannot be told from it.
+        """Writes an answer that does not need the body."""
+        # A client that waits for "100 Continue" may send its body or not. Its next request could be that body.
         last = cycle.waiting_for_100_continue or self._refused_at_once + 1 == MAX_REFUSED_AT_ONCE
         self._refused_at_once += 1
         self._refused_unread = cycle.more_body
@@ -192,8 +192,8 @@ class Connection(HttpToolsProtocol):
     def _finish(self, cycle: RequestResponseCycle, request: Work, answer: Answer) -> None:
         assert self._exchange
         cycle.keep_alive = cycle.keep_alive and not answer.close
-        cycle.response_started = cycle.response_complete = True  # what still arrives of the request is dropped
-        cycle.on_response = _nothing  # or connection and cycle would keep each other in memory
+        cycle.response_started = cycle.response_complete = True  # the rest of the request is dropped
+        cycle.on_response = _nothing  # otherwise connection and cycle would keep each other in memory
         self.transport.write(self._written(request, answer, cycle.default_headers, cycle.keep_alive))
         if not cycle.keep_alive:
             self.transport.close()
@@ -203,7 +203,7 @@ class Connection(HttpToolsProtocol):
     def _written(
         self, request: Request, answer: Answer, default_headers: list[tuple[bytes, bytes]], keep_alive: bool
     ) -> bytes:
-        """Head and body of an answer."""
+        """The bytes of an answer, head and body."""
         assert self._exchange
         parts = [_STATUS_LINES[answer.status]]
         for name, value in (*default_headers, *self._exchange.document(request, answer)):
@@ -234,7 +234,7 @@ class Connection(HttpToolsProtocol):
             task.cancel()
 
     def close(self) -> None:
-        """Ends the connection after the bytes that are still to be sent."""
+        """Closes the connection after all pending bytes are sent."""
         self._await_no_request()
         self.transport.close()
 
@@ -249,7 +249,7 @@ class Connection(HttpToolsProtocol):
         self._silent_until = self._headless_until = math.inf
 
     def _watch(self) -> None:
-        """Sets the timer, unless it ends early enough."""
+        """Sets the timer, unless it already fires early enough."""
         due = min(self._silent_until, self._headless_until)
         if due < self._timer_due:
             if self._timer:
@@ -274,9 +274,9 @@ def connections(
     exchange: Exchange | None = None,
     draining: Callable[[], bool] = lambda: False,
 ) -> Callable[..., Connection]:
-    """The value of `http` in `uvicorn.Config`, for one server. While it drains, an answer ends its connection.
+    """The value of `http` in `uvicorn.Config`, for one server. While it drains, each answer closes its connection.
 
-    Raises RuntimeError if the installed uvicorn does not fit.
+    Raises RuntimeError if the installed uvicorn lacks a private name that this file uses.
     """
     check_uvicorn()
     return functools.partial(
@@ -290,12 +290,12 @@ def connections(
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals reach every process, and the parent decides what they mean."""
+    """uvicorn's server without its signal handlers: only the parent process handles signals."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn on SIGTERM and SIGINT."""
 
     def end(self, at_once: bool = False) -> None:
-        """Stops accepting connections, and ends when the answers in flight are sent; `at_once`: without them."""
+        """Stops accepting connections, and ends when all running requests are answered; `at_once`: without waiting."""
         self.should_exit = True
         self.force_exit = self.force_exit or at_once

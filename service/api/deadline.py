@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Deadline:
-    """Raises asyncio.TimeoutError out of the block after `seconds`. Unlike wait_for it needs no task."""
+    """Ends the block with asyncio.TimeoutError after `seconds`. Unlike asyncio.wait_for it creates no task."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

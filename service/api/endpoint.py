@@ -1,4 +1,4 @@
-"""The exchange as an ASGI application: for FastAPI's routes, the test client and servers other than ours."""
+"""The exchange as an ASGI application, for FastAPI's routes, the test client and other servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.api.request import Request
 
 
 class ExchangeEndpoint:
-    """Answers a request whose route is one of the exchange's."""
+    """Answers the requests of the exchange's endpoints."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -27,7 +27,7 @@ class ExchangeEndpoint:
         request = exchange.open(scope["method"], scope["path"], scope["headers"])
         assert request, "the route is one of the exchange's"
         answer = exchange.refuse(request)
-        # A client that waits for "100 Continue" may send its body or not: its next request cannot be told from it.
+        # A client that waits for "100 Continue" may send its body or not. Its next request could be that body.
         close = answer is not None and b"expect" in request.first_header
         if answer is None:
             watched = _Watched(request, receive)
@@ -46,7 +46,7 @@ class ExchangeEndpoint:
 
 
 class _Watched:
-    """ASGI's `receive`, watched for the end of the connection from the end of the body on."""
+    """ASGI's `receive`. After the end of the body it watches for the end of the connection."""
 
     def __init__(self, request: Request, receive: Receive) -> None:
         self._request = request
@@ -61,7 +61,7 @@ class _Watched:
         return message
 
     def stop(self) -> None:
-        """The answer is there."""
+        """Stops watching."""
         if self._watching:
             self._watching.cancel()
 
@@ -74,10 +74,10 @@ class _Watched:
 
 
 class ExchangeRoute(APIRoute):
-    """A route that FastAPI documents and the exchange answers."""
+    """A route that FastAPI documents. The exchange answers its requests."""
 
     def get_route_handler(self) -> Callable[[StarletteRequest], Coroutine[Any, Any, Any]]:
-        """Hands the request over as it is, its body unread."""
+        """Returns the endpoint, which reads the body itself."""
 
         async def handler(request: StarletteRequest) -> Any:
             return request.app.state.endpoint

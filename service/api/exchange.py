@@ -1,9 +1,9 @@
-"""The road of a request that does work, from its head to its answer. Every stage is written here, once.
+"""The path of a POST request from its head to its answer. This file has all stages.
 
     route → key → place → size and encoding → decode → task → document
 
 Two adapters bring requests here: `connection.py`, which writes answers to the socket itself, and `endpoint.py`, an ASGI
-application on FastAPI's routes. Other requests (GET and the like) go to FastAPI through `middleware.py`.
+application on FastAPI's routes. Other requests (GET, HEAD, OPTIONS) go to FastAPI through `middleware.py`.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from starlette.types import Receive
 from service.api import spans
 from service.api.arrival import Arrivals, ClientLeft
 from service.api.gate import Gate
-from service.api.journal import Journal
 from service.api.request import Header, Request
+from service.api.telemetry import Telemetry
 from service.problem import Problem, draining, internal
 
 log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What a request is answered with, without the headers that every answer carries."""
+    """An answer, without the headers that every answer has."""
 
     status: int
     body: bytes
     media_type: str = "application/json"
     headers: Sequence[Header] = ()
     close: bool = False
-    """Whether the connection ends with this answer, because the rest of the body will not be read."""
+    """Whether the connection is closed after this answer, because the rest of the request's body will not be read."""
 
 
 class Endpoint(Protocol):
-    """What answers the POST requests of a path."""
+    """Answers the POST requests of a path."""
 
     path: str
-    """As FastAPI writes it, with names in braces."""
+    """In the form of FastAPI, with parameters in braces."""
 
     async def answer(self, request: Work, body: bytes) -> Answer:
-        """Decodes the body, does the work, encodes the result; raises Problem."""
+        """Decodes the body, runs the task, encodes the result; raises Problem."""
 
 
 class Work(Request):
@@ -64,7 +64,7 @@ class Exchange:
     """Answers the requests of all endpoints."""
 
     def __init__(
-        self, endpoints: Sequence[Endpoint], gate: Gate, arrivals: Arrivals, journal: Journal, otel: bool = False
+        self, endpoints: Sequence[Endpoint], gate: Gate, arrivals: Arrivals, telemetry: Telemetry, otel: bool = False
     ) -> None:
         self._exact: dict[str, tuple[Endpoint, dict[str, str]]] = {
             endpoint.path: (endpoint, {}) for endpoint in endpoints if "{" not in endpoint.path
@@ -72,11 +72,11 @@ class Exchange:
         self._patterns = [(_pattern(endpoint.path), endpoint) for endpoint in endpoints if "{" in endpoint.path]
         self._gate = gate
         self._arrivals = arrivals
-        self._journal = journal
+        self._telemetry = telemetry
         self._otel = otel
 
     def route(self, method: str, path: str) -> tuple[Endpoint, dict[str, str]] | None:
-        """The endpoint of a request and the parameters of its path; None if the request is not for this road."""
+        """The endpoint of a request and the parameters of its path; None if no endpoint has this path."""
         if method != "POST":
             return None
         if found := self._exact.get(path):
@@ -87,13 +87,13 @@ class Exchange:
         return None
 
     def open(self, method: str, path: str, headers: Sequence[Header]) -> Work | None:
-        """A request for one of the endpoints, whose head has just arrived; None if it is not for this road."""
+        """The record of a request whose head has just arrived; None if no endpoint has its path."""
         if (routed := self.route(method, path)) is None:
             return None
         return Work(method, path, headers, *routed)
 
     def refuse(self, request: Work) -> Answer | None:
-        """The answer to a request that its head alone decides; None where its body is wanted."""
+        """The answer to a request that is rejected because of its head; None if its body must be read."""
         try:
             self._gate.check(request)
         except Problem as problem:
@@ -136,20 +136,20 @@ class Exchange:
             return self.failure(request, close=not arrived)
 
     def document(self, request: Request, answer: Answer) -> list[Header]:
-        """The headers of an answer. It is about to be written: the clock of the request stops."""
+        """The headers of an answer. Called just before the answer is written, because it stops the request's clock."""
         return [
             (b"content-length", b"%d" % len(answer.body)),
             (b"content-type", answer.media_type.encode("ascii")),
             *answer.headers,
-            *self._journal.headers(request),
+            *self._telemetry.headers(request),
         ]
 
     def written(self, request: Request, answer: Answer) -> None:
         """Counts and logs an answer that has been written."""
-        self._journal.answered(request, answer.status)
+        self._telemetry.answered(request, answer.status)
 
     def failure(self, request: Request, close: bool = True) -> Answer:
-        """The answer where our own code has failed."""
+        """The answer if our own code fails."""
         return self._refusal(request, internal(), close)
 
     @staticmethod

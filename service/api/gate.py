@@ -1,4 +1,4 @@
-"""What the head of a request alone decides: API key, place in the queue, size and encoding of the body."""
+"""Decisions that need only the head of a request: API key, queue, size and encoding of the body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.problem import Problem
 
 
 class Gate:
-    """Refuses requests before any of their body is read."""
+    """Rejects requests before their bodies are read."""
 
     def __init__(self, keys: Keys, catalog: Catalog, max_body_bytes: int) -> None:
         self._keys = keys
@@ -23,9 +23,9 @@ class Gate:
     def check(self, request: Request) -> None:
         """Raises Problem: `unauthorized`, `overloaded`, `too_large`, or `invalid_input` for a compressed body."""
         self.check_key(request)
-        # Overload is answered before anything is spent on the request: a refusal takes time from requests in work.
+        # Checked before size and encoding, so that a rejection is cheap: it takes time from the running requests.
         if full := self._catalog.full(request.path):
-            # Of several models only the body would name one, and it is not read.
+            # If there are several models, only the body names one, and it is not read.
             request.model = full[0].name if len(full) == 1 else ""
             raise full[0].admission.overloaded()
         declared = request.first_header.get(b"content-length", b"0")
@@ -37,5 +37,5 @@ class Gate:
 
 
 def too_large(max_body_bytes: int) -> Problem:
-    """The answer to a body beyond the limit."""
+    """The answer to a body that exceeds the limit."""
     return Problem("too_large", f"the body is larger than {max_body_bytes} bytes; send fewer or shorter texts.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from service.problem import Problem
 
-# Probes and scrapers have no key, and a browser sends none with the page and the documentation.
+# Paths that need no key: probes and scrapers have none, and browsers send none for the page and the documentation.
 OPEN_PATHS = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/metrics"})
 OPEN_PREFIXES = ("/health/", "/v2/health/", "/page/")
 
@@ -21,7 +21,7 @@ class Keys:
         self._digests = tuple(digests)
 
     def replace(self, digests: Sequence[str]) -> None:
-        """From now on these keys are valid and no others."""
+        """From now on only these keys are valid."""
         self._digests = tuple(digests)
 
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
@@ -30,7 +30,7 @@ class Keys:
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         digest = hashlib.sha256(key.strip()).hexdigest()
-        # All keys are compared, each in constant time, so that the time taken reveals nothing about them.
+        # All keys are compared, each in constant time, so that the time reveals nothing about them.
         matches = [hmac.compare_digest(digest, valid) for valid in self._digests]
         if scheme.lower() != b"bearer" or not any(matches):
             raise Problem("unauthorized", "this service needs an API key: send Authorization: Bearer <key>.")

@@ -1,7 +1,7 @@
-"""The requests that do no work (health, models, metrics, documentation, the page): ASGI middleware around FastAPI.
+"""ASGI middleware around FastAPI for health, models, metrics, documentation and the page.
 
-They get what every request gets: an id, the check of the API key, Server-Timing, and an entry in metrics and log.
-Requests that do work are passed on as they are, because the exchange does all that for them.
+These requests also need an id, the check of the API key, Server-Timing, metrics and a log line. The requests of the
+exchange pass through unchanged, because the exchange does all of this for them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.exchange import Exchange
 from service.api.gate import Gate
-from service.api.journal import Journal
 from service.api.request import Request
+from service.api.telemetry import Telemetry
 from service.problem import Problem, internal
 
 log = logging.getLogger(__name__)
@@ -26,16 +26,16 @@ class OtherRequests:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, exchange: Exchange, gate: Gate, journal: Journal, cors: CORSMiddleware | None
+        self, app: ASGIApp, exchange: Exchange, gate: Gate, telemetry: Telemetry, cors: CORSMiddleware | None
     ) -> None:
         self._app = app
         self._exchange = exchange
         self._gate = gate
-        self._journal = journal
+        self._telemetry = telemetry
         self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request without a valid key and a CORS preflight itself."""
+        """Answers CORS preflights and requests without a valid key; the application answers the others."""
         if scope["type"] != "http" or self._exchange.route(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
@@ -47,8 +47,8 @@ class OtherRequests:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), *self._journal.headers(request)]
-                self._journal.answered(request, message["status"])
+                message["headers"] = [*message.get("headers", ()), *self._telemetry.headers(request)]
+                self._telemetry.answered(request, message["status"])
             await send(message)
 
         try:
@@ -72,7 +72,7 @@ def _is_preflight(request: Request) -> bool:
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
-    """The problem's document as a response of Starlette."""
+    """The document of a problem as a Starlette response."""
     request.failure = problem.code
     body, media_type = problem.document(request.path, request.id)
     headers = {name.decode(): value.decode() for name, value in problem.headers()}

@@ -1,6 +1,6 @@
-"""The OpenAPI document: FastAPI's, with the bodies of work requests from their msgspec grammar.
+"""The OpenAPI document: FastAPI's document, with the bodies of POST requests from their msgspec structs.
 
-FastAPI does not read these bodies, so it cannot describe them by itself.
+FastAPI does not read these bodies, so it cannot describe them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     }
     for status in sorted(set(STATUS.values()) - {500})
 }
-"""What any route may answer besides success."""
+"""The errors that any route may answer."""
 EXAMPLES: dict[type, Any] = {
     ClassifyRequest: {"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]},
     FillMaskRequest: {"inputs": "他把钱存进了[MASK]行。", "top_k": 5},
@@ -39,21 +39,21 @@ EXAMPLES: dict[type, Any] = {
 async def classify() -> Any:
     """Probabilities of the classes for every input, the likeliest first; `top_k` limits their number.
 
-    A text that is longer than the model is read in windows. It has the mean of their probabilities, weighted by their
-    tokens.
+    A text that is longer than the model allows is read in windows. Its probabilities are the mean over the windows,
+    weighted by their tokens.
     """
 
 
 async def fill_mask() -> Any:
     """Candidates for the masks of every input, the likeliest first.
 
-    `independent`, as the fill-mask pipeline of Hugging Face does it: `masks` has a list for each mask, which is filled
-    while the others stay masks. Unlike there, a list of one text gives a list of one result, special tokens are not
-    candidates, and a target of several tokens is scored as a whole, not by its first token.
+    `independent`, like the fill-mask pipeline of Hugging Face: `masks` has a list for each mask, which is filled while
+    the others stay masks. Unlike in that pipeline, a list of one text gives a list of one result, special tokens are
+    not candidates, and a target of several tokens is scored as a whole, not by its first token.
 
     `joint`: `fills` is a list of ways to fill all masks of the text together, as one word or entity. `score` is the
-    product of the probabilities of its tokens, each given those before it. If the number of tokens is open (`[MASK]+`,
-    or `span`), the ways are ranked by `token_score`, the geometric mean.
+    product of the probabilities of its tokens, each given those before it. If the number of tokens is not fixed
+    (`[MASK]+`, or `span`), the ways are ranked by `token_score`, the geometric mean.
     """
 
 
@@ -62,9 +62,10 @@ async def infer() -> Any:
 
 
 async def reload() -> Any:
-    """Reads the model repository again: loads what is new or newer, unloads what is gone, keeps what it refuses.
+    """Reads the model repository again: loads new models and new versions, and unloads removed models.
 
-    Answers when all that is done. No request is lost meanwhile.
+    If a new version is rejected, the old one stays. Answers when all changes are done. No request fails because of a
+    reload.
     """
 
 
@@ -77,11 +78,11 @@ _WORK: dict[str, tuple[Callable[[], Any], type | None, Any, dict[str, Any]]] = {
     "/v2/models/{name}/versions/{version}/infer": (infer, InferRequest, Inferred, _PROTOCOL),
     "/admin/reload": (reload, None, Reload, _PROBLEMS),
 }
-"""By path: the description, the body, the answer, and what else is said of the operation."""
+"""By path: description, body, answer, and other keys of the operation."""
 
 
 def work_routes(endpoints: Sequence[Endpoint]) -> APIRouter:
-    """A route for every endpoint of the exchange, described for the document."""
+    """A route for each endpoint of the exchange, with its description."""
     router = APIRouter(route_class=ExchangeRoute)
     for endpoint in endpoints:
         described, body, answer, more = _WORK[endpoint.path]
@@ -110,7 +111,7 @@ def _request_body(body: type) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Completes the document of `app` by the schemas that FastAPI does not know."""
+    """Adds the schemas that FastAPI does not know to the document of `app`."""
     made_by_fastapi = app.openapi
 
     def openapi() -> dict[str, Any]:

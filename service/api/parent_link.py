@@ -12,10 +12,10 @@ from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
 
 
 class ParentLink:
-    """Receives keys, models and the order to drain; asks for reloads and reports which models are in use."""
+    """Receives keys, models and the request to drain; requests reloads and reports which models are in use."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, frames: FrameReader) -> None:
-        """`frames` may already hold messages that arrived behind the settings."""
+        """`frames` may already hold messages that arrived after the settings."""
         self._reader = reader
         self._writer = writer
         self._frames = frames
@@ -28,7 +28,7 @@ class ParentLink:
         on_table: Callable[[ModelTable], Awaitable[None]],
         on_drain: Callable[[float], None],
     ) -> None:
-        """Passes the parent's messages on; returns when the parent is gone."""
+        """Calls the function for each message of the parent; returns when the connection to the parent is closed."""
         with contextlib.suppress(ConnectionError, FrameError):
             data = b""
             while True:
@@ -41,19 +41,19 @@ class ParentLink:
                         on_drain(message.delay_seconds)
                     elif isinstance(message, Reloaded):
                         future = self._reloads.pop(message.id, None)
-                        if future and not future.done():  # the client that asked may have left
+                        if future and not future.done():  # the client of this reload may have left
                             future.set_result(message)
                 data = await self._reader.read(READ_BYTES)
                 if not data:
                     return
 
     async def reload(self) -> Reloaded:
-        """Asks the parent to read the repository again; returns when all changes are done."""
+        """Requests that the parent reads the repository again; returns when all changes are done."""
         request_id = next(self._ids)
         self._reloads[request_id] = asyncio.get_running_loop().create_future()
         self._writer.write(frame(Reload(request_id)))
         return await self._reloads[request_id]
 
     def report_in_use(self, serial: int, numbers: list[int]) -> None:
-        """Reports the loads that this process still needs, as of the table `serial`."""
+        """Reports which loads of the table `serial` this process still needs."""
         self._writer.write(frame(InUse(serial, numbers)))

@@ -1,4 +1,4 @@
-"""One HTTP request: what its head says, and what is recorded while it is answered."""
+"""One HTTP request: its head, and the record of its processing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Timings:
-    """Seconds of one request, for Server-Timing. They follow each other, so their sum never exceeds the total."""
+    """Seconds of each stage of a request, for Server-Timing. Stages do not overlap: their sum is at most the total."""
 
     __slots__ = ("inference", "queue", "tokenize")
 
@@ -36,16 +36,16 @@ class Request:
         self.path = path
         self.headers = headers
         self.first_header: Mapping[bytes, bytes] = dict(reversed(headers))
-        """By name; where a header comes several times, the first one counts."""
+        """Headers by name. If a header occurs several times, the first one counts."""
         sent = self.first_header.get(b"x-request-id")
         self.id = sent.decode("ascii") if sent and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
-        """The caller's, if it is short and printable, else a new one."""
+        """The X-Request-ID of the request, if it is short and printable, otherwise a new id."""
         self.model = ""
-        """Name of the model that answers, once it is known."""
+        """Name of the model that answers; empty until it is known."""
         self.timings: Timings | None = None
         self.failure: str | None = None
-        """Code of the problem that is the answer."""
+        """Code of the problem, if the answer is one."""
         self.left = False
         """Whether the client has closed the connection."""
         self.seconds = 0.0
-        """From the head to the answer."""
+        """Time from the head to the answer."""

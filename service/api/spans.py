@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests that do work: one for the request, and one below it for each of its stages."""
+"""OpenTelemetry spans of the exchange's requests: one for the request, with a child span for each stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.api.request import Request
 
 @contextlib.contextmanager
 def request_span(request: Request, route: str) -> Iterator[trace.Span]:
-    """A span for the time of the block, in the caller's trace if the request names one. It holds no text."""
+    """A span that lasts as long as the block, in the client's trace if the request names one. It contains no text."""
     carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.first_header.items()}
     attributes = {"http.request.method": request.method, "url.path": request.path, "http.route": route}
     tracer = trace.get_tracer("ernie")
@@ -38,7 +38,7 @@ def end_span(span: trace.Span, status: int) -> None:
 
 
 def _stage_spans(tracer: trace.Tracer, request: Request) -> None:
-    """The stages follow each other, and the last one has just ended."""
+    """One span per stage. The stages follow each other, and the last one has just finished."""
     if (timings := request.timings) is None:
         return
     end = time.time_ns()

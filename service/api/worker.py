@@ -1,6 +1,6 @@
 """An API process. The parent starts it with `main`; it ends with the parent.
 
-It takes connections from the socket that it inherits, and its settings and models from the parent.
+It accepts connections on the socket that it inherits, and receives settings and models from the parent.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Objects created and not yet freed before the garbage collector runs; a request in work holds about a hundred.
+# The garbage collector runs when this many new objects are alive. A running request holds about a hundred.
 GARBAGE_THRESHOLD = 10_000
 
 
 class Worker:
-    """The application on a server, as the parent wants it. To drain, it is first not ready, then ends."""
+    """The application and its server, controlled by the parent. To drain, it reports not ready, and stops later."""
 
     def __init__(self, app: FastAPI, server: Server) -> None:
         self._app = app
         self._server = server
 
     async def follow(self, parent: ParentLink) -> None:
-        """Does what the parent says; ends when the parent is gone, or when that fails."""
+        """Handles the parent's messages. Stops the server when the parent is gone or a message cannot be handled."""
         state = self._app.state
         state.parent = parent
         state.catalog.on_in_use = parent.report_in_use
         try:
             await parent.listen(state.keys.replace, state.catalog.apply, self.drain)
         except Exception:
-            # Cut off, it would serve an old state; the parent replaces a process that has ended.
-            log.exception("an order of the parent process could not be followed; ending")
+            # Without the parent it would keep serving an old state. The parent replaces a process that stops.
+            log.exception("a message of the parent process could not be handled; stopping")
             self._server.end()
         else:
             log.error("the parent process is gone")
             self._server.end(at_once=True)
 
     def drain(self, delay_seconds: float) -> None:
-        """Reports not ready from now on and ends `delay_seconds` later; a second call ends at once."""
+        """Reports not ready from now on and stops after `delay_seconds`; a second call stops at once."""
         if self._app.state.draining:
             self._server.end(at_once=True)
             return
@@ -64,7 +64,7 @@ class Worker:
 
 
 def main() -> int:
-    """Serves until the parent says otherwise, or is gone."""
+    """Serves until the parent requests the end, or is gone."""
     parser = argparse.ArgumentParser(prog="service.api.worker", description=__doc__)
     parser.add_argument("--control", required=True, help="Unix socket of the parent")
     parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
@@ -101,7 +101,7 @@ def main() -> int:
         server_header=False,
     )
     server = Server(config)
-    # The objects made so far stay: the collector took a fifth of the time under load to look at them again and again.
+    # The objects made so far stay alive. Under load, the collector spent a fifth of the time on scanning them again.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
     server.run(sockets=[socket.socket(fileno=arguments.listener)])
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def _configuration(link: socket.socket, frames: FrameReader) -> Configure:
-    """The first message of the parent; those behind it stay in `frames`."""
+    """The first message of the parent; later ones stay in `frames`."""
     while data := link.recv(READ_BYTES):
         for message in frames.feed(data):
             if isinstance(message, Configure):

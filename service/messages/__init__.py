@@ -1,1 +1,1 @@
-"""What the processes of the service say to each other. Imports nothing of the processes."""
+"""The messages between the processes of the service. This folder imports none of the others."""

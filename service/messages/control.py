@@ -24,7 +24,7 @@ class Keys(msgspec.Struct, tag=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
-    """A bundle and its engine. Every load has a `number` of its own, also where the same bundle is loaded again."""
+    """A bundle and its engine. Every load has a unique `number`, even if the same bundle is loaded again."""
 
     number: int
     name: str
@@ -41,7 +41,7 @@ class ModelTable(msgspec.Struct, tag=True):
 
 
 class Drain(msgspec.Struct, tag=True):
-    """Parent to worker: report not ready, serve for `delay_seconds` more, then end."""
+    """Parent to worker: report not ready, serve for `delay_seconds` more, then stop."""
 
     delay_seconds: float
 
@@ -53,7 +53,7 @@ class Reload(msgspec.Struct, tag=True):
 
 
 class Reloaded(msgspec.Struct, tag=True):
-    """Parent to worker, the answer to the Reload of the same id: names of models; for refused ones the reason."""
+    """Parent to worker, the answer to the Reload with this id: names of models; for rejected models the reason."""
 
     id: int = 0
     loaded: list[str] = []
@@ -63,7 +63,7 @@ class Reloaded(msgspec.Struct, tag=True):
 
 
 class InUse(msgspec.Struct, tag=True):
-    """Worker to parent: the loads that it still needs, as of the table `serial`."""
+    """Worker to parent: the loads of the table `serial` that the worker still needs."""
 
     serial: int
     numbers: list[int]

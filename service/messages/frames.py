@@ -14,13 +14,13 @@ import msgspec
 
 MAX_FRAME_BYTES = 64 << 20
 READ_BYTES = 1 << 20
-"""How much a reader takes from its socket at once."""
+"""Maximum number of bytes that a reader takes from its socket at once."""
 _LENGTH = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()
 
 
 class FrameError(ValueError):
-    """Bytes that are not a frame of this protocol. The connection cannot be used any longer."""
+    """Bytes that are not a frame of this protocol. The connection must be closed."""
 
 
 def frame(message: msgspec.Struct) -> bytes:
@@ -32,7 +32,7 @@ def frame(message: msgspec.Struct) -> bytes:
 
 
 class FrameReader:
-    """Bytes in, messages out. Keeps an incomplete frame until the rest arrives."""
+    """Converts bytes to messages. Keeps an incomplete frame until the rest arrives."""
 
     def __init__(self, types: object) -> None:
         """`types` is the union of the structs that the other end may send, such as ToEngine or ToApi."""

@@ -10,7 +10,7 @@ Priority = Literal["interactive", "batch"]
 
 
 class Item(msgspec.Struct, array_like=True):
-    """One text as token ids. `mask_positions` are the columns of its masks, `target_ids` the tokens to be scored."""
+    """One text as token ids. `mask_positions` are the columns of its masks, `target_ids` are the tokens to score."""
 
     input_ids: list[int]
     token_type_ids: list[int]
@@ -21,7 +21,7 @@ class Item(msgspec.Struct, array_like=True):
 class Infer(msgspec.Struct, tag=True, array_like=True):
     """API to engine: run these items and return their results together.
 
-    `deadline` and `sent` are in seconds of CLOCK_MONOTONIC; the time in the socket counts as time in the queue.
+    `deadline` and `sent` are in seconds of CLOCK_MONOTONIC; time in the socket counts as time in the queue.
     """
 
     id: int
@@ -47,7 +47,7 @@ class Cancel(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """Engine to API, first message of a connection: the graph is loaded and has run."""
+    """Engine to API, first message of a connection: the engine has warmed up."""
 
     num_outputs: int
     backend: str
@@ -55,7 +55,7 @@ class Ready(msgspec.Struct, tag=True, array_like=True):
 
 
 class MaskOutput(msgspec.Struct, array_like=True):
-    """Candidates of one mask by falling probability, and the probabilities of the item's targets."""
+    """Candidates of one mask, likeliest first, and the probabilities of the item's targets."""
 
     top_ids: list[int]
     top_scores: list[float]
@@ -72,8 +72,8 @@ class Output(msgspec.Struct, array_like=True):
 class Inferred(msgspec.Struct, tag=True, array_like=True):
     """Engine to API: the results of a request, in the order of its items.
 
-    `queue_seconds` is from `sent` to the start of its first forward pass, `inference_seconds` from there to the end of
-    its last one.
+    `queue_seconds` is the time from `sent` to the start of its first forward pass, `inference_seconds` the time from
+    that start to the end of its last pass.
     """
 
     id: int
@@ -91,7 +91,7 @@ class Failed(msgspec.Struct, tag=True, array_like=True):
 
 
 class Started(msgspec.Struct, tag=True, array_like=True):
-    """Engine to API: a forward pass starts with items of these requests. If the engine ends now, they are lost."""
+    """Engine to API: a forward pass starts with items of these requests. If the engine stops now, they fail."""
 
     ids: list[int]
 

@@ -18,11 +18,11 @@ class BatchingOptions:
     max_batch_tokens: int = 8192
     max_batch_items: int = 64
     window: int = 512
-    """How many of the oldest queued items a batch may be chosen from."""
+    """A batch is chosen from this number of the oldest queued items."""
     overhead_tokens: int = 16
-    """Fixed cost of a forward pass, as the number of padded tokens that take the same time; see `benchmarks`."""
+    """Fixed cost of a forward pass, as the number of padded tokens that take the same time."""
     max_wait: float = 0.0
-    """How long an idle engine waits for a fuller batch."""
+    """Maximum time that an idle engine waits for a fuller batch."""
     ageing: float = 2.0
     """After this time in the queue an item of priority `batch` counts as interactive."""
     background_batch_tokens: int = 2048

@@ -1,1 +1,1 @@
-"""The parent process: starts, watches and restarts the other processes, and exchanges models."""
+"""The parent process: starts, watches and restarts the other processes, and replaces models."""

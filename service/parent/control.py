@@ -1,4 +1,4 @@
-"""The parent's connections to its API processes: it sends them settings, API keys and models, and receives reloads."""
+"""The parent's connections to the API processes. It sends settings, API keys and models, and receives reloads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Worker:
 
 
 class Control:
-    """A Unix socket to which every API process connects."""
+    """The Unix socket to which every API process connects."""
 
     def __init__(
         self, settings: dict[str, Any], digests: list[str], on_reload: Callable[[], Awaitable[Reloaded]]
@@ -53,7 +53,7 @@ class Control:
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
-        """Accepts workers on the socket `path` until the block ends."""
+        """Accepts workers on the socket `path` until the `with` block ends."""
         server = await asyncio.start_unix_server(self._serve, str(path))
         try:
             yield
@@ -61,24 +61,24 @@ class Control:
             server.close()
 
     def publish(self, models: list[ModelEntry]) -> None:
-        """Sends the models that are served to every worker, present and future."""
+        """Sends the served models to every worker, including workers that connect later."""
         self._table = ModelTable(self._table.serial + 1, models)
         for worker in self._workers:
             worker.in_use |= {model.number for model in models}
         self._broadcast(self._table)
 
     def replace_keys(self, digests: list[str]) -> None:
-        """Sends the valid API keys to every worker, present and future."""
+        """Sends the valid API keys to every worker, including workers that connect later."""
         self._configure.digests = digests
         self._broadcast(Keys(digests))
 
     def drain(self, delay_seconds: float) -> None:
-        """Asks every worker to end."""
+        """Requests that every worker stops."""
         self._drain = Drain(delay_seconds)
         self._broadcast(self._drain)
 
     async def unused(self, number: int) -> None:
-        """Returns when no worker needs the load `number` any longer."""
+        """Returns when no worker needs the load `number`."""
         async with self._changed:
             await self._changed.wait_for(lambda: not any(number in worker.in_use for worker in self._workers))
 
@@ -92,7 +92,7 @@ class Control:
         worker.send(self._table)
         if self._drain:
             worker.send(self._drain)
-        # Until it reports otherwise, it may use every model of the table.
+        # Until it reports its loads, it may use every model of the table.
         worker.in_use = {model.number for model in self._table.models}
         self._workers.add(worker)
         frames = FrameReader(ToParent)

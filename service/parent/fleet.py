@@ -1,6 +1,6 @@
-"""The fleet: one engine for each model and the API processes, kept running, and the models exchanged meanwhile.
+"""The fleet: keeps one engine for each model and the API processes running, and replaces models.
 
-The parent answers no request itself, so no request can block it.
+The parent process answers no requests, so no request can block it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from service.settings import Settings, revealed
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
-# A worker may need this much longer to end than its own limits say.
+# A worker may need this much longer to stop than its own limits allow.
 GRACE_SECONDS = 5.0
 
 
 @dataclasses.dataclass
 class Load:
-    """One bundle with its engine. There are two loads of one name only while the new one replaces the old one."""
+    """One bundle with its engine. A name has two loads only while the new one replaces the old one."""
 
     number: int
     bundle: Bundle
@@ -48,9 +48,10 @@ class Load:
 
 
 def batching(settings: Settings) -> BatchingOptions:
-    """How texts are batched, with a default size that depends on the device.
+    """The limits of batches. The default size depends on the device.
 
-    On the CPU a batch of more than some hundred tokens is not computed faster, and all of its texts are answered later.
+    On the CPU, a batch of more than a few hundred tokens has no higher throughput, and all of its texts are answered
+    later.
     """
     tokens = settings.max_batch_tokens or (512 if settings.device == "cpu" else 8192)
     return BatchingOptions(
@@ -62,10 +63,10 @@ def batching(settings: Settings) -> BatchingOptions:
 
 
 class Fleet:
-    """Everything of one `ernie-serve`."""
+    """All processes of one `ernie-serve`."""
 
     def __init__(self, settings: Settings, bundles: list[Bundle], listener: socket.socket, directory: Path) -> None:
-        """`directory` is a private one for the sockets between the processes."""
+        """`directory` is a private directory for the sockets between the processes."""
         self._settings = settings
         self._bundles = bundles
         self._listener = listener
@@ -109,10 +110,10 @@ class Fleet:
         task.add_done_callback(self._tasks.discard)
 
     def _end(self, failure: str | None, delay_seconds: float = 0.0) -> None:
-        """Drains the workers; a second call ends them at once."""
+        """Drains the workers; a second call stops them immediately."""
         self._stopping = True
         self._control.drain(delay_seconds)
-        # As long as this process holds the socket, new connections wait instead of being refused.
+        # While this process keeps the socket open, new connections wait instead of being refused.
         asyncio.get_running_loop().call_later(delay_seconds, self._listener.close)
         if not self._ending.done():
             self._ending.set_result(failure)
@@ -148,7 +149,7 @@ class Fleet:
         return load
 
     def _changed(self, load: Load, running: Running | None) -> None:
-        """Publishes that an engine has become ready, or has stopped."""
+        """Publishes that an engine is ready, or has stopped."""
         name = load.bundle.manifest.name
         if running is None:
             self._metrics.queued(name, 0, 0)
@@ -188,8 +189,8 @@ class Fleet:
         )
 
     async def reload(self) -> Reloaded:
-        """Reads the repository again. Models change one after the other, so that only one is in memory twice."""
-        # First, because models take time to load and a withdrawn key must stop working at once.
+        """Reads the repository again. Models are replaced one after the other, so that only one is in memory twice."""
+        # First, because loading models takes time, and a removed key must stop working immediately.
         done = Reloaded(refused=self._renew_keys())
         async with self._reloading:
             try:
@@ -202,14 +203,14 @@ class Fleet:
             names = {bundle.manifest.name for bundle in bundles}
             for name in [name for name in self._served if name not in names]:
                 if any(path.split("/")[0] == name for path in refused):
-                    continue  # its bundle on disk is broken, but the loaded one still works
+                    continue  # its bundle on disk is broken, but the loaded one works
                 await self._retire(self._served.pop(name))
                 done.unloaded.append(name)
             log.info("reloaded: %s", msgspec.json.encode(done).decode())
             return done
 
     def _renew_keys(self) -> dict[str, str]:
-        """Reads the API keys again; returns the reason if they cannot be used, and the old ones stay valid."""
+        """Reads the API keys again. If they cannot be used, returns the reason; the old keys stay valid."""
         try:
             self._control.replace_keys(read_keys(self._settings))
         except KeysError as error:
@@ -238,7 +239,7 @@ class Fleet:
             await self._retire(old)
 
     async def _retire(self, load: Load) -> None:
-        """Ends an engine after the last request that needs it."""
+        """Stops an engine after the last request that needs it."""
         name = load.bundle.manifest.name
         self._metrics.serve(load.bundle, False)
         if name not in self._served:

@@ -12,10 +12,10 @@ class KeysError(ValueError):
 
 
 def read_keys(settings: Settings) -> list[str]:
-    """SHA-256 of every key in `api_keys` and in `api_keys_file`, whose blank lines and # comments are skipped.
+    """SHA-256 of every key in `api_keys` and in `api_keys_file`, without its blank lines and # comments.
 
-    Raises KeysError if one of them is given but holds no key or cannot be read: otherwise every request would be
-    accepted.
+    Raises KeysError if one of these settings is given but has no key or cannot be read: without a key, every request
+    would be accepted.
     """
     keys = [key.strip() for key in settings.api_keys.get_secret_value().split(",") if key.strip()]
     if not keys and "api_keys" in settings.model_fields_set:

@@ -1,4 +1,4 @@
-"""When a failed process is restarted, and after how many failures it is given up."""
+"""When a failed process is restarted, and how many failures end the restarts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ STABLE_SECONDS = 60.0
 
 
 class Restarts:
-    """The failures of one process in a row."""
+    """The consecutive failures of one process."""
 
     def __init__(self, most: int) -> None:
-        """The process is given up after `most` restarts in a row; 0: never."""
+        """The limit is `most` restarts in a row; 0: no limit."""
         self._most = most
         self._delay = FIRST_DELAY_SECONDS
         self.failures = 0
 
     def delay(self, served_seconds: float) -> float | None:
-        """Seconds to wait before a process is restarted that failed after `served_seconds` of service.
+        """Seconds before the restart of a process that failed after `served_seconds` of service.
 
-        The delay doubles with every failure. None: the process is given up.
+        The delay doubles with every failure. None: the limit is reached, the process is not restarted.
         """
         if served_seconds > STABLE_SECONDS:
             self._delay, self.failures = FIRST_DELAY_SECONDS, 0

@@ -27,7 +27,7 @@ CONNECT_EVERY_SECONDS = 0.02
 
 
 class EngineStartFailed(Exception):
-    """The first start of an engine failed; the message is the engine's own sentence."""
+    """The first start of an engine failed; the message is the last line of the engine's standard error."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class Supervisor:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Returns when the engine has warmed up and keeps it running from then on; raises EngineStartFailed."""
+        """Returns when the engine has warmed up; restarts it from then on. Raises EngineStartFailed."""
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep_running(started))
         await started
 
     async def stop(self, seconds: float = 10.0) -> None:
-        """Asks the engine to finish its queue and end; kills it after `seconds`."""
+        """Requests that the engine finishes its queue and stops; kills it after `seconds`."""
         self._stopping = True
         if self._process and self._process.returncode is None:
             assert self._process.stdin
@@ -147,7 +147,7 @@ class Supervisor:
                 served_seconds = loop.time() - warm
             finally:
                 self._change(None)
-                # Usually it has ended or is ending; killing it before it is reaped would lose its status.
+                # Usually it has stopped or is stopping. Killing it immediately could lose its exit status.
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(process.wait(), 1.0)
                 if process.returncode is None:
@@ -165,7 +165,7 @@ class Supervisor:
             *("--bundle", str(self.bundle.directory.resolve())),
             *("--runtime", msgspec.json.encode(self.runtime).decode()),
             *("--batching", msgspec.json.encode(self._batching).decode()),
-            # The engine ends when this pipe does, so it never outlives the service.
+            # The engine stops when this pipe is closed, so it never outlives the service.
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -189,7 +189,7 @@ class Supervisor:
     async def _watch(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Listens to the engine until it ends; kills it when it hangs."""
+        """Reads the engine's messages until it stops; kills it if it hangs."""
         frames = FrameReader(ToApi)
         loop = asyncio.get_running_loop()
         every = min(self._watch_options.probe_seconds, self._watch_options.hang_seconds / 4)
@@ -214,13 +214,13 @@ class Supervisor:
                     read = asyncio.ensure_future(reader.read(READ_BYTES))
             process.kill()
         except (ConnectionError, FrameError):
-            return  # the engine has ended or cannot be used; the caller ends it
+            return  # the engine has stopped or cannot be used; the caller kills it
         finally:
             read.cancel()
             writer.close()
 
     def _judge(self, silent: float) -> bool:
-        """Whether an engine that has been silent for `silent` seconds may live; records whether it is responsive."""
+        """Whether an engine that has been silent for `silent` seconds may continue; records if it is responsive."""
         if self.running:
             responsive = silent <= self._watch_options.hang_seconds / 3
             self._change(dataclasses.replace(self.running, responsive=responsive))
@@ -241,7 +241,7 @@ async def _last_line(process: asyncio.subprocess.Process) -> str:
 
 
 async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Ready] | None:
-    """Connects to an engine; None where none listens, or where it ends before it has warmed up."""
+    """Connects to an engine; None if no engine listens, or if it stops before it has warmed up."""
     try:
         reader, writer = await asyncio.open_unix_connection(str(path))
     except ConnectionRefusedError:

@@ -84,7 +84,7 @@ def test_every_command_is_on_the_command_line_page_with_every_flag(site: Path, p
 def test_the_reference_shows_what_docstrings_and_descriptions_of_fields_say(site: Path) -> None:
     names = ("native", "model_build", "training")
     pages = {name: Elements(site / f"reference/{name}/index.html").text for name in names}
-    assert "longest pieces first" in pages["native"]
+    assert "makes every Chinese character a separate word" in pages["native"]
     assert "[B, S] int64 each -> logits float32 [B, S, num_labels]" in pages["model_build"]
     assert "optimiser steps; to extend a finished run" in pages["training"]
 

@@ -72,7 +72,7 @@ class Workload:
         return {kind: [json.loads(body)["inputs"] for body in bodies] for kind, bodies in self.bodies.items()}
 
     def bundle_of(self, contender: Contender) -> Bundle | None:
-        """The bundle that a contender serves; None where it has none."""
+        """The bundle that a contender serves; None if it serves none."""
         if isinstance(contender, Peer):
             return self.plain if contender.plain else self.bundle
         return self.int8 if contender.int8 else self.bundle

@@ -1,1 +1,1 @@
-"""The models of an API process: `catalog` finds one by name, `served` runs a request on it."""
+"""The models of an API process: `catalog` finds a model by name, `served` runs a request on it."""

@@ -1,4 +1,4 @@
-"""Who may queue: a bound on requests and tokens in work, so that overload is answered at once instead of late."""
+"""Admission to the queue: limits on admitted requests and tokens, so that overload is answered immediately."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from service.problem import Problem
 
-# The drain rate is that of so many seconds, of which batches that take seconds are a part.
+# The rate is measured over this many seconds, so that it also covers batches that take seconds.
 RATE_SECONDS = 30.0
 
 
 class Admission:
-    """Bounds of one model in one API process. A request is let in as a whole or not at all."""
+    """The limits of one model in one API process. A request is admitted as a whole or not at all."""
 
     def __init__(
         self, max_requests: int, max_tokens: int, clock: Callable[[], float] = time.monotonic, *, share: int = 1
     ) -> None:
-        """The bounds are those of the service; `share` API processes have an equal part of them each."""
+        """The limits are those of the service; each of `share` API processes has an equal part."""
         self._max_tokens = max_tokens
         self._own_requests = math.ceil(max_requests / share)
         self._own_tokens = math.ceil(max_tokens / share)
@@ -29,51 +29,51 @@ class Admission:
         self.tokens = 0
 
     def admit(self, tokens: int = 0) -> Place:
-        """A place to be held for the time of a block, with room for `tokens`; more may be asked of it.
+        """A place for one request, to be used in a `with` block, with room for `tokens`; it can reserve more.
 
-        This, or entering it, raises Problem: `overloaded`, or `too_large` for ever.
+        This call, or entering the block, raises Problem: `overloaded`, or `too_large` if a retry cannot help.
         """
         if self.full:
             raise self.overloaded()
         return Place(self, tokens)
 
     def enter(self) -> None:
-        """A request has its place from now on."""
+        """Counts a request as admitted."""
         self.requests += 1
         if self.requests == 1:
             self._rate.working(True)
 
     def leave(self) -> None:
-        """It has it no longer."""
+        """Counts a request as finished."""
         self.requests -= 1
         if not self.requests:
             self._rate.working(False)
 
     def hold(self, tokens: int) -> None:
-        """Counts `tokens` as in work. Raises Problem: `overloaded`, or `too_large` for ever."""
+        """Counts `tokens` as admitted. Raises Problem: `overloaded`, or `too_large` if a retry cannot help."""
         if tokens > self._max_tokens:
             raise Problem(
                 "too_large",
                 f"the request has {tokens} tokens, but at most {self._max_tokens} may be in work; split it.",
             )
-        # What is more than this process's share is let in by itself, or it never would be.
+        # A request that exceeds the share of this process is admitted only alone; otherwise it would never be admitted.
         if self.tokens and self.tokens + tokens > self._own_tokens:
             raise self.overloaded()
         self.tokens += tokens
 
     def release(self, tokens: int, done: bool) -> None:
-        """They are in work no more; `done` if there are results, without which they tell nothing of the rate."""
+        """Counts `tokens` as finished. `done`: there are results, so they count for the rate."""
         self.tokens -= tokens
         if done:
             self._rate.count(tokens)
 
     @property
     def full(self) -> bool:
-        """Whether no request would be let in now, however small."""
+        """Whether even the smallest request would be rejected now."""
         return self.requests >= self._own_requests or self.tokens >= self._own_tokens
 
     def overloaded(self) -> Problem:
-        """What those are told who are not let in."""
+        """The answer to a request that is not admitted."""
         return Problem(
             "overloaded",
             f"{self.requests} requests with {self.tokens} tokens are in work; try again later.",
@@ -81,13 +81,13 @@ class Admission:
         )
 
     def retry_after(self) -> int:
-        """Whole seconds in which half of what is in work will be done, at the measured rate; 60 at most."""
+        """Whole seconds until half of the admitted tokens are finished at the measured rate; 60 at most."""
         rate = self._rate.tokens_per_second()
         return max(1, min(60, math.ceil(self.tokens / 2 / rate))) if rate else 1
 
 
 class Place:
-    """What one request holds, for the time of a block."""
+    """The place of one request, for the time of a `with` block."""
 
     def __init__(self, admission: Admission, tokens: int) -> None:
         self._admission = admission
@@ -103,12 +103,12 @@ class Place:
         self._room.__exit__(*raised)
 
     def holding(self, tokens: int) -> Room:
-        """Room for tokens for the time of a block, for all of them or none; entering it raises Problem."""
+        """Room for `tokens` for the time of a `with` block; entering it raises Problem."""
         return Room(self._admission, tokens)
 
 
 class Room:
-    """Tokens in work, for the time of a block. Left by an exception, they tell nothing of the rate."""
+    """Admitted tokens, for the time of a `with` block. After an exception they do not count for the rate."""
 
     def __init__(self, admission: Admission, tokens: int) -> None:
         self._admission = admission
@@ -122,28 +122,28 @@ class Room:
 
 
 class DrainRate:
-    """Tokens done a second, over the last seconds in which there was work: idle time is no slowness."""
+    """Finished tokens per second, over the last seconds in which there was work. Idle time does not count."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._worked = 0.0
         self._since: float | None = None
         self._done: deque[tuple[int, int]] = deque()
-        """Tokens by the second of work in which they were done, the last RATE_SECONDS of them."""
+        """Finished tokens for each of the last RATE_SECONDS seconds of work."""
 
     def working(self, works: bool) -> None:
-        """Whether there is work from now on."""
+        """Records whether there is work from now on."""
         self._worked, self._since = self._time(), self._clock() if works else None
 
     def count(self, tokens: int) -> None:
-        """They have just been done."""
+        """Records that `tokens` have just been finished."""
         second = int(self._time())
         before = self._done.pop()[1] if self._done and self._done[-1][0] == second else 0
         self._done.append((second, before + tokens))
         self._forget()
 
     def tokens_per_second(self) -> float:
-        """0 while nothing is known."""
+        """The rate; 0 before the first measurement."""
         self._forget()
         span = min(self._time(), RATE_SECONDS)
         return sum(tokens for _, tokens in self._done) / span if span else 0.0

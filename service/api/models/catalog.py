@@ -1,4 +1,4 @@
-"""The catalog: which model answers to a name, a task or a path, and how models are exchanged."""
+"""The catalog: finds the model for a name, a task or a path, and replaces models."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Catalog:
         self._missing: list[str] = []
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self.on_in_use: Callable[[int, list[int]], None] = lambda serial, numbers: None
-        """Called with the serial of the table in force and the loads that have requests, or may get some."""
+        """Called with the serial of the current table and the numbers of the loads that have, or may get, requests."""
         self._has_table = bool(bundles)
         self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
 
     async def apply(self, table: ModelTable) -> None:
-        """Serves the models of the table. Requests in flight finish on the engine where they started."""
+        """Serves the models of the table. Running requests finish on the engine where they started."""
         loaded = [(entry, self._loads.get(entry.number) or await self._load(entry)) for entry in table.models]
         self._serial, self._has_table = table.serial, True
         self._missing = [entry.name for entry, model in loaded if model is None]
@@ -50,7 +50,7 @@ class Catalog:
         self._serve()
 
     def _serve(self) -> None:
-        """Serves the loads of the table; an earlier load of a name serves until the engine of the new one is ready."""
+        """Serves the loads of the table. An earlier load of a name serves until the engine of the new load is ready."""
         served = {}
         for number in sorted(self._wanted & self._loads.keys()):
             model = self._loads[number]
@@ -83,7 +83,7 @@ class Catalog:
         self.on_in_use(self._serial, sorted({*self._loads, *self._leaving}))
 
     def named(self, name: str) -> ServedModel:
-        """The model of this name; raises Problem `model_not_found`, or `not_ready` if it may still be loaded."""
+        """The model with this name; raises Problem `model_not_found`, or `not_ready` if it may still be loaded."""
         model = self.served.get(name)
         if model is None:
             if not self._has_table or name in self._missing:
@@ -92,7 +92,7 @@ class Catalog:
         return model
 
     def for_task(self, name: str | None, task: Task) -> ServedModel:
-        """The model of this name, or the only one of the task; raises Problem."""
+        """The model with this name, or without a name the only model of the task; raises Problem."""
         if name is not None:
             model = self.named(name)
             if model.manifest.task != task:
@@ -119,7 +119,7 @@ class Catalog:
 
     @property
     def unready(self) -> str | None:
-        """Why not every model is ready, in one sentence; None if all are."""
+        """One sentence that says why not every model is ready; None if all are ready."""
         if self._missing:
             return f"{', '.join(self._missing)} cannot be loaded; the log says why."
         if waiting := [model.name for model in self.served.values() if not model.ready]:
@@ -127,14 +127,14 @@ class Catalog:
         return None if self.served else "no model is loaded yet."
 
     async def stop(self) -> None:
-        """Leaves every engine."""
+        """Closes the connections to all engines."""
         await asyncio.gather(*(model.leave() for model in {*self._loads.values(), *self.served.values()}))
         for task in self._leaving.values():
             task.cancel()
 
 
 def release_memory() -> None:
-    """Returns the memory of an unloaded model to the operating system, so that it does not grow with each exchange."""
+    """Returns the memory of an unloaded model to the operating system, so that reloads do not increase it."""
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # glibc has it
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)

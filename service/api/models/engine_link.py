@@ -1,4 +1,4 @@
-"""The link of a model to its engine: EngineClient is one connection, EngineLink follows the engine that runs now."""
+"""The link of a model to its engine: EngineClient is one connection; EngineLink uses the engine that runs now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.messages.inference import (
 
 
 class EngineFailed(Exception):
-    """A request that got no results. `code` is engine_failed, deadline_exceeded or invalid_input."""
+    """A request that has no results. `code` is engine_failed, deadline_exceeded or invalid_input."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -36,14 +36,14 @@ def _never_ready() -> EngineFailed:
 
 
 class NeverStarted(Exception):
-    """The engine ended while a request was still in its queue: another engine may run it."""
+    """The engine stopped while the request was still in its queue: another engine may run it."""
 
 
 class EngineClient(asyncio.Protocol):
-    """One connection, any number of requests in flight."""
+    """One connection to an engine. It can have any number of unanswered requests."""
 
     def __init__(self, lost: Callable[[EngineClient], None]) -> None:
-        """`lost` is called once, when the connection has ended."""
+        """`lost` is called once, when the connection is closed."""
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[Ready] = self._loop.create_future()
         self._lost = lost
@@ -57,9 +57,9 @@ class EngineClient(asyncio.Protocol):
     async def infer(
         self, items: Sequence[Item], deadline: float | None = None, priority: Priority = "interactive"
     ) -> Inferred:
-        """Results of the items; `deadline` is in seconds of CLOCK_MONOTONIC. Raises EngineFailed or NeverStarted.
+        """The results of the items; `deadline` is in seconds of CLOCK_MONOTONIC. Raises EngineFailed or NeverStarted.
 
-        If the call is cancelled, its items leave the engine's queue.
+        If the call is cancelled, its items are removed from the engine's queue.
         """
         if self._closed:
             raise NeverStarted
@@ -75,7 +75,7 @@ class EngineClient(asyncio.Protocol):
                 self._send(frame(Cancel(request_id)))
 
     def _send(self, message: bytes) -> None:
-        """Sends it together with the other messages of this turn of the event loop."""
+        """Sends a message together with the others of this iteration of the event loop."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(message)
@@ -93,13 +93,13 @@ class EngineClient(asyncio.Protocol):
             for message in self._frames.feed(data):
                 self._receive(message)
         except FrameError:
-            self.close()  # nothing that follows can be read
+            self.close()  # the rest of the stream cannot be read
 
     def connection_lost(self, _: Exception | None) -> None:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection. Requests whose forward pass had started get EngineFailed, queued ones NeverStarted."""
+        """Closes the connection. Started requests raise EngineFailed, queued ones NeverStarted."""
         if self._closed:
             return
         self._closed = True
@@ -115,7 +115,7 @@ class EngineClient(asyncio.Protocol):
 
     def _receive(self, message: Any) -> None:
         if isinstance(message, Inferred):
-            if (future := self._waiting.pop(message.id, None)) and not future.done():  # else the caller has left
+            if (future := self._waiting.pop(message.id, None)) and not future.done():  # otherwise the caller has left
                 future.set_result(message)
         elif isinstance(message, Started):
             self._started.update(self._waiting.keys() & message.ids)
@@ -131,16 +131,16 @@ def _lost_in_flight() -> EngineFailed:
 
 
 class EngineLink:
-    """The engine of a model; its process changes when it is restarted."""
+    """The engine of a model. After a restart it is another process."""
 
     def __init__(self) -> None:
         self.ready: Ready | None = None
-        """The first message of the running engine; None while there is none."""
+        """The first message of the running engine; None while no engine runs."""
         self._client: EngineClient | None = None
         self._attached = asyncio.Event()
 
     async def attach(self, path: Path) -> None:
-        """Connects to a warm engine. Raises OSError or EngineFailed if it has ended."""
+        """Connects to a warm engine. Raises OSError or EngineFailed if it has stopped."""
         await self.detach()
         loop = asyncio.get_running_loop()
         _, client = await loop.create_unix_connection(lambda: EngineClient(self._lose), str(path))
@@ -149,13 +149,13 @@ class EngineLink:
         except asyncio.CancelledError:
             client.close()
             raise
-        if self._client:  # another call was quicker
+        if self._client:  # another call was faster
             self._client.close()
         self.ready, self._client = ready, client
         self._attached.set()
 
     async def detach(self) -> None:
-        """Ends the connection; requests that the engine had not started wait for the next engine."""
+        """Closes the connection. Requests that the engine had not started wait for the next engine."""
         if self._client:
             self._client.close()
 
@@ -169,7 +169,7 @@ class EngineLink:
     ) -> Inferred:
         """See EngineClient.infer. Raises EngineFailed at once while no engine runs.
 
-        A request that an ending engine had not started waits for the next engine, for as long as the caller lets it.
+        If an engine stops before it starts a request, the request waits for the next engine until it is cancelled.
         """
         if self._client is None:
             raise EngineFailed("engine_failed", "the engine is being restarted.")

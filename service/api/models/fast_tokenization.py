@@ -1,6 +1,6 @@
-"""Text to model input with fast-tokenizer-python, in steps short enough for an event loop.
+"""Text to model input with fast-tokenizer-python, in steps that are short enough for an event loop.
 
-It holds the GIL and aborts the process on some characters; it is kept for comparison with the native tokenizer.
+The library holds the GIL and aborts the process on some characters. It is for comparison with the native tokenizer.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from fast_tokenizer import ErnieFastTokenizer
 
 from service.api.models.tokenization import SPECIAL_TOKENS, Encoding, Tokenizer
 
-# The tokenizer holds the GIL: 1,000 characters take about 1.5 ms, and a piece has twice as many at most.
+# The tokenizer holds the GIL. 1,000 characters take about 1.5 ms, and a piece has at most 2,000.
 PIECE_CHARACTERS = 1000
-# After white space, a Chinese character or punctuation no word goes on; brackets are left alone for [MASK].
+# A word always ends at white space, a Chinese character or punctuation. Brackets are not listed, because of [MASK].
 _BOUNDARY = re.compile(r"[\s\u3400-\u4dbf\u4e00-\u9fff\u3001-\u3003，。！？；：,.!?;:]")
 
-# fast-tokenizer-python 1.0.2 aborts the process on capitals whose small letters take more bytes, so it is given the
-# small letters. It takes two private characters, which it should drop, for the same capitals.
+# fast-tokenizer-python 1.0.2 aborts the process on capital letters whose small letters have more bytes, so it gets the
+# small letters. It confuses two private-use characters, which it should drop, with the same capital letters.
 _ABORTING = re.compile("[\u023a\u023e\U0010023a\U0010023e]")
 _HARMLESS = {"\u023a": "\u2c65", "\u023e": "\u2c66", "\U0010023a": "\U00100000", "\U0010023e": "\U00100000"}
 
@@ -38,7 +38,7 @@ class FastTokenizer(Tokenizer):
         return list(self._tokenizer.encode(harmless, add_special_tokens=False).ids)
 
     async def pieces_gently(self, text: str) -> list[int]:
-        """`pieces` of a text of any length, giving way to the event loop between steps."""
+        """`pieces` of a text of any length; yields to the event loop between steps."""
         if len(text) <= PIECE_CHARACTERS:
             return self.pieces(text)
         ids: list[int] = []
@@ -67,7 +67,7 @@ class FastTokenizer(Tokenizer):
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens each text of a pair keeps of `room`: the longer one is cut first, down to the other's length."""
+    """The number of tokens that each text of a pair keeps within `room`. The longer text is cut first."""
     keep_second = min(second, max(room - first, room // 2))
     return min(first, room - keep_second), keep_second
 
@@ -82,10 +82,10 @@ def _before_special(text: str, end: int) -> int:
 
 
 def split(text: str) -> Iterator[str]:
-    """Pieces of about PIECE_CHARACTERS whose ids, one after the other, are the text's.
+    """Pieces of about PIECE_CHARACTERS. Their ids, one after the other, are the ids of the text.
 
-    A run of twice that many characters without any boundary is cut all the same, though never within a special token;
-    it is one unknown word, and becomes several.
+    A run of 2 × PIECE_CHARACTERS without a boundary is also cut, but never within a special token: one unknown word
+    becomes several.
     """
     start = 0
     while len(text) - start > PIECE_CHARACTERS:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class ServedModel:
-    """One bundle behind HTTP."""
+    """One bundle that is served."""
 
     def __init__(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> None:
         self.bundle = bundle
@@ -57,9 +57,9 @@ class ServedModel:
         return self.engine.ready is not None and self.responsive
 
     def follow(self, entry: ModelEntry, attached: Callable[[], None]) -> None:
-        """Connects to the engine process that the table names, in the background; then calls `attached`.
+        """Connects to the engine process of the table entry in the background; then calls `attached`.
 
-        An engine that hangs does not answer, and the other models are served meanwhile.
+        Connecting to an engine that hangs never finishes; the other models must be served meanwhile.
         """
         self.responsive = entry.responsive
         if entry.socket and entry.socket != self._socket:
@@ -72,7 +72,7 @@ class ServedModel:
         try:
             await self.engine.attach(Path(socket))
         except (OSError, EngineFailed, FrameError) as error:
-            # It has ended already; the next table names its successor.
+            # The engine has already stopped; the next table has the new one.
             log.warning("%s: no connection to the engine: %s", self.name, error)
             if self._socket == socket:
                 self._socket = None
@@ -98,7 +98,7 @@ class ServedModel:
             self._unused.set()
 
     async def unused(self) -> None:
-        """Returns when no request needs the engine any longer; an answer that is being sent does not need it."""
+        """Returns when no request needs the engine. A request whose answer is being sent does not need it."""
         if self._users:
             await self._unused.wait()
 
@@ -107,14 +107,14 @@ class ServedModel:
         return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
 
     async def answered(self, asked: WorkRequest, timings: Timings, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Runs `work` on a session with the engine and returns its result; every failure is raised as a Problem."""
+        """Runs `work` on a session with the engine and returns its result. Every failure is raised as a Problem."""
         limit = self._settings.max_inputs
         if len(asked.texts) > limit:
             raise Problem("too_large", f"the request has {len(asked.texts)} inputs, but at most {limit} are allowed.")
         if not self.engine.ready:
             raise Problem("not_ready", f"the engine of {self.name} is starting; try again soon.")
         seconds = (asked.timeout_ms or self._settings.request_timeout_ms) / 1000
-        # The place is taken before anything is spent on the request: overload is answered at once.
+        # Admission comes first, so that overload is answered before any work is done for the request.
         with self.admission.admit() as place:
             self._enter()
             session = Session(self, self._settings, asked, timings, time.monotonic() + seconds, place)
@@ -135,7 +135,7 @@ class ServedModel:
 
 
 class Session:
-    """One request on a model: its texts are tokenised and sent to the engine."""
+    """One request for a model: tokenises its texts and sends them to the engine."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Session:
     async def encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
         """The windows of `inputs[index]`, and whether it was cut; raises Problem `invalid_input`."""
         if index:
-            await asyncio.sleep(0)  # short texts are encoded in one step each, and there may be hundreds
+            await asyncio.sleep(0)  # lets other requests run: there may be hundreds of short texts
         begun = time.perf_counter()
         try:
             return await self._encode(f"inputs[{index}]", given)
@@ -179,7 +179,7 @@ class Session:
                 f"{name} has {encoding.full_length} tokens, but {model} takes at most {limit}; "
                 'shorten it, or send "truncation": "window" or "truncate".',
             )
-        # Checked before the text is encoded whole: a window adds at least half of its length.
+        # Checked before the whole text is encoded: each window adds at least half of its length.
         most = self.settings.max_windows
         if encoding.full_length <= most * limit:
             whole = await self.model.tokenizer.encode(given.text, given.text_pair, encoding.full_length)
@@ -200,7 +200,7 @@ class Session:
         )
 
     async def infer(self, items: Sequence[Item]) -> list[Output]:
-        """Results of the items, by one request to the engine; raises Problem and EngineFailed."""
+        """The results of the items, from one request to the engine; raises Problem and EngineFailed."""
         tokens = sum(len(item.input_ids) for item in items)
         with self._place.holding(tokens):
             inferred = await self.model.engine.infer(items, self._deadline, self._asked.priority)

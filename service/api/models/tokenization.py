@@ -1,4 +1,4 @@
-"""Text to model input. The native tokenizer is the default; others have the same face (`tokenizer_named`)."""
+"""Text to model input. The native tokenizer is the default; others have the same interface (`tokenizer_named`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.settings import TokenizerName
 
 MASK = "[MASK]"
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", MASK, "[UNK]")
-# The native tokenizer takes 1 to 20 ns a character, so up to 1 ms here; a longer text goes to a thread.
+# The native tokenizer needs 1 to 20 ns per character, so at most 1 ms up to this length. Longer texts use a thread.
 LONG_CHARACTERS = 50_000
 
 
@@ -25,7 +25,7 @@ class Encoding(msgspec.Struct, frozen=True):
     token_type_ids: list[int]
     mask_positions: list[int]
     masks: int
-    """Masks in the text, those that were cut off included."""
+    """Number of masks in the text, including those that were cut off."""
     truncated: bool
     full_length: int
     """Tokens before truncation, special tokens included."""
@@ -35,7 +35,7 @@ class Tokenizer(ABC):
     """Tokenizer of one vocabulary."""
 
     def __init__(self, vocab_path: Path) -> None:
-        """Raises BundleError where the vocabulary lacks a special token."""
+        """Raises BundleError if the vocabulary lacks a special token."""
         self.tokens = read_vocabulary(vocab_path)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if missing := [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in self.ids]:
@@ -52,7 +52,7 @@ class Tokenizer(ABC):
     async def encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
         """[CLS] text [SEP] (pair [SEP]), cut to `max_length` from the end of the longer text first.
 
-        Texts of any length are taken, without keeping the event loop waiting for more than a few milliseconds.
+        Accepts texts of any length; blocks the event loop for a few milliseconds at most.
         """
 
 
@@ -86,7 +86,7 @@ class NativeTokenizer(Tokenizer):
 
 
 def tokenizer_named(name: TokenizerName, vocab_path: Path, do_lower_case: bool = True) -> Tokenizer:
-    """The tokenizer chosen in the settings; only that one is imported. Raises BundleError."""
+    """The tokenizer of the settings; imports only this one. Raises BundleError."""
     if name == "native":
         return NativeTokenizer(vocab_path, do_lower_case)
     from service.api.models.fast_tokenization import FastTokenizer

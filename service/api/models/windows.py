@@ -1,6 +1,6 @@
-"""Texts longer than the model, cut into windows that overlap.
+"""Splits texts that are longer than the model allows into overlapping windows.
 
-`[CLS]` and `[SEP]` stand in each window, and the second text of a pair stands whole in each.
+Each window contains `[CLS]`, `[SEP]`, and the complete second text of a pair.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from service.api.models.tokenization import Encoding
 
-# Less room than this beside the second text of a pair is no context to speak of.
+# With less room than this for the first text of a pair, a window has too little context.
 LEAST_ROOM = 16
 
 
@@ -18,9 +18,9 @@ class NoRoom(ValueError):
 
 
 def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
-    """Where windows of `room` tokens begin and end in a text of `length`; neighbours share `overlap` or more.
+    """Begin and end of the windows of `room` tokens in a text of `length`; neighbours share at least `overlap`.
 
-    There are as few as possible, spread evenly. `overlap` must be less than `room`.
+    The number of windows is as small as possible, and they are spread evenly. `overlap` must be less than `room`.
     """
     if length <= room:
         return [(0, length)]
@@ -30,13 +30,13 @@ def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
 
 
 class Windows:
-    """One input as windows of at most `max_length` tokens that share a quarter of their room; one if it fits."""
+    """One input as windows of at most `max_length` tokens; neighbours share a quarter of their room."""
 
     def __init__(self, whole: Encoding, max_length: int) -> None:
         """`whole` is the input encoded without a limit. Raises NoRoom."""
         self.whole = whole
-        self._first = whole.token_type_ids.count(0) - 2  # tokens of the first text, which stands behind [CLS]
-        self._tail = len(whole.input_ids) - self._first - 1  # [SEP], and the second text with its own
+        self._first = whole.token_type_ids.count(0) - 2  # tokens of the first text, which follows [CLS]
+        self._tail = len(whole.input_ids) - self._first - 1  # [SEP], and the second text with its [SEP]
         room = max_length - 1 - self._tail
         if self._first > room and room < LEAST_ROOM:
             raise NoRoom
@@ -56,14 +56,16 @@ class Windows:
         return Encoding(ids, types, columns, len(columns), False, len(ids))
 
     def column(self, index: int, column: int) -> int | None:
-        """Where a column of the whole stands in window `index`; None where it does not."""
+        """The column in window `index` of a column of the whole input; None if the window does not contain it."""
         start, end = self.spans[index]
         if column > self._first:
             return column - self._first + end - start
         return column - start if start < column <= end else None
 
     def best_for(self, columns: Sequence[int]) -> int | None:
-        """The window where `columns` of the whole have most context on their poorer side; None where none has all."""
+        """The window with the most context for `columns` of the whole input; None if no window contains all of them.
+
+        The context of a window is the number of tokens on the side of the columns that has fewer."""
         context = {
             index: self._context(index, columns)
             for index in range(len(self.spans))
@@ -74,7 +76,7 @@ class Windows:
     def _context(self, index: int, columns: Sequence[int]) -> int:
         start, end = self.spans[index]
         inside = [column for column in columns if column <= self._first] or [start + 1]
-        # At an end of the text itself nothing is missing.
+        # At an end of the text itself no context is missing.
         left = min(inside) - start if start else len(self.whole.input_ids)
         right = end - max(inside) if end < self._first else len(self.whole.input_ids)
         return min(left, right)

@@ -1,4 +1,4 @@
-"""GET /: a page to try both endpoints. Its files are in this folder and load nothing from elsewhere."""
+"""GET /: a web page to try both endpoints. Its files are in this folder; they load nothing from other hosts."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Classify:
 async def classified(model: ServedModel, asked: ClassifyRequest, timings: Timings) -> list[Classified]:
     """The results, one for every input; raises Problem.
 
-    A text of several windows has the mean of their probabilities, weighted by their tokens.
+    The probabilities of a text with several windows are the mean over its windows, weighted by their tokens.
     """
 
     async def work(session: Session) -> tuple[list[tuple[Windows, bool]], list[Output]]:
@@ -62,7 +62,7 @@ async def classified(model: ServedModel, asked: ClassifyRequest, timings: Timing
 
 
 def weighted_mean(rows: list[list[float]], weights: list[int]) -> list[float]:
-    """Mean of rows, weighted; a single row as it is."""
+    """Weighted mean of the rows; a single row is returned unchanged."""
     if len(rows) == 1:
         return rows[0]
     total = sum(weights)

@@ -1,4 +1,4 @@
-"""What the tasks share: the check of the media type before a body is read, and the envelope of their results."""
+"""What the tasks share: the check of the media type before a body is decoded, and the document of their results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_json(request: Request) -> None:
 
 
 def results_answer(model: ServedModel, results: Sequence[Classified | Filled]) -> Answer:
-    """The envelope of the results, as JSON."""
+    """The results with model, version and usage, as JSON."""
     tokens = sum(result["tokens"] for result in results)
     version = model.manifest.version
     document = {"model": model.name, "version": version, "results": results, "usage": {"tokens": tokens}}

@@ -202,7 +202,9 @@ async def test_a_logged_request_has_its_id_and_nothing_that_was_sent(
             await client.post("/classify", json={"text": "今天气", "secret": 1}, headers=headers)
             await client.get("/a%0Ab", headers=headers)
     lines = [
-        json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name == "service.api.journal"
+        json.loads(JsonFormatter().format(record))
+        for record in caplog.records
+        if record.name == "service.api.telemetry"
     ]
     assert [(line["request_id"], line["status"], line.get("model")) for line in lines] == [
         ("abc", 200, "reviews"),

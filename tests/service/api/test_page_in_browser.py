@@ -193,12 +193,12 @@ def test_a_service_that_wants_a_key_is_given_one(browser: Browser, embedded: Ser
             if route.request.headers.get("authorization") == "Bearer secret":
                 route.continue_()
             else:
-                problem = {"status": 401, "code": "unauthorized", "detail": "this service wants an API key."}
+                problem = {"status": 401, "code": "unauthorized", "detail": "this service needs an API key."}
                 route.fulfill(status=401, json=problem)
 
         page.route(re.compile("/(models|classify)$"), guard)
         page.goto(embedded.url)
-        expect(page.get_by_role("alert")).to_contain_text("this service wants an API key.")
+        expect(page.get_by_role("alert")).to_contain_text("this service needs an API key.")
         page.get_by_label("API key").fill("secret")
         page.get_by_label("API key").press("Tab")
         expect(page.locator("#model")).to_have_value("sentiment")

@@ -1,6 +1,6 @@
 """LitServe with its dynamic batching: a batch is the queued texts, padded to the longest.
 
-Its documentation asks for as many workers as cores. Batches of 4, 8, 16 and 32 were tried, one worker and two, and its
+Its documentation recommends one worker per core. Batches of 4, 8, 16 and 32 were tried, one worker and two, and its
 queues with and without ZeroMQ (`fast_queue`): 8 and `fast_queue` were best, or as good as the best, on both texts.
 Without a `batch_timeout` its workers poll their queue all the time, which takes both cores even without requests.
 """

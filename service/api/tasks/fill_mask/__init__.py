@@ -1,1 +1,1 @@
-"""POST /fill-mask: `endpoint` takes a request, `filling` runs it, `joint` fills several tokens, `masks` is the text."""
+"""POST /fill-mask: `endpoint` checks requests, `filling` runs them, `joint` fills masks together, `masks`: text."""

@@ -16,10 +16,10 @@ from service.api.tasks.fill_mask.masks import mask_count, mask_runs
 from service.api.tasks.results import check_json, results_answer
 from service.problem import Problem
 
-# More would block the event loop, or not fit into a message of the engine.
+# A larger answer would block the event loop or exceed the size of an engine message.
 MAX_ANSWER_CHARACTERS = 4_000_000
 MAX_SCORES = 500_000
-# Size of a candidate besides its text: names, numbers, brackets.
+# Size of a candidate without its text: names, numbers, brackets.
 CANDIDATE_CHARACTERS = 80
 
 
@@ -46,9 +46,9 @@ async def filled(
 ) -> Sequence[Filled]:
     """The results, one for every input; raises Problem.
 
-    `padded`: the caller gives every text as many masks as the text with the most has.
+    `padded`: the caller pads every text to the largest number of masks in a text.
     """
-    # All special tokens may be among the graph's candidates, and they are left out of the answer.
+    # Special tokens may be among the graph's candidates; the answer does not contain them.
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
     if not asked.targets and (asked.top_k or 0) > most:
         raise Problem("invalid_input", f"top_k is {asked.top_k}, but {model.name} gives at most {most} candidates.")
@@ -68,7 +68,7 @@ async def filled(
 
 
 def _check_masks(asked: FillMaskRequest, most: int) -> None:
-    """Raises Problem for a text without masks, with too many of them, or with masks that the strategy does not know."""
+    """Raises Problem for a text without masks, with too many masks, or with a [MASK]+ without `joint`."""
     for index, each in enumerate(asked.texts):
         if not (masks := mask_count(each)):
             raise Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")

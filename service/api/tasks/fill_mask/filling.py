@@ -25,7 +25,7 @@ from service.problem import Problem
 
 DEFAULT_TOP_K = 5
 DEFAULT_SPAN = 4
-# A narrower beam loses words whose first character is not among the likeliest.
+# A narrower beam misses words whose first character is not among the likeliest ones.
 LEAST_BEAM = 8
 
 
@@ -40,11 +40,11 @@ class Filler:
         self._top_k = asked.top_k or DEFAULT_TOP_K
 
     async def independently(self) -> list[FilledIndependently]:
-        """Every mask by its own probabilities, all in one request to the engine."""
+        """Fills each mask independently, with one request to the engine for all masks."""
         targets = [target[0] for target in self._targets]
         results: list[FilledIndependently] = []
         items: list[Item] = []
-        places: list[list[tuple[int, int]]] = []  # by input and mask: the item, and the mask's number in it
+        places: list[list[tuple[int, int]]] = []  # by input and mask: index of the item, and index of the mask in it
         for index, given in enumerate(self._asked.texts):
             windows, truncated = await self._encode(index, given)
             used: dict[int, list[int]] = {}
@@ -82,13 +82,13 @@ class Filler:
         return results
 
     async def by_long_targets(self) -> list[FilledIndependently]:
-        """Every mask by targets of which some have several tokens: the mask is replaced by the same number of masks."""
+        """Scores targets, some with several tokens, for each mask. The mask is replaced by one mask per token."""
         by_count: dict[int, list[Tokens]] = {}
         for target in self._targets:
             by_count.setdefault(len(target), []).append(target)
         targets = {count: prefixes_of(each) for count, each in by_count.items()}
         holes = [holes_of(given) for given in self._asked.texts]
-        # Unlike those of a beam, these runs are known now: too many are refused before a text is encoded.
+        # Unlike in a beam search, the number of runs is known here: too many are rejected before a text is encoded.
         self._check(sum(map(len, holes)) * sum(len(place) for each in targets.values() for place in each))
         blanks: list[Blank] = []
         owners: list[int] = []
@@ -122,7 +122,7 @@ class Filler:
         return results
 
     async def jointly(self) -> list[FilledJointly]:
-        """All masks of a text together."""
+        """Fills all masks of a text together."""
         blanks: list[Blank] = []
         owners: list[int] = []
         results: list[FilledJointly] = []
@@ -154,7 +154,7 @@ class Filler:
         return results
 
     def _variants(self, index: int, given: TextInput) -> list[TextInput]:
-        """The text as it is; or, if the number of its masks is open, the text with one mask, with two, and so on."""
+        """The text itself; or, if the number of tokens is not fixed, the text with one mask, with two, and so on."""
         runs = mask_runs(given)
         if self._asked.span is None and not any(run[2] for _, run in runs):
             return [given]
@@ -174,10 +174,10 @@ class Filler:
         ]
 
     async def _encode(self, index: int, given: TextInput) -> tuple[Windows, bool]:
-        """The windows of an input, all masks of which the tokenizer has found; raises Problem."""
+        """The windows of an input. Raises Problem unless the tokenizer has found all of its masks."""
         windows, truncated = await self._session.encode(index, given)
         masks = mask_count(given)
-        # If the tokenizer has seen another number of masks, none of them could be put back in its place.
+        # If the tokenizer has found another number of masks, its masks cannot be matched to those of the text.
         if windows.whole.masks != masks:
             raise Problem("invalid_input", f"inputs[{index}] has a {MASK} that the tokenizer does not read as a mask.")
         if len(windows.whole.mask_positions) < masks:
@@ -187,7 +187,7 @@ class Filler:
     async def _blank(
         self, index: int, given: TextInput, result: Filled, first: int = 0, count: int | None = None
     ) -> Blank:
-        """The window that gives `count` masks (None: all) from `first` on the most context; raises Problem."""
+        """The window with the most context for `count` masks (None: all), starting at mask `first`; raises Problem."""
         windows, truncated = await self._encode(index, given)
         result["windows"], result["truncated"] = len(windows.spans), truncated
         columns = windows.whole.mask_positions[first : None if count is None else first + count]
@@ -209,7 +209,7 @@ class Filler:
             )
 
     def _ask(self, results: Sequence[Filled], owners: list[int]) -> Ask:
-        """Runs the engine, limits how often, and counts the tokens of each input; `owners` are the blanks' inputs."""
+        """The `Ask` of this request. It limits the runs and counts tokens. `owners`: the input of each blank."""
         texts = 0
 
         async def ask(count: int, questions: Iterable[tuple[int, Item]]) -> list[MaskOutput]:
@@ -234,8 +234,8 @@ class Filler:
 async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str], most: int) -> list[Tokens]:
     """Tokens of the targets, each target once.
 
-    A token as the answers write it, `##` included, is taken as that token. Raises Problem for a target that the
-    vocabulary cannot write, or that has more than `most` tokens.
+    A target that is a token of the vocabulary, with its `##` if there is one, is that token. Raises Problem for a
+    target that contains unknown tokens, or that has more than `most` tokens.
     """
     found: dict[Tokens, None] = {}
     for index, target in enumerate(targets):
@@ -257,7 +257,7 @@ async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str], most: int)
 
 
 def candidates(tokenizer: Tokenizer, mask: MaskOutput, targets: Sequence[int], top_k: int) -> list[tuple[int, float]]:
-    """Ids and probabilities, the likeliest first: of the targets if there are any, else of the whole vocabulary."""
+    """Token ids and probabilities, likeliest first: of the targets, or without targets of the whole vocabulary."""
     if targets:
         return sorted(zip(targets, mask.target_scores, strict=True), key=lambda pair: -pair[1])[:top_k]
     ordinary = (

@@ -1,9 +1,9 @@
-"""Several tokens in place of masks, scored by the model's own conditional probabilities.
+"""Fills several masks with tokens, scored by the conditional probabilities of the model.
 
-A masked LM gives the probabilities of one token where all others are known or masked. Tokens t1 … tk are scored as a
-whole by the chain rule, left to right: P(t1 | text, masks) · P(t2 | text, t1, masks) · … Candidates with the same
-number of tokens are compared by that product; those with different numbers by its k-th root, the mean probability of a
-token, because every further factor makes a product smaller.
+A masked LM computes the probability of one token when all others are known or masked. Tokens t1 … tk are scored
+together by the chain rule, left to right: P(t1 | text, masks) · P(t2 | text, t1, masks) · … Candidates with the same
+number of tokens are compared by this product. Candidates with different numbers of tokens are compared by its k-th
+root, the geometric mean of the probabilities, because each additional factor makes the product smaller.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from service.messages.inference import Item, MaskOutput
 
 Tokens = tuple[int, ...]
 Prefixes = list[dict[Tokens, list[int]]]
-"""For each position: what targets have before it, and the tokens that follow."""
+"""For each position: the prefixes of the targets, and the tokens that follow each prefix."""
 Ask = Callable[[int, Iterable[tuple[int, Item]]], Awaitable[list[MaskOutput]]]
-"""Runs the model: one MaskOutput for every (number of a blank, item with a single mask position).
+"""Runs the model: one MaskOutput for each pair (index of a blank, item with a single mask position).
 
-The first argument is their number, so that too many are refused before any is made.
+The first argument is the number of pairs, so that too many are rejected before any is created.
 """
 
 
@@ -36,7 +36,7 @@ class Blank:
     columns: list[int]
 
     def asking(self, filled: Tokens, targets: Sequence[int] = ()) -> Item:
-        """The question for the first column behind those that are filled."""
+        """The model input for the first column that is not filled yet."""
         ids = list(self.input_ids)
         for column, token in zip(self.columns, filled, strict=False):
             ids[column] = token
@@ -61,11 +61,11 @@ class Filling:
         return math.exp(self.log_score / len(self.tokens))
 
     def log_score_with(self, score: float) -> float:
-        """What `log_score` becomes with one more token of this probability."""
+        """`log_score` with one more token of this probability."""
         return self.log_score + (math.log(score) if score > 0 else -math.inf)
 
     def followed_by(self, token: int, score: float) -> Filling:
-        """One token more."""
+        """This filling with one more token."""
         return Filling((*self.tokens, token), self.log_score_with(score))
 
 
@@ -73,9 +73,9 @@ START = Filling((), 0.0)
 
 
 async def beam_search(blanks: Sequence[Blank], width: int, special_ids: set[int], ask: Ask) -> list[list[Filling]]:
-    """For each blank its best fillings, the likeliest first, at most `width`: those that a beam of that width finds.
+    """For each blank the best fillings that a beam of `width` finds, likeliest first, at most `width`.
 
-    All blanks go one column further with each question. Special tokens are never filled in.
+    Each call of `ask` fills one more column of all blanks. Special tokens are never filled in.
     """
     beams = [[START] for _ in blanks]
     while unfinished := [
@@ -91,7 +91,7 @@ async def beam_search(blanks: Sequence[Blank], width: int, special_ids: set[int]
 
 
 def _longer(beam: Sequence[tuple[Filling, MaskOutput]], width: int, special_ids: set[int]) -> list[Filling]:
-    """The best ways to add a token. Scores of an answer fall, so of most answers only the first few are looked at."""
+    """The best ways to add a token. Scores are sorted, so only the first few of most answers are read."""
 
     def ways(filling: Filling, answer: MaskOutput) -> Iterator[tuple[float, Tokens, int]]:
         for token, score in zip(answer.top_ids, answer.top_scores, strict=True):
@@ -103,7 +103,7 @@ def _longer(beam: Sequence[tuple[Filling, MaskOutput]], width: int, special_ids:
 
 
 def prefixes_of(targets: Iterable[Tokens]) -> Prefixes:
-    """Of targets with equally many tokens. Each prefix is one question for each blank."""
+    """The prefixes of targets with the same number of tokens. Each prefix is one model input for each blank."""
     found: dict[int, dict[Tokens, dict[int, None]]] = {}
     for target in targets:
         for place, token in enumerate(target):
@@ -114,13 +114,13 @@ def prefixes_of(targets: Iterable[Tokens]) -> Prefixes:
 async def score_targets(
     blanks: Sequence[Blank], targets: Mapping[int, Prefixes], ask: Ask
 ) -> list[dict[Tokens, Filling]]:
-    """For each blank the scores of the targets that have as many tokens as it has columns; `targets` by that number.
+    """For each blank the scores of the targets whose number of tokens equals its number of columns.
 
-    Targets that begin alike share their questions.
+    The keys of `targets` are numbers of tokens. Targets with a common prefix share its model inputs.
     """
     known: list[dict[Tokens, Filling]] = [{(): START} for _ in blanks]
     for place in range(max(len(blank.columns) for blank in blanks)):
-        # What each blank is asked here: the tokens that may follow, by what stands before them.
+        # For each blank: the tokens that may follow at this position, by the prefix before them.
         following = [targets[len(blank.columns)][place] if place < len(blank.columns) else {} for blank in blanks]
         questions = (
             (index, blanks[index].asking(prefix, tokens))

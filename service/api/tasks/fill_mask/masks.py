@@ -1,4 +1,4 @@
-"""Texts with masks: where the masks are, and how a text looks with them filled."""
+"""Texts with masks: positions of the masks, and the text with the masks filled."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def mask_count(given: TextInput) -> int:
 
 
 def mask_runs(given: TextInput) -> list[tuple[str, re.Match[str]]]:
-    """Its runs of masks without text between them: the name of the field, and a match of the masks and a `+` behind."""
+    """The runs of adjacent masks: the name of the field, and a match of the masks and of a `+` after them."""
     return [(name, run) for name in ("text", "text_pair") for run in _RUN.finditer(getattr(given, name) or "")]
 
 
 def holes_of(given: TextInput) -> list[tuple[str, str]]:
-    """The text before and after each mask, within the text of the pair that holds it."""
+    """The text before and after each mask, within the text of the pair that contains the mask."""
     return [hole for text in (given.text, given.text_pair or "") for hole in holes(text)]
 
 
@@ -47,7 +47,7 @@ def with_text(given: TextInput, name: str, text: str) -> TextInput:
 
 
 def sequence(given: TextInput, tokens: Sequence[str]) -> str:
-    """The text with its masks filled. If both texts of a pair have masks, both are there, one on each line."""
+    """The text with its masks filled. If both texts of a pair have masks, both are returned, one per line."""
     remaining = list(tokens)
     lines = []
     for text in (given.text, given.text_pair or ""):
@@ -59,7 +59,7 @@ def sequence(given: TextInput, tokens: Sequence[str]) -> str:
 
 
 def joined(tokens: Sequence[str]) -> str:
-    """Tokens as text: `##` pieces are joined to their words, and a space separates Latin words and numbers."""
+    """Tokens as text: `##` pieces are joined to their words; a space separates Latin words and numbers."""
     text = ""
     for token in tokens:
         apart = text[-1:].isascii() and text[-1:].isalnum() and token[:1].isascii() and token[:1].isalnum()

@@ -1,7 +1,7 @@
 """POST /v2/models/NAME/infer of the Open Inference Protocol, for clients of KServe and Triton.
 
-Texts come in as BYTES of shape [N] or [N, 1]: `text`, and `text_pair` for pairs. The parameters of a request are the
-fields of the endpoint of the model's task, and Triton's `timeout` in microseconds.
+Texts are inputs of type BYTES and shape [N] or [N, 1]: `text`, and `text_pair` for pairs. The parameters of a request
+are the fields of the endpoint of the model's task, and Triton's `timeout` in microseconds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from service.problem import Problem
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 INPUTS: dict[str, Datatype] = {"text": "BYTES", "text_pair": "BYTES"}
-# N texts with K results each; M is the number of masks of the text with the most, and the rows of other texts end with
-# "" and 0. With the strategy joint, a text has one mask: `tokens` has what fills all, `scores` their token_score.
+# Shapes: N texts, M masks, K results. M is the largest number of masks in a text; the rows of texts with fewer masks
+# end with "" and 0. With the strategy joint M is 1: `tokens` has the tokens for all masks, `scores` the token_score.
 OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     "classify": {"labels": ("BYTES", 2), "scores": ("FP32", 2), "windows": ("INT32", 1), "truncated": ("BOOL", 1)},
     "fill-mask": {
@@ -50,7 +50,7 @@ PARAMETERS = {
 
 
 def find(catalog: Catalog, request: Request, name: str, version: str | None = None) -> ServedModel:
-    """The model that a path names, noted in the request; raises Problem."""
+    """The model that a path names; records its name in the request. Raises Problem."""
     served = catalog.named(name)
     request.model = name
     if version not in (None, served.manifest.version):
@@ -92,7 +92,7 @@ class InferVersion(Infer):
 
 
 def _wanted(asked: InferRequest, task: Task) -> dict[str, bool]:
-    """The outputs asked for by name, and whether in binary; all of them where none is named."""
+    """The names of the requested outputs, and whether each is binary; all outputs if the request names none."""
     binary = (asked.parameters or {}).get("binary_data_output", False)
     if not isinstance(binary, bool):
         raise Problem("invalid_input", "parameters.binary_data_output must be true or false.")
@@ -114,7 +114,7 @@ def _wanted(asked: InferRequest, task: Task) -> dict[str, bool]:
 async def _tensors(
     served: ServedModel, asked: InferRequest, texts: dict[str, list[str]], timings: Timings
 ) -> list[OutputTensor]:
-    """Does what the endpoint of the model's task does; raises Problem."""
+    """Runs the endpoint of the model's task; raises Problem."""
     if unknown := texts.keys() - INPUTS:
         raise Problem("invalid_input", f"there is no input {min(unknown)!r}; there is {', '.join(INPUTS)}.")
     if "text" not in texts:
@@ -130,7 +130,7 @@ async def _tensors(
 
 
 def _converted(decoder: Decoder[Body], body: dict[str, Any]) -> Body:
-    """The body as the endpoint of the task takes it; a Problem names fields other than inputs as parameters."""
+    """The body as a request of the task's endpoint. A Problem names fields other than inputs as parameters."""
     try:
         return decoder.convert(body)
     except Problem as problem:
@@ -148,7 +148,7 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
             raise Problem("invalid_input", "parameters.timeout must be a whole number of microseconds above 0.")
         given["timeout_ms"] = -(-timeout // 1000)
     if type(given.get("priority")) is int:
-        # Triton's: a lower number goes first, and 0 is the default.
+        # In Triton a lower number runs first, and 0 is the default.
         given["priority"] = "interactive" if given["priority"] <= 1 else "batch"
     if unknown := given.keys() - PARAMETERS[task]:
         known = ", ".join(PARAMETERS[task])

@@ -52,7 +52,7 @@ async def ready(request: Request) -> dict[str, bool]:
 
 @of_model.get("")
 async def model(request: Request) -> ModelTensors:
-    """The tensors of a model; -1 stands for a size that varies."""
+    """The tensors of a model; -1 means a variable size."""
     manifest = request.state.served.manifest
     return {
         "name": manifest.name,

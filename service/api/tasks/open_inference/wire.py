@@ -1,7 +1,7 @@
-"""Messages of the Open Inference Protocol v2: a JSON head, and tensors in it or as bytes after it.
+"""Messages of the Open Inference Protocol v2: a JSON head, with the tensors in the head or as bytes after it.
 
-https://github.com/kserve/open-inference-protocol (inference_rest.md), and Triton's binary tensor data extension. The
-only datatype of an input is BYTES: text in UTF-8.
+https://github.com/kserve/open-inference-protocol (inference_rest.md), and Triton's binary tensor data extension. All
+inputs have the datatype BYTES: text in UTF-8.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class InputTensor(msgspec.Struct):
 
 
 class OutputParameters(msgspec.Struct):
-    """The form in which a tensor is wanted."""
+    """The requested form of a tensor."""
 
     binary_data: bool | None = None
     classification: int = 0
@@ -43,14 +43,14 @@ class OutputParameters(msgspec.Struct):
 
 
 class OutputRequest(msgspec.Struct):
-    """A tensor that is wanted."""
+    """A requested tensor."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class InferRequest(msgspec.Struct):
-    """The head of a request. Unknown fields are ignored, as the protocol asks."""
+    """The head of a request. Unknown fields are ignored, as the protocol requires."""
 
     inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=_MAX_TENSORS)]
     id: str | None = None
@@ -71,7 +71,7 @@ class OutputTensor:
     data: Sequence[Any]
 
     def raw(self) -> bytes:
-        """Little-endian bytes without padding. Each element of BYTES comes after its length, a uint32."""
+        """Little-endian bytes without padding. Before each element of BYTES is its length as a uint32."""
         if self.datatype == "BYTES":
             encoded = (text.encode() for text in self.data)
             return b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))
@@ -79,9 +79,9 @@ class OutputTensor:
 
 
 def read_request(body: bytes, head_length: str | None) -> tuple[InferRequest, dict[str, list[str]]]:
-    """The head, and the texts of every input by its name.
+    """The head of a request, and the texts of each input by name.
 
-    `head_length` is the header Inference-Header-Content-Length, which comes with binary tensors. Raises Problem.
+    `head_length` is the header Inference-Header-Content-Length; requests with binary tensors have it. Raises Problem.
     """
     head, tail = _parted(body, head_length)
     if not head:
@@ -109,7 +109,7 @@ def read_request(body: bytes, head_length: str | None) -> tuple[InferRequest, di
 
 
 def write_response(head: dict[str, Any], tensors: Sequence[tuple[OutputTensor, bool]]) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its head where any of the tensors is wanted in binary (True)."""
+    """The body of an answer, and the length of its head if any tensor is binary (True)."""
     described: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for tensor, binary in tensors:
@@ -130,7 +130,7 @@ def _invalid(tensor: InputTensor, what: str) -> Problem:
 def _parted(body: bytes, head_length: str | None) -> tuple[bytes, bytes]:
     if head_length is None:
         return body, b""
-    # Python reads a number of thousands of digits slowly, or not at all.
+    # Python converts a number with thousands of digits slowly, or raises.
     digits = head_length.isascii() and head_length.isdigit() and len(head_length) < 20
     if not digits or int(head_length) > len(body):
         raise Problem(
@@ -170,7 +170,7 @@ def _listed(tensor: InputTensor, count: int) -> list[str]:
     data = tensor.data or []
     if len(data) != count:
         raise _invalid(tensor, f"has {len(data)} elements, but by its shape {tensor.shape} it must have {count}")
-    if len(tensor.shape) == 2:  # the data of [N, 1] may be nested as the shape is
+    if len(tensor.shape) == 2:  # the data of shape [N, 1] may be a list of lists
         data = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in data]
     for index, each in enumerate(data):
         if not isinstance(each, str):

@@ -304,7 +304,7 @@ async def test_while_a_client_does_not_read_nothing_is_written_to_it(tmp_path: P
 
 
 async def test_it_is_counted_and_logged_like_any_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "service.api.journal"):
+    with caplog.at_level(logging.INFO, "service.api.telemetry"):
         async with served(tmp_path, log_requests=True) as service, connected(service.port) as streams:
             await told(streams, request(X_Request_ID="abc"))
             await told(streams, request(body=b'{"text": "a", "model": "nobody"}', X_Request_ID="def"))

@@ -90,7 +90,7 @@ async def test_a_full_service_answers_429_without_fastapi_and_without_reading_th
 
 
 async def test_it_is_counted_and_logged_like_any_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "service.api.journal"):
+    with caplog.at_level(logging.INFO, "service.api.telemetry"):
         async with full(tmp_path, log_requests=True) as service, connected(service.port) as streams:
             assert [each.status for each in await told(streams, request(X_Request_ID="abc"))] == [429]
             metrics = await metrics_of(service)
@@ -111,7 +111,7 @@ async def test_where_several_models_could_be_meant_it_is_counted_under_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     models: dict[str, Task] = {"reviews": "classify", "titles": "classify"}
-    with caplog.at_level(logging.INFO, "service.api.journal"):
+    with caplog.at_level(logging.INFO, "service.api.telemetry"):
         async with full(tmp_path, models, log_requests=True) as service, connected(service.port) as streams:
             for path in ("/classify", "/v2/models/titles/infer"):
                 assert [each.status for each in await told(streams, request(path, X_Request_ID="abc"))] == [429]

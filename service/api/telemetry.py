@@ -1,4 +1,4 @@
-"""What every answer carries (X-Request-ID, Server-Timing, CORS), and what is counted and logged of it."""
+"""The headers that every answer has (X-Request-ID, Server-Timing, CORS), its metrics and its log line."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from service.problem import STATUS
 log = logging.getLogger(__name__)
 
 REFUSALS = (STATUS["overloaded"], STATUS["not_ready"])
-"""Statuses of answers that take no time. Many of them would make a service in trouble look fast."""
+"""Statuses of answers that take almost no time. If they counted, an overloaded service would look fast."""
 
 
-class Journal:
-    """Closes the record of every request."""
+class Telemetry:
+    """Completes the record of every request."""
 
     def __init__(self, metrics: Metrics, log_requests: bool, cors: CORSMiddleware | None) -> None:
-        """`cors` knows which other sites' pages may read the answers; None: none may."""
+        """`cors` defines which other sites may read the answers; None: no other site."""
         self._metrics = metrics
         self._log_requests = log_requests
         self._cors = cors
 
     def headers(self, request: Request) -> list[Header]:
-        """Stops the clock of the request; returns the headers that every answer carries."""
+        """Stops the clock of the request; returns the headers that every answer has."""
         request.seconds = time.perf_counter() - request.started
         timing = server_timing(request.timings, request.seconds)
         headers = [(b"x-request-id", request.id.encode("ascii")), (b"server-timing", timing.encode("ascii"))]
-        if self._cors and request.method != "OPTIONS":  # a preflight has its own
+        if self._cors and request.method != "OPTIONS":  # the answer to a preflight has other CORS headers
             headers += _cross_origin(self._cors, request)
         return headers
 
@@ -42,7 +42,7 @@ class Journal:
             self._log(request, status)
         if (endpoint := self._metrics.endpoint(request.path)) is None:
             return
-        # `model` is a name of the catalog or empty, so that callers cannot create label values.
+        # `model` is empty or a name of the catalog, so clients cannot create new label values.
         self._metrics.answered(endpoint, request.model, status).inc()
         if status not in REFUSALS:
             self._metrics.durations(request.model).observe(request.seconds)
@@ -51,7 +51,7 @@ class Journal:
 
     @staticmethod
     def _log(request: Request, status: int) -> None:
-        # The caller wrote the path: a line break in it must not start a line of the log.
+        # The path comes from the client: a line break in it must not start a new log line.
         path = request.path.encode("unicode_escape").decode("ascii")
         milliseconds = request.seconds * 1000
         fields = {
@@ -70,7 +70,7 @@ class Journal:
 
 
 def server_timing(timings: Timings | None, total: float) -> str:
-    """The value of Server-Timing, in milliseconds; the stages are there once a model has been found."""
+    """The value of Server-Timing, in milliseconds. It has the stages only if the request reached a model."""
     if timings is None:
         return f"total;dur={total * 1000:.3f}"
     return (
@@ -80,7 +80,7 @@ def server_timing(timings: Timings | None, total: float) -> str:
 
 
 def _cross_origin(cors: CORSMiddleware, request: Request) -> Sequence[Header]:
-    """CORS headers of an answer that is not a preflight, as the middleware itself sends them."""
+    """The CORS headers that Starlette's middleware sends with an answer that is not a preflight."""
     headers = [(b"vary", b"Origin")]
     if (origin := request.first_header.get(b"origin")) is not None:
         headers += [(name.lower().encode(), value.encode()) for name, value in cors.simple_headers.items()]
