@@ -46,8 +46,8 @@ class AnyShape:
 class FewShapes:
     """Rows are powers of two, columns multiples of 8, and of an eighth of the next lower power of two.
 
-    So no rows are added, and a row of 64 tokens or more is padded by an eighth at most. The runtime compiles every matrix
-    product for each product of rows and columns, and there are few of these.
+    So no rows are added, and a row of 64 tokens or more is padded by an eighth at most. The runtime compiles every
+    matrix product for each product of rows and columns, and there are few of these.
     """
 
     def length(self, tokens: int) -> int:
