@@ -23,7 +23,7 @@ log = logging.getLogger("service.cli")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point. Exit status 0 after a clean shutdown, 2 for bad settings, 1 where the service cannot start."""
+    """Entry point. Exit status 0 after a clean shutdown, 2 for invalid settings, 1 if the service cannot start."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["bench-runtimes"]:
         from service.engine import bench_runtimes
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def _can_export_spans() -> bool:
     try:
         return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
-    except ModuleNotFoundError:  # of a package above it
+    except ModuleNotFoundError:  # a parent package is missing
         return False
 
 
@@ -75,7 +75,7 @@ def _serve(settings: Settings) -> int:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d, documentation at /docs", shown, port)
-        # prometheus_client asks for the folder when it is imported.
+        # prometheus_client reads this variable when it is imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         from service.parent.fleet import Fleet
         from service.parent.supervisor import EngineStartFailed
@@ -92,14 +92,14 @@ def _serve(settings: Settings) -> int:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A listening socket; raises OSError with one sentence where the address cannot be had."""
+    """A listening socket; raises OSError with one sentence if the address cannot be used."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.") from error
-    # Accepted sockets inherit this; asyncio sets it only on sockets whose protocol number is spelled out. Without it
-    # the body of an answer waits 40 ms for the client to acknowledge its headers.
+    # Accepted sockets inherit this option; asyncio sets it only on sockets with an explicit protocol number. Without it
+    # the body of an answer waits up to 40 ms until the client acknowledges its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

@@ -1,4 +1,4 @@
-"""The tasks that are served, each with the path of its endpoint."""
+"""The served tasks, each with the path of its endpoint."""
 
 from model_build.bundle import Task
 

@@ -1,6 +1,6 @@
-"""Log lines of every process of the service, on standard error. No line holds a text that was sent, or a key.
+"""Log lines of every process of the service, on standard error. No line contains a client's text or a key.
 
-So an exception is shown without its message, which may repeat what was sent, unless `log_level` is debug.
+Therefore an exception is logged without its message, which may repeat a text, unless `log_level` is debug.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# What a record always has; whatever else it has was given by `extra`.
+# The attributes that every record has; all others come from `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -26,13 +26,13 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message; then the stack of an exception and its kind, without its message."""
+    """Time, level, logger, message; then the stack and the type of an exception, without its message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatException(self, ei: ExcInfo) -> str:
-        """The stacks of the exception and of those that led to it, the first one first."""
+        """The stacks of the exception and of its causes, the first cause first."""
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             return super().formatException(ei)
         parts: list[str] = []
@@ -48,7 +48,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(TextFormatter):
-    """One JSON object a line: time (UTC), level, logger, message, and the fields given by `extra`."""
+    """One JSON object per line: time (UTC), level, logger, message, and the fields from `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -66,14 +66,14 @@ class JsonFormatter(TextFormatter):
 
 
 def log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """For `set_exception_handler`: asyncio's own shows futures, and in them what exceptions say."""
+    """For `set_exception_handler`: asyncio's own handler shows futures, which contain the messages of exceptions."""
     log.error("%s", context["message"], exc_info=context.get("exception"))
 
 
 def configure_logging(settings: Settings) -> None:
-    """Lines from `log_level` up, in `log_format`."""
+    """Logs lines of `log_level` and above, in `log_format`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # It tells of its own start and end, which the parent tells already, and of everyone who sends it what is no HTTP.
+    # It logs its start and end, which the parent already logs, and every client that sends invalid HTTP.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

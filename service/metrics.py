@@ -1,7 +1,8 @@
-"""Prometheus metrics; every child is made at start, so that a rate is right from the first request on.
+"""Prometheus metrics. All children are created at the start, so that rates are right from the first request.
 
-The processes of a service share a folder, named by PROMETHEUS_MULTIPROC_DIR before prometheus_client is imported; each
-writes its own files there, and every one of them answers for all. Without the variable a process answers for itself.
+The processes of a service share the folder PROMETHEUS_MULTIPROC_DIR, which is set before prometheus_client is imported.
+Each process writes its own files there, and each can report the sums over all processes. Without the variable a process
+reports only its own metrics.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def _cheap(shared: type[Any]) -> type[Any]:
-    """prometheus_client's values in a shared file, without what it does at each count: a lock, and a look at the pid.
+    """prometheus_client's values in a shared file, without the lock and the check of the process id for each count.
 
-    A process of the service counts in one thread, and none is forked once there are values.
+    A process of the service counts in one thread, and it does not fork after the first value is created.
     """
 
     class Value(shared):
@@ -53,7 +54,7 @@ if FOLDER in os.environ:
 
 
 class Metrics:
-    """What one process counts, and the exposition of what all of them have counted."""
+    """The metrics of one process, and the report over all processes."""
 
     def __init__(self, bundles: Iterable[Bundle]) -> None:
         self.registry = CollectorRegistry()
@@ -64,7 +65,7 @@ class Metrics:
             return Histogram(f"ernie_{name}", text, labels, registry=self.registry, buckets=buckets)
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Gauge:
-            # Each is set by the parent alone, or by each API process for itself: the sum is right for both.
+            # Either only the parent sets a gauge, or each API process sets its own: the sum is right in both cases.
             return Gauge(f"ernie_{name}", text, labels, registry=self.registry, multiprocess_mode="livesum")
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ("model",)) -> Counter:
@@ -90,22 +91,22 @@ class Metrics:
         self.restarts = counter("engine_restarts", "Engine processes started again.")
         self.ready = gauge("ready", "1 while the model's engine is ready.")
         self.model_info = gauge("model_info", "1 for what is served.", ("model", "version", "task"))
-        # Looking a child up by its labels takes longer than counting.
+        # Finding a child by its labels takes longer than counting.
         self._answered: dict[tuple[str, str, int], Counter] = {}
         self._durations: dict[str, Histogram] = {}
         for bundle in bundles:
             self.add(bundle)
         for endpoint in (*ENDPOINTS.values(), INFER):
-            self._count(endpoint, "")  # of requests that name no model there is
+            self._count(endpoint, "")  # requests without a known model
         for reason in STATUS:
             self.failures.labels(reason)
 
     def add(self, bundle: Bundle) -> None:
-        """Makes the children of a model."""
+        """Creates the children of a model."""
         self._create(bundle.manifest.name, ENDPOINTS[bundle.manifest.task])
 
     def serve(self, bundle: Bundle, served: bool) -> None:
-        """Notes that a bundle is served from now on, or no longer."""
+        """Records whether a bundle is served from now on."""
         manifest = bundle.manifest
         self.model_info.labels(manifest.name, manifest.version, manifest.task).set(float(served))
 
@@ -138,7 +139,7 @@ class Metrics:
 
     @staticmethod
     def endpoint(path: str) -> str | None:
-        """The label of a request's path; None where its requests are not counted."""
+        """The label of a request's path; None if requests for this path are not counted."""
         if path in _COUNTED:
             return path
         return INFER if path.startswith("/v2/models/") and path.endswith("/infer") else None
@@ -152,12 +153,12 @@ class Metrics:
         self.queued(model, batch.queue_items, batch.queue_tokens)
 
     def queued(self, model: str, items: int, tokens: int) -> None:
-        """Notes what waits in an engine."""
+        """Records the length of an engine's queue."""
         self.queue_requests.labels(model).set(items)
         self.queue_tokens.labels(model).set(tokens)
 
     def text(self) -> bytes:
-        """The exposition that Prometheus scrapes."""
+        """The text that Prometheus scrapes."""
         if FOLDER not in os.environ:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
@@ -166,5 +167,5 @@ class Metrics:
 
     @staticmethod
     def forget(pid: int) -> None:
-        """Takes the gauges of an ended process out; what it counted stays."""
+        """Removes the gauges of a process that no longer runs; its counters stay."""
         mark_process_dead(pid)

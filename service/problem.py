@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, each with a stable `code` and one sentence; under /v2 as its protocol asks."""
+"""Errors as RFC 9457 problem documents with a stable `code` and one sentence; under /v2 in the form of its protocol."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ProblemDocument(msgspec.Struct):
 
 
 class Problem(Exception):
-    """An answer other than success. `code` is a key of STATUS, `detail` one sentence for the caller."""
+    """An answer that is an error. `code` is a key of STATUS, `detail` is one sentence for the client."""
 
     def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ class Problem(Exception):
         self.retry_after = retry_after
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that belong to the status: 429 and 503 carry Retry-After in whole seconds, at least one."""
+        """The headers that the status requires: 429 and 503 have Retry-After in whole seconds, at least 1."""
         if self.status in (429, 503):
             return [(b"retry-after", str(max(1, self.retry_after or 1)).encode())]
         return [(b"www-authenticate", b"Bearer")] if self.status == 401 else []
@@ -64,16 +64,16 @@ class Problem(Exception):
 
 
 def draining() -> Problem:
-    """The answer to a request that the end of the service cuts off."""
+    """The answer to a request that is still running when the service ends."""
     return Problem("draining", "the service ended before the request was answered; send it again.")
 
 
 def internal() -> Problem:
-    """The answer where our own code fails."""
+    """The answer if our own code fails."""
     return Problem("internal", "the service failed; its log has the details under the id of this request.")
 
 
 def _shortened(detail: str) -> str:
-    """A bounded sentence that UTF-8 can hold: it may repeat what the caller has sent."""
+    """The sentence with a limited length, encodable in UTF-8: it may repeat data of the client."""
     shown = detail if len(detail) <= MAX_DETAIL_CHARACTERS else f"{detail[:MAX_DETAIL_CHARACTERS]} … (shortened)."
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")

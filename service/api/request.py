@@ -12,7 +12,7 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Timings:
-    """Seconds of each stage of a request, for Server-Timing. Stages do not overlap: their sum is at most the total."""
+    """Seconds of the stages of a request, for Server-Timing. They do not overlap: their sum never exceeds the total."""
 
     __slots__ = ("inference", "queue", "tokenize")
 

@@ -1,6 +1,6 @@
 """One engine process: loads a bundle, warms up, serves. The supervisor starts it with `main`.
 
-Exit status 3, with one sentence on standard error, if the bundle cannot be run.
+The exit status is 3, with one sentence on standard error, if the bundle cannot be run.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ NICENESS = 5
 
 
 def main() -> int:
-    """Serves until there is a byte on standard input, or its end."""
+    """Serves until standard input has a byte or is closed."""
     parser = argparse.ArgumentParser(prog="python -m service.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
     arguments = parser.parse_args()
-    # Ctrl-C, a service manager and a closing terminal signal every process; only the supervisor acts on that.
+    # Ctrl-C, a service manager and a closing terminal signal every process; only the parent handles these signals.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # A forward pass on the CPU takes every core; the API process must still answer health checks meanwhile.
+    # A forward pass on the CPU uses every core; the API process must still answer health checks.
     os.nice(NICENESS)
     try:
         bundle = open_bundle(arguments.bundle)
@@ -52,7 +52,7 @@ def main() -> int:
     try:
         engine.serve(arguments.socket, sys.stdin.fileno())
     except (OutputError, RuntimeError) as error:
-        print(f"the graph does not run any longer: {error}", file=sys.stderr)
+        print(f"the graph no longer runs: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,18 +1,18 @@
-"""Which texts run together: a plain class without I/O. Requests in, batches out; the caller gives the time.
+"""Which texts run together: a plain class without I/O. Requests in, batches out; the caller passes the time.
 
 The rules, in the order in which they apply:
 1. Cancelled and expired requests leave the queue before they cost anything.
 2. An interactive item is urgent from its arrival, an item of priority `batch` from `ageing` seconds later. Items that
    are not urgent yet run only when the queue has no urgent one.
-3. The item that has been urgent longest (or will be first) is in the next batch. So nothing starves: an item waits for
-   at most one batch for each item that became urgent before it, whatever arrives later.
+3. The item that has been urgent longest (or will be first) is in the next batch. So no item waits forever: at most one
+   batch runs before it for each item that became urgent before it. Later items cannot delay it.
 4. Its neighbours in length among the next `window` items may join it.
 5. A neighbour joins only if its padding costs less than a separate run.
 6. Rows times the longest row stay within `max_batch_tokens`, and rows within `max_batch_items`. A batch without urgent
    items stays within `background_batch_tokens`, because an interactive request may arrive while it runs.
-7. A batch is made whenever one is asked for: the device never idles to wait for a fuller batch, unless `max_wait` is
-   set.
-8. If the runtime needs few shapes, a batch is cut to the largest shape that the gathered items fill.
+7. Every call of `next_batch` returns a batch if there are items: the device never waits for a fuller batch, unless
+   `max_wait` is set.
+8. If the runtime needs few shapes, a batch is cut to the largest shape that its items fill.
 9. If several streams are idle, a batch takes at most its share of the queue, because the streams run concurrently.
 """
 
@@ -32,7 +32,7 @@ from service.messages.launch import BatchingOptions
 
 @dataclass(frozen=True)
 class Ticket:
-    """One queued item: its request, its index there, its length in tokens."""
+    """One queued item: its request, its index in the request, its length in tokens."""
 
     request: Hashable
     index: int
@@ -55,14 +55,14 @@ class Batcher:
     def __init__(self, options: BatchingOptions | None = None, shapes: Shapes | None = None) -> None:
         self.options = options or BatchingOptions()
         self.shapes = shapes or AnyShape()
-        # Tickets by priority, each in order of arrival, which is the order in which they become urgent.
+        # Tickets by priority, in order of arrival, which is also the order in which they become urgent.
         self._queues: dict[Priority, dict[tuple[Hashable, int], Ticket]] = {"batch": {}, "interactive": {}}
         self._requests: dict[Hashable, _Request] = {}
         self.queue_tokens = 0
 
     @property
     def queue_items(self) -> int:
-        """Items waiting."""
+        """Number of queued items."""
         return sum(map(len, self._queues.values()))
 
     def add(
@@ -73,7 +73,7 @@ class Batcher:
         deadline: float | None = None,
         priority: Priority = "interactive",
     ) -> None:
-        """Queues the items of a request; each will be in exactly one batch unless the request leaves."""
+        """Queues the items of a request. Each will be in exactly one batch, unless the request leaves the queue."""
         if request in self._requests:
             raise ValueError(f"request {request!r} is queued already.")
         if not lengths:
@@ -85,7 +85,7 @@ class Batcher:
         self.queue_tokens += sum(lengths)
 
     def cancel(self, request: Hashable) -> None:
-        """Removes the queued items of a request; does nothing if it has none."""
+        """Removes the queued items of a request, if there are any."""
         found = self._requests.pop(request, None)
         for index in found.waiting if found else ():
             assert found
@@ -110,7 +110,7 @@ class Batcher:
         return min(arrivals) + self.options.max_wait
 
     def next_batch(self, now: float, streams: int = 1) -> list[Ticket]:
-        """The items of the next batch, shortest first; empty if none is due. `streams` is the number of idle ones."""
+        """The items of the next batch, shortest first; empty if no batch is due. `streams`: number of idle streams."""
         due = self.due()
         if due is None or due > now:
             return []
@@ -128,7 +128,7 @@ class Batcher:
         return batch
 
     def _by_urgency(self) -> Iterator[Ticket]:
-        """Every queued item, the one that is urgent first at the front; of two, the one of priority `batch`."""
+        """All queued items in the order in which they become urgent; at equal times, priority `batch` comes first."""
         return heapq.merge(*(queue.values() for queue in self._queues.values()), key=attrgetter("urgent_from"))
 
     def _take(self, ticket: Ticket) -> None:
@@ -140,7 +140,7 @@ class Batcher:
             del self._requests[ticket.request]
 
     def _gather(self, window: list[Ticket], max_tokens: int) -> list[Ticket]:
-        """The first item with the neighbours in length whose padding is cheap enough."""
+        """The first item, with those neighbours in length whose padding is cheap enough."""
         by_length = sorted(range(len(window)), key=lambda place: (window[place].length, place))
         anchor = bisect_left(by_length, (window[0].length, 0), key=lambda place: (window[place].length, place))
         low = high = anchor
@@ -150,7 +150,7 @@ class Batcher:
             shorter = window[by_length[low - 1]].length if low else None
             longer = padded(window[by_length[high + 1]].length) if high + 1 < len(by_length) else None
             rows = high - low + 1
-            # Ties go to the longer side: shorter items are left for later batches.
+            # At equal cost the longer item joins; the shorter ones remain for later batches.
             choices = [
                 (self._added_padding(rows, longest, length), side)
                 for side, length in enumerate((longer, shorter))
@@ -170,5 +170,5 @@ class Batcher:
 
     @staticmethod
     def _added_padding(rows: int, longest: int, length: int) -> int:
-        """Padded tokens that a row of `length` adds beyond its own, to a batch of `rows` rows of `longest`."""
+        """Padding tokens that a row of `length` adds to a batch of `rows` rows of `longest` tokens."""
         return (rows + 1) * max(longest, length) - rows * longest - length

@@ -1,8 +1,8 @@
 """`ernie-serve bench-runtimes`: which runtime is fastest for a bundle on this machine.
 
-Each runtime runs in a process of its own, with as many forward passes beside each other as in the service, and they
-take turns, so that a change of the machine meets all of them. The first one, FastDeploy where it is installed, is what
-the others' answers and times are compared with.
+Each runtime runs in a separate process, with the same number of concurrent forward passes as in the service. The
+runtimes take turns, so that a change of the machine affects all of them. The answers and times of the others are
+compared with those of the first runtime, which is FastDeploy if it is installed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from service.runtime.base import Precision, Runtime, RuntimeName, RuntimeOptions
 from service.runtime.choice import installed, load_runtime
 
 SHAPES = ((1, 16), (1, 128), (8, 32), (8, 128), (32, 64))
-# A difference that fp32 arithmetic in another order explains; beyond it, answers have to be looked at.
+# fp32 arithmetic in another order causes differences up to this size. Larger ones must be checked.
 SAME_ANSWERS = 1e-4
 
 
 @dataclass
 class Candidate:
-    """One runtime in one precision, and what was measured of it."""
+    """One runtime in one precision, with its measurements."""
 
     runtime: RuntimeName
     precision: Precision
@@ -48,12 +48,12 @@ class Candidate:
         return f"{self.runtime} {self.precision}"
 
     def median(self, shape: str) -> float:
-        """Milliseconds of a forward pass, with one on every stream."""
+        """Milliseconds of a forward pass while every stream runs one."""
         return statistics.median(self.milliseconds[shape])
 
     @property
     def texts_per_second(self) -> float:
-        """Over all shapes, each for the same number of texts."""
+        """Throughput over all shapes, with the same number of texts for each."""
         seconds = sum(self.median(_shape(*each)) / 1000 / each[0] for each in SHAPES)
         return self.streams * len(SHAPES) / seconds
 
@@ -63,7 +63,7 @@ def _shape(rows: int, length: int) -> str:
 
 
 def examples(tensors: Tensors, rows: int, length: int) -> list[Item]:
-    """Texts of random tokens, the same every time; those of fill-mask have one mask."""
+    """Texts of random tokens, always the same; for fill-mask each has one mask."""
     rng = np.random.default_rng(rows * 1000 + length)
     ids = rng.integers(0, tensors.num_tokens, (rows, min(length, tensors.max_length)))
     masks = [ids.shape[1] // 2] if tensors.fill_mask else []
@@ -71,7 +71,7 @@ def examples(tensors: Tensors, rows: int, length: int) -> list[Item]:
 
 
 def measure(directory: Path, options: RuntimeOptions, seconds: float) -> None:
-    """The process of one runtime: a line of JSON with its times and the scores of its answers."""
+    """Measures one runtime in its process; prints a line of JSON with its times and the scores of its answers."""
     bundle = open_bundle(directory)
     tensors = Tensors(bundle)
     try:
@@ -99,7 +99,7 @@ def measure(directory: Path, options: RuntimeOptions, seconds: float) -> None:
 
 
 def _passes(runtime: Runtime, arrays: dict[str, np.ndarray], seconds: float, stream: int) -> list[float]:
-    """Milliseconds of each of the passes that one stream makes in `seconds`; five at least."""
+    """Milliseconds of each pass that one stream runs in `seconds`; at least five passes."""
     taken: list[float] = []
     over = time.perf_counter() + seconds
     while (begun := time.perf_counter()) < over or len(taken) < 5:
@@ -109,7 +109,7 @@ def _passes(runtime: Runtime, arrays: dict[str, np.ndarray], seconds: float, str
 
 
 def run(bundle: Bundle, streams: int, threads: int, rounds: int, seconds: float) -> list[Candidate]:
-    """Measures every runtime that is installed, in turn, `rounds` times."""
+    """Measures every installed runtime in turn, `rounds` times."""
     here = installed()
     candidates = [Candidate(name, "fp32") for name in here]
     if "openvino" in here:
@@ -140,7 +140,7 @@ def _measure_once(candidate: Candidate, bundle: Bundle, streams: int, threads: i
 
 
 def report(bundle: Bundle, candidates: list[Candidate]) -> str:
-    """The table, and what to set."""
+    """The table, and the recommended settings."""
     able = [each for each in candidates if each.refusal is None]
     lines = [f"{bundle.manifest.name}: milliseconds of a forward pass, by texts × tokens (median of the rounds)"]
     lines.append(
@@ -172,7 +172,7 @@ def _recommended(able: list[Candidate]) -> list[str]:
     if fastest is not exact:
         lines.append(
             f"Faster still, with scores that differ: --runtime {fastest.runtime} --precision {fastest.precision}; "
-            "look at its labels on texts of your own first."
+            "check its labels on your own texts first."
         )
     return lines
 
@@ -181,12 +181,12 @@ def main(argv: list[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="ernie-serve bench-runtimes",
-        description="Measures every installed runtime on a bundle and says which to choose.",
+        description="Measures every installed runtime on a bundle and recommends one.",
         epilog="Example: ernie-serve bench-runtimes models/sentiment/3 --cpu-threads 1",
     )
     parser.add_argument("bundle", type=Path, help="bundle directory, such as models/sentiment/3")
-    parser.add_argument("--streams", type=int, default=0, help="forward passes beside each other; 0: as the service")
-    parser.add_argument("--cpu-threads", type=int, default=0, help="threads of a forward pass; 0: as the service")
+    parser.add_argument("--streams", type=int, default=0, help="concurrent forward passes; 0: same as the service")
+    parser.add_argument("--cpu-threads", type=int, default=0, help="threads of a forward pass; 0: same as the service")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each runtime (default: 3)")
     parser.add_argument("--seconds", type=float, default=0.5, help="time for each shape (default: 0.5)")
     arguments = parser.parse_args(argv)

@@ -1,7 +1,7 @@
-"""The logic of an engine: messages and results in, passes and messages out. It has no socket, thread or clock.
+"""The logic of an engine: takes messages and results, returns passes and messages. It has no socket, thread or clock.
 
-Clients are whatever the loop uses to tell connections apart. A batch that fails is run again in halves, down to the
-item that makes it fail.
+A client is any hashable object that identifies a connection of the loop. A failed batch is split into halves that run
+again, until the item that makes it fail is alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from service.messages.inference import (
     ToApi,
 )
 
-# BatchDone messages are sent at most this often: waking the supervisor for each took a quarter of a short pass.
+# Shortest time between BatchDone messages: waking the supervisor after each pass took a quarter of a short pass.
 REPORT_SECONDS = 0.05
 
 
@@ -48,7 +48,7 @@ Batch = list[tuple[Ticket, _Pending]]
 
 @dataclass(eq=False)
 class Pass:
-    """A forward pass. Without a batch it only shows that the graph still runs."""
+    """A forward pass. A pass without a batch only checks that the graph still runs."""
 
     items: Sequence[Item]
     batch: Batch | None
@@ -58,13 +58,13 @@ class Pass:
 
     @property
     def tokens(self) -> int:
-        """Padded tokens, except for the padding that shapes add."""
+        """Number of tokens with padding, but without the padding that shapes add."""
         return len(self.items) * max(len(item.input_ids) for item in self.items)
 
 
 @dataclass(eq=False)
 class _Check:
-    """A probe that is answered when these passes have finished."""
+    """A probe that is answered when the `awaited` passes have finished."""
 
     client: Hashable
     awaited: set[Pass]
@@ -81,7 +81,7 @@ class EngineCore:
         self._pending: dict[tuple[Hashable, int], _Pending] = {}
         self._running: set[Pass] = set()
         self._halves: deque[Batch] = deque()
-        """Halves of batches that failed; they run first."""
+        """Halves of failed batches; they run first."""
         self._check_passes: deque[Pass] = deque()
         """Passes that run only for a probe."""
         self._checks: list[_Check] = []
@@ -98,7 +98,7 @@ class EngineCore:
     # Messages
 
     def receive(self, client: Hashable, message: Infer | Cancel | Probe, now: float) -> None:
-        """Takes in one message of a client."""
+        """Handles one message of a client."""
         if isinstance(message, Probe):
             self._probe(client, message, now)
         elif isinstance(message, Cancel):
@@ -108,7 +108,7 @@ class EngineCore:
             self._enqueue(client, message, now)
 
     def disconnect(self, client: Hashable) -> None:
-        """Drops the requests of a client that has gone."""
+        """Drops the requests of a client that has disconnected."""
         self._watchers.discard(client)
         self._checks = [check for check in self._checks if check.client is not client]
         for key in [key for key in self._pending if key[0] is client]:
@@ -116,7 +116,7 @@ class EngineCore:
             del self._pending[key]
 
     def take_messages(self, now: float) -> list[tuple[Hashable, ToApi]]:
-        """The messages to be sent now, each with its client."""
+        """Returns and removes the messages to send now, each with its client."""
         if self._reports and (self.stopping or now - self._reported >= REPORT_SECONDS):
             self._send_reports(now)
         messages, self._messages = self._messages, []
@@ -149,7 +149,7 @@ class EngineCore:
         self._batcher.add(key, lengths, now, message.deadline, message.priority)
 
     def _probe(self, client: Hashable, probe: Probe, now: float) -> None:
-        """Answers after the passes that run now, so that a stream that hangs is noticed, or at once."""
+        """Answers after the running passes, so that a hanging stream is detected; without running passes, at once."""
         self._watchers.add(client)
         check = _Check(client, set(self._running))
         if not check.awaited and now - self._last_run > probe.max_age_seconds:
@@ -161,7 +161,7 @@ class EngineCore:
     def _answer_checks(self, now: float) -> None:
         done = [check for check in self._checks if not check.awaited]
         if done and self._reports:
-            self._send_reports(now)  # they describe the queue as it was before
+            self._send_reports(now)  # they describe the queue at an earlier time
         for check in done:
             self._checks.remove(check)
             self._send(check.client, Alive(self._batcher.queue_items, self._batcher.queue_tokens))
@@ -170,11 +170,11 @@ class EngineCore:
 
     @property
     def idle(self) -> bool:
-        """Whether there is no request, and no pass runs."""
+        """Whether there are no requests and no running passes."""
         return not (self._pending or self._running)
 
     def timeout(self, now: float) -> float | None:
-        """Seconds until there is something to do although no message arrives; None: never."""
+        """Seconds until there is work even if no message arrives; None: no such time."""
         if self._halves or self._check_passes:
             return 0.0
         due = self._batcher.due()
@@ -185,11 +185,11 @@ class EngineCore:
 
     @property
     def again(self) -> bool:
-        """Whether a pass is due for another reason than a message."""
+        """Whether a pass is due without a new message."""
         return bool(self._halves)
 
     def start_pass(self, now: float) -> Pass | None:
-        """The next pass, which the caller runs and then gives to `finish_pass`."""
+        """The next pass, or None. The caller runs it and then calls `finish_pass`."""
         if started := self._next_pass(now):
             started.started = now
             started.alone = self._lone.expected(started.tokens) and not (self._running or self._batcher.queue_items)
@@ -218,9 +218,9 @@ class EngineCore:
         return _pass_of(batch)
 
     def finish_pass(self, finished: Pass, outcome: list[Output] | Exception, now: float) -> None:
-        """Takes the outputs of a pass, one for each item, or its error.
+        """Records the outputs of a pass, one for each item, or its error.
 
-        Raises the error of a pass without a batch: the graph does not run any longer.
+        Raises the error of a pass without a batch, because then the graph no longer runs.
         """
         self._running.discard(finished)
         for check in self._checks:
@@ -237,7 +237,7 @@ class EngineCore:
         self._answer_checks(now)
 
     def _bisect(self, batch: Batch, error: Exception) -> None:
-        """Runs a batch that failed in halves; the request of an item that fails alone has no results."""
+        """Splits a failed batch into halves, which run again. If an item fails alone, its request fails."""
         if len(batch) > 1:
             half = len(batch) // 2
             self._halves += [batch[:half], batch[half:]]
@@ -252,7 +252,7 @@ class EngineCore:
 
     def _deliver(self, batch: Batch, outputs: list[Output], seconds: float, now: float) -> None:
         for (ticket, request), output in zip(batch, outputs, strict=True):
-            # The request may have been cancelled, or its client may have gone.
+            # The request may have been cancelled, or its client may have disconnected.
             if self._is_pending(request):
                 request.outputs[ticket.index] = output
                 if None not in request.outputs:

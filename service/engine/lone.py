@@ -1,29 +1,29 @@
-"""The rule for lone requests: when requests come one at a time, no second thread is woken to wait for the next one."""
+"""The rule for lone requests: while requests arrive one at a time, no second thread is woken to wait for more."""
 
 from __future__ import annotations
 
-# After this many passes in a row during which nothing arrived, the next pass is likely to be alone, too.
+# After this many consecutive passes during which no request arrived, the next pass is likely to be alone, too.
 PASSES_ALONE = 16
-# If that turns out wrong, a new request waits for the pass. So the passes before must have been this short, and the
-# next one must have no more tokens than they.
+# If this prediction is wrong, a new request waits for the pass. Therefore the earlier passes must have been this short,
+# and the next pass must not have more tokens than they had.
 SHORT_PASS_SECONDS = 0.01
 
 
 class LonePasses:
-    """The recent passes, as far as they tell whether a request will arrive during the next one."""
+    """Predicts from recent passes whether a request will arrive during the next pass."""
 
     def __init__(self) -> None:
         self._passes = 0
-        """Short passes since a request last arrived during one."""
+        """Number of short passes since a request last arrived during a pass."""
         self._tokens = 0
-        """Tokens of the largest of them, padding included."""
+        """Tokens of the largest of these passes, including padding."""
 
     def interrupted(self) -> None:
-        """A request has arrived during a pass."""
+        """Records that a request has arrived during a pass."""
         self._passes = self._tokens = 0
 
     def finished(self, seconds: float, tokens: int) -> None:
-        """A pass has finished."""
+        """Records that a pass has finished."""
         if seconds >= SHORT_PASS_SECONDS:
             self._passes = self._tokens = 0
         else:

@@ -1,21 +1,22 @@
-"""Sockets and threads of an engine: read what has arrived, run the next pass, send the results, repeat.
+"""Sockets and threads of an engine: read messages, run the next pass, send the results, repeat.
 
-There is one thread for each stream. The threads take turns as leader and followers (Schmidt and others, 2000): one of
-them, the leader, waits for messages. When they make a batch, it hands the lead to another thread and runs the batch
-itself, so that no request is handed from thread to thread. While all threads run a batch, nobody reads; the first one
-that finishes reads everything that has arrived before the next batch is chosen. When requests come one at a time, the
-leader keeps the lead during its pass (engine/lone.py): waking another thread costs a tenth of a short text's latency.
+There is one thread for each stream. The threads follow the pattern leader/followers (Schmidt and others, 2000). One
+thread, the leader, waits for messages. When there is a batch to run, the leader hands the lead to another thread and
+runs the batch itself, so no request moves from one thread to another. While all threads run a batch, no thread reads
+messages. The first thread that finishes reads all messages that have arrived; then the next batch is chosen. When
+requests arrive one at a time, the leader keeps the lead during its pass (engine/lone.py), because waking another thread
+costs a tenth of the latency of a short text.
 
-Who holds what, and when:
+The locks:
 
 | lock      | guards                                  | held                                                        |
 |-----------|-----------------------------------------|-------------------------------------------------------------|
 | `_lead`   | the selector's `select`                 | by the leader, while it waits, and during a lone pass       |
-| `_state`  | core, connections, what is to be sent   | by any thread for microseconds; never while waiting or      |
+| `_state`  | core, connections, unsent messages      | by any thread for microseconds; never while waiting or      |
 |           |                                         | during a pass                                               |
 
 A thread that holds `_state` never waits for `_lead`. `_ended` is a flag that is set once and read without a lock. The
-main thread only waits for the parent (`_obey`) and takes `_state` to set `stopping`.
+main thread only waits for the parent (`_obey`); it holds `_state` to set `stopping`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
 from service.messages.inference import Failed, Inferred, Output, Ready, ToApi, ToEngine
 from service.runtime.base import Runtime
 
-# Errors of a forward pass that the engine survives.
+# After these errors of a forward pass the engine continues.
 FAILURES = OutputError, RuntimeError, ValueError
-# How much is read from one connection before the others have their turn, or a batch is run.
+# Maximum number of bytes that are read from one connection before the others are read or a batch is run.
 MAX_TURN_BYTES = 64 << 20
 
 
@@ -80,9 +81,10 @@ class EngineLoop:
         return self._ready
 
     def serve(self, path: Path, parent: int) -> None:
-        """Listens on `path`. A byte from `parent`, a pipe, ends it when the queue is empty; the pipe's end, at once.
+        """Listens on `path`. `parent` is a pipe: a byte from it ends this call when the queue is empty; if the pipe is
+        closed, the process exits immediately.
 
-        Raises OutputError or RuntimeError when the graph does not run any longer.
+        Raises OutputError or RuntimeError if the graph no longer runs.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
@@ -105,7 +107,7 @@ class EngineLoop:
         self._runtime.close()
 
     def _obey(self, parent: int, working: Sequence[Future[None]]) -> None:
-        """Waits for the end of all threads, and for the parent: in this thread, because any stream may hang."""
+        """Waits for the parent and for the end of all threads. It has a separate thread: any stream may hang."""
         while not all(each.done() for each in working):
             readable, _, _ = select.select([parent, self._thread_ended.fileno()], [], [])
             self._thread_ended.clear()
@@ -119,7 +121,7 @@ class EngineLoop:
     # Threads
 
     def _work(self, stream: int) -> None:
-        """What each thread does until the engine ends. When one thread ends, all do."""
+        """The loop of each thread until the engine stops. When one thread ends, all of them end."""
         try:
             while True:
                 with self._lead:
@@ -136,19 +138,19 @@ class EngineLoop:
         self._look_again.wake()
 
     def _wait(self) -> Pass | None:
-        """Reads messages until there is a pass to run; None at the end."""
+        """Reads messages until there is a pass to run; returns None when the engine stops."""
         while True:
             with self._state:
                 if self._ended:
                     return None
-                last = self._core.stopping and self._idle()  # except for messages that nobody has read yet
+                last = self._core.stopping and self._idle()  # except for messages that no thread has read yet
                 timeout = 0.0 if last else self._core.timeout(self._clock())
             arrived = self._selector.select(timeout)
             with self._state:
                 for key, events in arrived:
                     key.data(events)
                 started = self._core.start_pass(self._clock())
-                self._send_all()  # before the pass: if it kills the process, its requests are known to be lost
+                self._send_all()  # before the pass: if it kills the process, clients know which requests failed
                 if started or (last and self._idle()):
                     return started
 
@@ -162,7 +164,7 @@ class EngineLoop:
             self._core.finish_pass(started, outcome, self._clock())
             self._send_all()
             if self._core.again or self._core.stopping:
-                self._look_again.wake()  # another thread may lead, and wait for messages only
+                self._look_again.wake()  # another thread may be the leader, and wait only for messages
 
     def _idle(self) -> bool:
         return self._core.idle and not any(each.unsent for each in self._connections)
@@ -184,7 +186,7 @@ class EngineLoop:
             self._flush(connection)
         if not events & selectors.EVENT_READ or connection not in self._connections:
             return
-        # Everything that has arrived is read: a cancellation may come far behind the requests that it cancels.
+        # All data that has arrived is read, because a cancellation may be far behind the request that it cancels.
         left, now = MAX_TURN_BYTES, self._clock()
         try:
             while left > 0 and (data := connection.socket.recv(READ_BYTES)):
@@ -199,7 +201,7 @@ class EngineLoop:
             self._disconnect(connection)
 
     def _send_all(self) -> None:
-        """Sends the messages of the core. Those for one connection go out together, and wake its reader once."""
+        """Sends the messages of the core. Those for one connection are sent together and wake its reader once."""
         connections: dict[_Connection, None] = {}
         for client, message in self._core.take_messages(self._clock()):
             assert isinstance(client, _Connection)
@@ -209,7 +211,7 @@ class EngineLoop:
             self._flush(connection)
 
     def _flush(self, connection: _Connection) -> None:
-        """Sends what the socket takes; the rest is sent when it is writable, so that no reader can block the engine."""
+        """Sends what the socket accepts, and the rest when it is writable, so a slow reader cannot block the engine."""
         if connection not in self._connections:
             return
         try:
@@ -233,7 +235,7 @@ class EngineLoop:
 
 
 def _framed(message: ToApi) -> bytes:
-    """The frame of a message, or of the failure that replaces results that are too large for one."""
+    """The frame of a message. Results that are too large for a frame are replaced by a failure."""
     try:
         return frame(message)
     except FrameError as error:

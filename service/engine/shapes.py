@@ -1,8 +1,8 @@
-"""Shapes of batches: any shape, or a few, for a runtime that compiles kernels for each.
+"""Shapes of batches: any shape, or a few shapes for a runtime that compiles kernels for each shape.
 
 OpenVINO compiles every shape that it has not run recently. That takes longer than the forward pass of a short text,
 and at nano size 7 MB for every new product of rows and columns: with 400 shapes an int8 graph ran at 0.4 times its
-speed and took 1.6 GB. A few shapes are all compiled during the warm-up.
+speed and took 1.6 GB. If there are few shapes, the warm-up compiles all of them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ class Shapes(Protocol):
     """The shapes that batches may have."""
 
     def length(self, tokens: int) -> int:
-        """Columns of a batch whose longest row has `tokens`; may be more than the model takes."""
+        """Columns of a batch whose longest row has `tokens`; may exceed the maximum length of the model."""
 
     def rows(self, items: int) -> int:
-        """How many of `items` one batch takes."""
+        """The number of rows of a batch that is chosen from `items` items."""
 
     def masks(self, count: int) -> int:
-        """The number of mask positions, padded, if there are `count`."""
+        """The padded number of mask positions for `count` positions."""
 
     def all(self, max_tokens: int, max_items: int, max_length: int) -> Iterator[tuple[int, int]]:
         """Rows and columns of every batch within these limits; empty if any shape is allowed."""
 
 
 class AnyShape:
-    """Batches are as large as their items."""
+    """Any shape: batches are not padded beyond their longest row."""
 
     def length(self, tokens: int) -> int:
         return tokens
@@ -46,8 +46,8 @@ class AnyShape:
 class FewShapes:
     """Rows are powers of two, columns multiples of 8, and of an eighth of the next lower power of two.
 
-    So no rows are added, a row of 64 tokens or more is padded by an eighth at most, and there are few products of rows
-    and columns, for each of which every matrix product is compiled.
+    So no rows are added, and a row of 64 tokens or more is padded by an eighth at most. The runtime compiles every
+    matrix product for each product of rows and columns, and there are few of these.
     """
 
     def length(self, tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""Items to padded arrays, and the outputs of a graph to one result for each item."""
+"""Converts items to padded arrays, and the outputs of a graph to one result for each item."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OutputError(RuntimeError):
 
 
 class Tensors:
-    """Translation between messages and arrays for one bundle."""
+    """Converts between messages and arrays for one bundle."""
 
     def __init__(self, bundle: Bundle, shapes: Shapes | None = None) -> None:
         """Raises BundleError if the vocabulary lacks a special token."""
@@ -41,7 +41,7 @@ class Tensors:
         self.num_types = int(manifest.architecture.get("type_vocab_size", 2))
 
     def check(self, item: Item) -> None:
-        """Raises InvalidItem: with ids outside the tables a runtime reads foreign memory or aborts."""
+        """Raises InvalidItem. With ids outside the embedding tables a runtime reads foreign memory or aborts."""
         length = len(item.input_ids)
         if not 1 <= length <= self.max_length:
             raise InvalidItem(f"an item has {length} tokens, but the model takes 1 to {self.max_length}.")
@@ -61,14 +61,14 @@ class Tensors:
     def inputs(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
         """int64 arrays: input_ids and token_type_ids [B, S]; for fill-mask mask_positions [N], target_ids [N, T].
 
-        `shapes` decides S and N: rows are padded, and so are positions, with that of the first token.
+        `shapes` defines S and N. Rows are padded; positions are padded with the position of the first token.
         """
         shape = len(items), self.columns(max(len(item.input_ids) for item in items))
         input_ids = np.full(shape, self.pad_id, dtype=np.int64)
         token_type_ids = np.zeros(shape, dtype=np.int64)
         for row, item in enumerate(items):
             input_ids[row, : len(item.input_ids)] = item.input_ids
-            if any(item.token_type_ids):  # most texts have only zeros, and those are there
+            if any(item.token_type_ids):  # most texts have only zeros, and the array is zero
                 token_type_ids[row, : len(item.token_type_ids)] = item.token_type_ids
         arrays = {"input_ids": input_ids, "token_type_ids": token_type_ids}
         if self.fill_mask:
@@ -116,14 +116,14 @@ class Tensors:
         return self.outputs(runtime.run(self.inputs(items), stream), items)
 
     def check_labels(self, output: Output) -> None:
-        """Raises BundleError if the bundle has another number of labels than the graph has classes."""
+        """Raises BundleError if the number of labels differs from the number of classes of the graph."""
         if self.labels and len(self.labels) != len(output.scores):
             raise BundleError(
                 f"{self.directory} has {len(self.labels)} labels, but its graph {len(output.scores)} classes."
             )
 
     def example(self, rows: int, length: int) -> list[Item]:
-        """Items of `length` tokens to warm up with."""
+        """Items of `length` tokens for the warm-up."""
         masks = [length // 2] if self.fill_mask else []
         return [Item([self.cls_id] * length, [0] * length, masks) for _ in range(rows)]
 

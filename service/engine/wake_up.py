@@ -1,4 +1,4 @@
-"""Wakes a thread that waits in a select."""
+"""Wakes a thread that waits in `select`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 class WakeUp:
-    """A pipe that becomes readable."""
+    """A pipe that `wake` makes readable."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -19,16 +19,16 @@ class WakeUp:
         return self._reading
 
     def wake(self) -> None:
-        """From any thread."""
+        """Makes the pipe readable; any thread may call it."""
         with contextlib.suppress(BlockingIOError):  # the pipe is full, so it is readable
             os.write(self._writing, b".")
 
     def clear(self) -> None:
-        """Takes back every `wake` so far."""
+        """Undoes all earlier calls of `wake`."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._reading, 4096)
 
     def close(self) -> None:
-        """Closes the pipe; `wake` must not be called any longer."""
+        """Closes the pipe; `wake` must not be called afterwards."""
         os.close(self._reading)
         os.close(self._writing)

@@ -19,11 +19,11 @@ WARM_UP_SECONDS = 5.0
 def warm_up(
     runtime: Runtime, tensors: Tensors, options: BatchingOptions, clock: Callable[[], float] = time.monotonic
 ) -> Ready:
-    """Runs the shapes that serving will need: short, longest and a full batch; and all shapes, if they are few.
+    """Runs a short text, the longest text and a full batch; then all shapes, if the runtime has a limited number.
 
-    Small shapes come first. After WARM_UP_SECONDS the rest is left to serving: the larger a batch is, the less it
-    matters that its kernels are compiled first. Raises BundleError if the graph has another number of classes than the
-    bundle has labels, and OutputError.
+    Small shapes run first. After WARM_UP_SECONDS the other shapes are skipped: the larger a batch is, the less the time
+    matters in which its kernels are compiled. Raises BundleError if the number of classes of the graph differs from the
+    number of labels of the bundle, and OutputError.
     """
     started = clock()
     longest = tensors.max_length

@@ -1,4 +1,4 @@
-"""The command that starts a child process: with the import path of this process, without the current folder."""
+"""The command that starts a child process. It uses the import path of this process, not the current folder."""
 
 from __future__ import annotations
 

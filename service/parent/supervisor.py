@@ -220,7 +220,7 @@ class Supervisor:
             writer.close()
 
     def _judge(self, silent: float) -> bool:
-        """Whether an engine that has been silent for `silent` seconds may continue; records if it is responsive."""
+        """Whether an engine that has been silent for `silent` seconds may continue; records its responsiveness."""
         if self.running:
             responsive = silent <= self._watch_options.hang_seconds / 3
             self._change(dataclasses.replace(self.running, responsive=responsive))

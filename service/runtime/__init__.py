@@ -1,1 +1,1 @@
-"""Runtimes: everything that knows an inference library, behind one small protocol."""
+"""Runtimes: one small protocol, and its implementation for each inference library."""

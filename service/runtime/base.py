@@ -1,4 +1,4 @@
-"""The seam between the engine and inference libraries: one protocol, one options type, one error."""
+"""The interface between the engine and the inference libraries: one protocol, one options type, one error."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class RuntimeUnavailable(Exception):
-    """The bundle cannot be run as asked on this machine; the message is one sentence."""
+    """The bundle cannot be run with these options on this machine; the message is one sentence."""
 
 
 class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a bundle is run.
 
-    `backend` is FastDeploy's: `auto` is ONNX Runtime on the CPU and TensorRT on the GPU where the bundle has an ONNX
-    graph, Paddle Inference where it has none. `precision` is that of the arithmetic; weights stay as they are in the
-    bundle, and inputs and outputs too. `streams` forward passes run beside each other on the CPU, of `cpu_threads`
-    threads each; 0 leaves them to `streams_and_threads`. `max_batch` and `max_length` bound the shapes that TensorRT
-    builds for; `cache_directory` keeps its engines.
+    `backend` is an option of FastDeploy. If the bundle has an ONNX graph, `auto` means ONNX Runtime on the CPU and
+    TensorRT on the GPU; otherwise it means Paddle Inference. `precision` is the precision of the arithmetic; weights,
+    inputs and outputs do not change. On the CPU, `streams` forward passes run concurrently, with `cpu_threads` threads
+    each; for 0, `streams_and_threads` chooses the number. `max_batch` and `max_length` limit the shapes of TensorRT's
+    engines, and `cache_directory` keeps these engines.
     """
 
     runtime: RuntimeName = "auto"
@@ -43,22 +43,22 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(Protocol):
-    """A loaded graph. One caller at a time for each stream."""
+    """A loaded graph. Each stream has one caller at a time."""
 
     backend: str
-    """The backend in use, never `auto`."""
+    """The backend that is used, never `auto`."""
 
     streams: int
-    """How many forward passes may run beside each other, each from a thread of its own."""
+    """Number of forward passes that may run concurrently, each called from a separate thread."""
 
     compiles_shapes: bool
-    """Whether kernels are made for every shape of the inputs, so that few shapes are wanted."""
+    """Whether the runtime compiles kernels for every shape of the inputs, so that there should be few shapes."""
 
     def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
-        """Runs C-contiguous int64 arrays, named as the manifest names the inputs; outputs named likewise.
+        """Runs C-contiguous int64 arrays. The manifest has the names of inputs and outputs.
 
-        `stream` counts from 0. Raises ValueError for arrays that are not the graph's, and RuntimeError for a forward
-        pass that fails.
+        `stream` starts at 0. Raises ValueError for arrays that do not match the graph, and RuntimeError if the forward
+        pass fails.
         """
 
     def close(self) -> None:
@@ -69,11 +69,11 @@ MAX_STREAMS = 8
 
 
 def streams_and_threads(options: RuntimeOptions) -> tuple[int, int]:
-    """Forward passes beside each other on the CPU, and the threads of each, where nothing else is asked for.
+    """The number of concurrent forward passes on the CPU, and the threads of each.
 
-    A pass of one thread for every core, and of more threads where there are more than MAX_STREAMS cores. Threads of one
-    pass wait for each other after every product, so all of them stand still when one is put off its core, as the API
-    process does; passes do not wait for each other.
+    The default is one pass with one thread for every core; with more than MAX_STREAMS cores, a pass has more threads.
+    Threads of one pass wait for each other after every matrix product, so all of them stop when one loses its core, for
+    example to the API process. Separate passes do not wait for each other.
     """
     if options.device == "gpu":
         return 1, max(1, options.cpu_threads)
@@ -84,17 +84,17 @@ def streams_and_threads(options: RuntimeOptions) -> tuple[int, int]:
 
 
 def threads_of_one(options: RuntimeOptions) -> int:
-    """Threads of a forward pass on the CPU where there is one at a time.
+    """Threads of a forward pass on the CPU if only one pass runs at a time.
 
-    One core is left to the API process where nothing else is asked for. On two cores FastDeploy did half as much again
-    with both at 64 connections (nano size), but at overload fell to 70 % of that peak, and with a small model below
-    what it does with one (docs/overload.md).
+    By default one core remains for the API process. On two cores and at 64 connections (nano size), FastDeploy's
+    throughput with two threads was 1.5 times that with one. At overload, however, it fell to 70 % of that peak, and
+    with a small model below the throughput with one thread (docs/overload.md).
     """
     return options.cpu_threads or max(1, cores() - 1)
 
 
 def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:
-    """Raises ValueError for arrays that are not those of the manifest; libraries crash on some of them."""
+    """Raises ValueError for arrays that do not match the manifest; libraries crash on some of them."""
     ranks = {spec.name: len(spec.shape) for spec in bundle.manifest.inputs}
     if inputs.keys() != ranks.keys():
         raise ValueError(f"the graph takes {sorted(ranks)}, not {sorted(inputs)}.")
@@ -104,9 +104,9 @@ def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:
 
 
 def graph_names(bundle: Bundle, named: list[str], outputs: int) -> dict[str, str]:
-    """The graph's own name of each input of the manifest; raises RuntimeUnavailable where their numbers differ.
+    """The name in the graph for each input of the manifest; raises RuntimeUnavailable if their numbers differ.
 
-    Converters reorder inputs; a graph exported by others may name them otherwise, and then the order counts.
+    Converters reorder inputs, so names count. If a graph of another exporter has other names, the order counts.
     """
     wanted = [spec.name for spec in bundle.manifest.inputs]
     if len(named) != len(wanted) or outputs != len(bundle.manifest.outputs):

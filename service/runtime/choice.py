@@ -1,4 +1,4 @@
-"""Which runtime loads a bundle: the one place that names them. A library is imported only when it is to be used."""
+"""Which runtime loads a bundle. Only this module names the runtimes. A library is imported only if it is used."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ RUNTIMES: tuple[RuntimeName, ...] = ("fastdeploy", "openvino", "onnxruntime")
 
 
 def asked(bundle: Bundle, options: RuntimeOptions) -> list[RuntimeName]:
-    """The runtimes in the order in which `auto` asks them.
+    """The runtimes in the order in which `auto` tries them.
 
-    On the CPU OpenVINO is the fastest wherever it was measured (docs/speed.md), with FastDeploy's answers; its reader
-    of Paddle graphs knows fewer operators than FastDeploy.
+    On the CPU, OpenVINO was the fastest in all measurements (docs/speed.md), with the answers of FastDeploy. For Paddle
+    graphs it supports fewer operators than FastDeploy.
     """
     first: RuntimeName = "openvino" if options.device == "cpu" and "onnx" in bundle.manifest.graphs else "fastdeploy"
     return sorted(RUNTIMES, key=lambda name: name != first)
 
 
 def installed() -> list[RuntimeName]:
-    """The runtimes whose libraries are here."""
+    """The runtimes whose libraries are installed."""
     return [name for name in RUNTIMES if importlib.util.find_spec(name)]
 
 
 def refusal(name: RuntimeName, bundle: Bundle, options: RuntimeOptions) -> str | None:
-    """Why `auto` passes a runtime over, or None where it can do what is asked for."""
+    """Why `auto` skips a runtime, or None if the runtime supports the options."""
     if name not in installed():
         return f"{name} is not installed"
     if options.precision == "bf16" and name != "openvino":
@@ -36,14 +36,14 @@ def refusal(name: RuntimeName, bundle: Bundle, options: RuntimeOptions) -> str |
     if options.backend != "auto" and name != "fastdeploy" and (name, options.backend) != ("onnxruntime", "trt"):
         return f"{name} has no backend {options.backend}"
     if name == "onnxruntime" and "onnx" not in bundle.manifest.graphs:
-        return "onnxruntime needs an ONNX graph, which the bundle has not"
+        return "onnxruntime needs an ONNX graph, which the bundle lacks"
     return None
 
 
 def chosen(bundle: Bundle, options: RuntimeOptions) -> tuple[RuntimeName, list[str]]:
-    """The runtime to use, and why those before it are not. `auto` is the first of `asked` that does what is asked for.
+    """The runtime to use, and why `auto` skipped others. `auto` uses the first one that supports the options.
 
-    Raises RuntimeUnavailable where there is none, or not the one that was named.
+    Raises RuntimeUnavailable if there is none, or if the runtime that the options name is not installed.
     """
     if options.runtime != "auto":
         if options.runtime not in installed():
@@ -56,7 +56,7 @@ def chosen(bundle: Bundle, options: RuntimeOptions) -> tuple[RuntimeName, list[s
             return name, refused
         refused.append(why)
     raise RuntimeUnavailable(
-        f"no runtime can do what is asked for: {', '.join(refused)}; install one, or ask for less."
+        f"no runtime supports these options: {', '.join(refused)}; install a runtime, or change the options."
     )
 
 

@@ -1,7 +1,7 @@
 """FastDeploy 1.0.7: Paddle Inference, ONNX Runtime, TensorRT and Paddle-TensorRT.
 
-FastDeploy aborts the process on most failures and holds the GIL while it infers, so everything is checked before it
-is called, and only the engine process imports this module.
+FastDeploy aborts the process on most failures and holds the GIL during a forward pass. Therefore everything is checked
+before each call, and only the engine process imports this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from model_build.bundle import Bundle, BundleError
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, threads_of_one
 
-# oneDNN keeps compiled kernels per input shape; without a bound, varying lengths grow it for ever.
+# oneDNN keeps compiled kernels for each input shape. Without a limit, varying lengths increase its memory forever.
 MKLDNN_CACHED_SHAPES = 64
 TENSORRT_BACKENDS = ("trt", "paddle_trt")
 
@@ -31,7 +31,7 @@ def chosen_backend(bundle: Bundle, options: RuntimeOptions) -> str:
 
 
 def check(bundle: Bundle, options: RuntimeOptions, backend: str) -> None:
-    """Raises RuntimeUnavailable for anything that would make FastDeploy abort or silently do something else."""
+    """Raises RuntimeUnavailable for options with which FastDeploy would abort or silently ignore some of them."""
     if options.device == "gpu" and not fd.is_built_with_gpu():
         raise RuntimeUnavailable(
             "the GPU was asked for, but this is the CPU build of FastDeploy; install fastdeploy-gpu-python 1.0.7 "
@@ -51,7 +51,7 @@ def check(bundle: Bundle, options: RuntimeOptions, backend: str) -> None:
 
 
 def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any:
-    """Translates to `fastdeploy.RuntimeOption`. The CPU build aborts on the backend `trt`, hence `check` before it."""
+    """The options as `fastdeploy.RuntimeOption`. The CPU build aborts on the backend `trt`, so call `check` before."""
     option = fd.RuntimeOption()
     graph_format = "onnx" if backend in ("ort", "trt") and "onnx" in bundle.manifest.graphs else "paddle"
     model, params = bundle.graph(graph_format)
@@ -70,10 +70,10 @@ def runtime_option(bundle: Bundle, options: RuntimeOptions, backend: str) -> Any
     else:
         option.use_paddle_infer_backend()
         option.paddle_infer_option.mkldnn_cache_size = MKLDNN_CACHED_SHAPES
-        # This one makes the masked LM's last product wrong: scores of chance, and no error.
+        # This pass makes the last product of the masked LM wrong: random scores, and no error.
         option.paddle_infer_option.delete_pass("matmul_elementwise_add_mkldnn_fuse_pass")
         option.paddle_infer_option.enable_trt = backend == "paddle_trt"
-        # Paddle-TensorRT finds the ranges of inner tensors by running the graph once.
+        # Paddle-TensorRT runs the graph once to find the ranges of inner tensors.
         option.paddle_infer_option.collect_trt_shape = backend == "paddle_trt"
     if backend in TENSORRT_BACKENDS:
         set_tensorrt(option, bundle, options)
@@ -88,7 +88,7 @@ def set_tensorrt(option: Any, bundle: Bundle, options: RuntimeOptions) -> None:
     for name, (low, usual, high) in shape_ranges(bundle, options).items():
         trt.set_shape(name, low, usual, high)
     if options.cache_directory:
-        # FastDeploy loads a file that is there unseen, so its name says all that went into it.
+        # FastDeploy loads an existing file without a check, so the name contains a hash of all inputs.
         made_of = repr((bundle.manifest.graphs, options, fd.__version__))
         digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
         trt.serialize_file = str(Path(options.cache_directory) / f"{bundle.manifest.name}-{digest}.trt")
@@ -111,7 +111,7 @@ def shape_ranges(bundle: Bundle, options: RuntimeOptions) -> dict[str, tuple[lis
 class FastDeployRuntime:
     """A bundle's graph in FastDeploy."""
 
-    streams = 1  # it holds the GIL, so a second pass could not begin
+    streams = 1  # it holds the GIL, so a second pass could not start
     compiles_shapes = False
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:

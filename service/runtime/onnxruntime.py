@@ -1,4 +1,4 @@
-"""ONNX Runtime by itself: CPU, CUDA, or TensorRT, in the release that is installed."""
+"""ONNX Runtime without FastDeploy: on the CPU, with CUDA or with TensorRT, in the installed release."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class OnnxRuntime:
         settings = onnxruntime.SessionOptions()
         self.streams, settings.intra_op_num_threads = streams_and_threads(options)
         settings.inter_op_num_threads = 1
-        # Threads that spin for more work take the core that the API process would answer on.
+        # Threads that spin while they wait would take the core that the API process needs.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(model), settings, providers=providers)
         if (first := self._session.get_providers()[0]) != providers[0][0]:
-            # The library falls back by itself; here that is an error.
+            # The library falls back to another provider; here that is an error.
             raise RuntimeUnavailable(f"ONNX Runtime could not use {providers[0][0]} and would run on {first}.")
         self.backend = f"onnxruntime {first.removesuffix('ExecutionProvider')}"
         self._graph_name = graph_names(
@@ -40,11 +40,11 @@ class OnnxRuntime:
         self._bundle = bundle
 
     def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
-        """One forward pass. Raises ValueError for inputs that the graph does not take, RuntimeError where it fails."""
+        """One forward pass. Raises ValueError for inputs that do not match the graph, RuntimeError if it fails."""
         check_inputs(self._bundle, inputs)
         try:
             outputs = self._session.run(None, {self._graph_name[name]: array for name, array in inputs.items()})
-        except Exception as error:  # the library's own errors have no other ancestor
+        except Exception as error:  # the library's errors have no other base class
             raise RuntimeError(f"ONNX Runtime: {error}") from error
         return dict(zip(self._outputs, outputs, strict=True))
 

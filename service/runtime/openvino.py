@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in bf16 where the processor has it."""
+"""OpenVINO on the CPU, with bf16 if the processor supports it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import openvino
 from model_build.bundle import Bundle
 from service.runtime.base import RuntimeOptions, RuntimeUnavailable, check_inputs, graph_names, streams_and_threads
 
-# Kernels compiled for a shape are kept. This many hold those of all shapes that the engine uses, in every operator;
-# without a bound, varying lengths would grow them for ever.
+# Number of compiled kernels that are kept. It is enough for all operators in all shapes that the engine uses. Without a
+# limit, varying lengths would increase their number forever.
 CACHED_KERNELS = 50_000
-# A graph with several streams hands each pass to a thread of its own, which costs a tenth of a short one at nano size.
-# So up to this size it is compiled for each stream by itself, to be run by whoever asks; copies of a base-size one
-# would take 340 MB each, and its passes are long.
+# A graph with several streams hands each pass to a separate thread. At nano size this costs a tenth of a short pass. So
+# a graph up to this size is compiled once for each stream, and the calling thread runs it. A copy of a base-size graph
+# would take 340 MB, and its passes are long.
 SMALL_GRAPH_BYTES = 100_000_000
 PRECISION = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoRuntime:
-    """A bundle's ONNX graph, or its Paddle graph where it has no other."""
+    """A bundle's ONNX graph, or its Paddle graph if it has no ONNX graph."""
 
     compiles_shapes = True
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         """Raises RuntimeUnavailable in one sentence."""
-        # Its binding finds NumPy on first use, and hangs where two threads are the first together.
+        # Its binding looks for NumPy on first use, and hangs if two threads are the first at the same time.
         openvino.Tensor(np.zeros(1)).data  # noqa: B018
         core = openvino.Core()
         if options.device != "cpu":
@@ -46,7 +46,7 @@ class OpenVinoRuntime:
         configuration = {
             "NUM_STREAMS": together,
             "INFERENCE_NUM_THREADS": together * threads,
-            "ENABLE_CPU_PINNING": not small,  # or all copies would be on the first core
+            "ENABLE_CPU_PINNING": not small,  # otherwise all copies would run on the first core
             "INFERENCE_PRECISION_HINT": PRECISION[options.precision],
             "CPU_RUNTIME_CACHE_CAPACITY": CACHED_KERNELS,
         }
@@ -57,25 +57,25 @@ class OpenVinoRuntime:
         named = [each.get_any_name() for each in compiled.inputs]
         places = {name: place for place, name in enumerate(named)}
         self._places = {name: places[own] for name, own in graph_names(bundle, named, len(compiled.outputs)).items()}
-        # What a request has been given: it reads the arrays where they are.
+        # The inputs of each request are kept, because it reads the arrays without a copy.
         self._held: list[list[openvino.Tensor]] = [[] for _ in self._requests]
         self._types = [each.element_type.to_dtype() for each in compiled.inputs]
         self._outputs = [spec.name for spec in bundle.manifest.outputs]
         self._bundle = bundle
 
     def run(self, inputs: dict[str, np.ndarray], stream: int = 0) -> dict[str, np.ndarray]:
-        """One forward pass. Raises ValueError for inputs that the graph does not take."""
+        """One forward pass. Raises ValueError for inputs that do not match the graph."""
         check_inputs(self._bundle, inputs)
         request = self._requests[stream]
         self._held[stream] = [
             openvino.Tensor(inputs[name].astype(self._types[place], copy=False), shared_memory=True)
             for name, place in self._places.items()
         ]
-        # Not through `infer(inputs)`, whose ways to take all sorts of them cost more than a short text's host work.
+        # Not `infer(inputs)`: its conversions of inputs cost more than the other host work for a short text.
         for place, tensor in zip(self._places.values(), self._held[stream], strict=True):
             request.set_input_tensor(place, tensor)
         request.infer(share_outputs=True)
-        # The request owns its outputs and will write the next ones over them.
+        # The request owns its outputs and overwrites them in the next pass.
         return {name: np.array(request.get_output_tensor(place).data) for place, name in enumerate(self._outputs)}
 
     def close(self) -> None:

@@ -25,13 +25,10 @@ PAGES = sorted(
     for page in (folder.glob("*.md") if folder == ROOT else folder.rglob("*.md"))
     if page not in (STYLE, ROOT / "README.zh.md")
 )
-CODE = sorted(
-    path
-    for folder in ("native", "model_build", "training", "service", "benchmarks", "release")
-    for path in (ROOT / folder).rglob("*.py")
-)
-# Folders whose docstrings and comments are checked too.
-COMMENTED = ("docs/_hooks", "tests/docs")
+ROOMS = ("native", "model_build", "training", "service", "benchmarks", "release")
+CODE = sorted(path for folder in ROOMS for path in (ROOT / folder).rglob("*.py"))
+# Folders whose docstrings and comments are checked.
+COMMENTED = (*ROOMS, "docs/_hooks", "tests/docs")
 COMMENTS = sorted(path for folder in COMMENTED for path in (ROOT / folder).rglob("*.py") if path.name != "idioms.py")
 
 

@@ -85,7 +85,7 @@ def test_the_reference_shows_what_docstrings_and_descriptions_of_fields_say(site
     names = ("native", "model_build", "training")
     pages = {name: Elements(site / f"reference/{name}/index.html").text for name in names}
     assert "makes every Chinese character a separate word" in pages["native"]
-    assert "[B, S] int64 each -> logits float32 [B, S, num_labels]" in pages["model_build"]
+    assert "int64 [B, S] -> logits [B, S, num_labels]" in pages["model_build"]
     assert "optimiser steps; to extend a finished run" in pages["training"]
 
 

@@ -200,7 +200,7 @@ def test_auto_is_the_fastest_that_can_do_what_is_asked_for(tiny_models: Path, mo
     assert chosen(both, RuntimeOptions()) == (
         "onnxruntime", ["openvino is not installed", "fastdeploy is not installed"],
     )  # fmt: skip
-    with pytest.raises(RuntimeUnavailable, match="needs an ONNX graph, which the bundle has not"):
+    with pytest.raises(RuntimeUnavailable, match="needs an ONNX graph, which the bundle lacks"):
         chosen(paddle_only, RuntimeOptions())
     with pytest.raises(RuntimeUnavailable, match=r"openvino is not installed.*onnxruntime computes no bf16"):
         chosen(both, RuntimeOptions(precision="bf16"))
