@@ -16,12 +16,12 @@ from model_build.bundle import Bundle
 from service.api import openapi, page, status
 from service.api.admin import ReloadModels
 from service.api.arrival import Arrivals
-from service.api.endpoint import ExchangeEndpoint
+from service.api.asgi_adapter import AsgiAdapter
 from service.api.exchange import Endpoint, Exchange
 from service.api.gate import Gate
 from service.api.keys import Keys
-from service.api.middleware import OtherRequests, problem_response
 from service.api.models.catalog import Catalog
+from service.api.other_requests import OtherRequests, problem_response
 from service.api.tasks.classify import Classify
 from service.api.tasks.fill_mask.endpoint import FillMask
 from service.api.tasks.open_inference import metadata
@@ -89,7 +89,7 @@ def create_app(
         },
     )
     app.state.metrics, app.state.catalog, app.state.keys = metrics, catalog, keys
-    app.state.exchange, app.state.endpoint = exchange, ExchangeEndpoint(exchange)
+    app.state.exchange, app.state.endpoint = exchange, AsgiAdapter(exchange)
     app.state.parent, app.state.draining = None, False
     app.include_router(openapi.work_routes(endpoints))
     app.include_router(metadata.router)

@@ -11,15 +11,14 @@ import functools
 import http
 import logging
 import math
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import httptools
 import uvicorn
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from service.api.arrival import ClientLeft
 from service.api.exchange import Answer, Exchange, Work
@@ -37,8 +36,10 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 ATTRIBUTES = {
     HttpToolsProtocol: (
         "connections cycle flow loop pipeline scope server_state tasks timeout_keep_alive transport _start_asgi_task "
-        "on_headers_complete on_message_begin on_response_complete send_400_response"
+        "on_headers_complete on_message_begin on_message_complete on_response_complete send_400_response"
     ),
+    FlowControl: "drain resume_reading write_paused",
+    ServerState: "default_headers total_requests",
     RequestResponseCycle: (
         "body default_headers disconnected keep_alive more_body on_response receive response_complete response_started "
         "scope waiting_for_100_continue"
@@ -130,37 +131,35 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if self._refused_unread:
             self.close()  # the request already has its answer; its body does not matter
-        elif self._exchange and isinstance(sys.exc_info()[1], httptools.HttpParserCallbackError):
-            # Our own code failed in a callback of the parser, which reports this as an error of the client.
-            log.exception("a request could not be taken in")
-            scope: Any = self.scope or {}
-            request = Request(scope.get("method", ""), scope.get("path", ""), self.headers or [])
-            answer = self._exchange.failure(request)
-            self.transport.write(self._written(request, answer, [*self.server_state.default_headers], False))
-            self._exchange.written(request, answer)
-            self.close()
         else:
             super().send_400_response(msg)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Called by uvicorn when a head has arrived and the connection has no earlier request."""
+        """Called with a request whose head has arrived, when the earlier requests of the connection are answered."""
         if self._draining():
             # The answer announces that the connection closes; otherwise the client's next request would fail.
             cycle.keep_alive = False
         scope: Any = cycle.scope
         exchange = self._exchange
-        request = exchange.open(scope["method"], scope["path"], scope["headers"]) if exchange else None
-        if exchange is None or request is None:
+        try:
+            request = exchange.open(scope["method"], scope["path"], scope["headers"]) if exchange else None
+            answer = exchange.refuse(request) if exchange and request else None
+        except Exception:
+            # In a callback of the parser, which would report it as an error of the client.
+            log.exception("a request could not be accepted")
+            assert exchange
+            failed = Request(scope["method"], scope["path"], scope["headers"])
+            self._finish(cycle, failed, exchange.failure(failed))
+            return
+        if request is None:
             super()._start_asgi_task(cycle, app)
-            return
-        answer = exchange.refuse(request)
-        if answer and not self.flow.write_paused:
+        elif answer and not self.flow.write_paused:
             self._refuse(cycle, request, answer)
-            return
-        task = self.loop.create_task(self._answer(cycle, request, answer))
-        self._answering = request, task
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        else:
+            task = self.loop.create_task(self._answer(cycle, request, answer))
+            self._answering = request, task
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
 
     def _refuse(self, cycle: RequestResponseCycle, request: Work, answer: Answer) -> None:
         """Writes an answer that does not need the body."""
@@ -171,12 +170,14 @@ class Connection(HttpToolsProtocol):
         cycle.keep_alive = cycle.keep_alive and not last
         self._finish(cycle, request, answer)
 
-    async def _answer(self, cycle: RequestResponseCycle, request: Work, answer: Answer | None) -> None:
-        """Writes the answer of the exchange, unless the client leaves first."""
+    async def _answer(self, cycle: RequestResponseCycle, request: Work, refusal: Answer | None) -> None:
+        """Writes the refusal, or the answer of the exchange, unless the client leaves first."""
         assert self._exchange
         try:
+            answer = refusal
             if answer is None:
-                # Of a body without a declared length the gate has not checked the size.
+                # The gate has checked the size of a body only if the head declares it. Above HIGH_WATER_LIMIT uvicorn
+                # has paused reading, and only `receive` resumes it.
                 declared = b"content-length" in request.first_header and len(cycle.body) <= HIGH_WATER_LIMIT
                 body: Any = bytes(cycle.body) if declared and not cycle.more_body else cycle.receive
                 answer = await self._exchange.answer(request, body)
@@ -186,18 +187,26 @@ class Connection(HttpToolsProtocol):
             return
         finally:
             self._answering = None
-        if not cycle.disconnected:
+        if cycle.disconnected:
+            return
+        if refusal:
+            self._refuse(cycle, request, refusal)
+        else:
             self._finish(cycle, request, answer)
 
-    def _finish(self, cycle: RequestResponseCycle, request: Work, answer: Answer) -> None:
+    def _finish(self, cycle: RequestResponseCycle, request: Request, answer: Answer) -> None:
         assert self._exchange
-        cycle.keep_alive = cycle.keep_alive and not answer.close
+        cycle.keep_alive = cycle.keep_alive and not answer.close and not self._draining()
         cycle.response_started = cycle.response_complete = True  # the rest of the request is dropped
         cycle.on_response = _nothing  # otherwise connection and cycle would keep each other in memory
-        self.transport.write(self._written(request, answer, cycle.default_headers, cycle.keep_alive))
-        if not cycle.keep_alive:
-            self.transport.close()
-        self._exchange.written(request, answer)
+        try:
+            self.transport.write(self._written(request, answer, cycle.default_headers, cycle.keep_alive))
+            if not cycle.keep_alive:
+                self.transport.close()
+            self._exchange.written(request, answer)
+        except Exception:
+            log.exception("the answer to request %s could not be written or counted", request.id)
+            self.transport.abort()
         self.on_response_complete()
 
     def _written(
@@ -227,6 +236,9 @@ class Connection(HttpToolsProtocol):
         self._await_no_request()
         if self._timer:
             self._timer.cancel()
+        for cycle in (self.cycle, *(each for each, _ in self.pipeline)):
+            if cycle:
+                cycle.on_response = _nothing  # as in _finish
         super().connection_lost(exc)
         if self._answering:
             request, task = self._answering

@@ -2,8 +2,8 @@
 
     route → key → place → size and encoding → decode → task → document
 
-Two adapters bring requests here: `connection.py`, which writes answers to the socket itself, and `endpoint.py`, an ASGI
-application on FastAPI's routes. Other requests (GET, HEAD, OPTIONS) go to FastAPI through `middleware.py`.
+Two adapters bring requests here: `connection.py`, which writes answers to the socket, and `asgi_adapter.py`, an ASGI
+application on FastAPI's routes. Other requests (GET, HEAD, OPTIONS) go to FastAPI through `other_requests.py`.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import msgspec
 from fastapi import APIRouter, FastAPI
 
 from service.api.answers import Classified, Filled, Inferred, Reload, Results
-from service.api.bodies import ClassifyRequest, FillMaskRequest
-from service.api.endpoint import ExchangeRoute
+from service.api.asgi_adapter import ExchangeRoute
 from service.api.exchange import Endpoint
+from service.api.request_bodies import ClassifyRequest, FillMaskRequest
 from service.api.tasks.open_inference.metadata import ERROR_RESPONSES, TAG
 from service.api.tasks.open_inference.wire import InferRequest
 from service.problem import STATUS, ProblemDocument

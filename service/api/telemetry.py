@@ -15,7 +15,7 @@ from service.problem import STATUS
 log = logging.getLogger(__name__)
 
 REFUSALS = (STATUS["overloaded"], STATUS["not_ready"])
-"""Statuses of answers that take almost no time. If they counted, an overloaded service would look fast."""
+"""Statuses of answers that mostly take no time. If they counted, an overloaded service would look fast."""
 
 
 class Telemetry:
@@ -32,7 +32,7 @@ class Telemetry:
         request.seconds = time.perf_counter() - request.started
         timing = server_timing(request.timings, request.seconds)
         headers = [(b"x-request-id", request.id.encode("ascii")), (b"server-timing", timing.encode("ascii"))]
-        if self._cors and request.method != "OPTIONS":  # the answer to a preflight has other CORS headers
+        if self._cors and not is_preflight(request):  # the answer to a preflight has other CORS headers
             headers += _cross_origin(self._cors, request)
         return headers
 
@@ -77,6 +77,12 @@ def server_timing(timings: Timings | None, total: float) -> str:
         f"tokenize;dur={timings.tokenize * 1000:.3f}, queue;dur={timings.queue * 1000:.3f}, "
         f"inference;dur={timings.inference * 1000:.3f}, total;dur={total * 1000:.3f}"
     )
+
+
+def is_preflight(request: Request) -> bool:
+    """Whether a browser asks if a page of another site may send a request."""
+    names = b"origin", b"access-control-request-method"
+    return request.method == "OPTIONS" and all(name in request.first_header for name in names)
 
 
 def _cross_origin(cors: CORSMiddleware, request: Request) -> Sequence[Header]:

@@ -231,7 +231,7 @@ class EngineCore:
             if finished.batch is not None:
                 self._deliver(finished.batch, outcome, now - finished.started, now)
         elif finished.batch is None:
-            raise outcome
+            raise RuntimeError(str(outcome)) from outcome
         else:
             self._bisect(finished.batch, outcome)
         self._answer_checks(now)

@@ -11,12 +11,12 @@ The locks:
 
 | lock      | guards                                  | held                                                        |
 |-----------|-----------------------------------------|-------------------------------------------------------------|
-| `_lead`   | the selector's `select`                 | by the leader, while it waits, and during a lone pass       |
-| `_state`  | core, connections, unsent messages      | by any thread for microseconds; never while waiting or      |
-|           |                                         | during a pass                                               |
+| `_lead`   | the selector's `select`                 | by the leader: while it waits, reads, and runs a lone pass  |
+| `_state`  | core, connections, unsent messages, and | by any thread while it reads, sends or changes them; never  |
+|           | which sockets the selector watches      | while it waits or runs a pass                               |
 
-A thread that holds `_state` never waits for `_lead`. `_ended` is a flag that is set once and read without a lock. The
-main thread only waits for the parent (`_obey`); it holds `_state` to set `stopping`.
+A thread that holds `_state` never waits for `_lead`. `_ended` is a flag that is set once, without a lock. The main
+thread only waits for the parent (`_obey`); it holds `_state` to set `stopping`.
 """
 
 from __future__ import annotations

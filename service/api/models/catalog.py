@@ -110,6 +110,8 @@ class Catalog:
 
     def full(self, path: str) -> list[ServedModel]:
         """The models that a request to `path` may be for, if all their queues are full; otherwise none."""
+        if not any(model.admission.full for model in self.served.values()):
+            return []
         able = [
             model
             for model in self.served.values()

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from model_build.bundle import Bundle
-from service.api.bodies import TextInput, WorkRequest
 from service.api.deadline import Deadline
 from service.api.models.admission import Admission, Place
 from service.api.models.engine_link import EngineFailed, EngineLink
 from service.api.models.tokenization import tokenizer_named
 from service.api.models.windows import NoRoom, Windows
 from service.api.request import Timings
+from service.api.request_bodies import TextInput, WorkRequest
 from service.messages.control import ModelEntry
 from service.messages.frames import FrameError
 from service.messages.inference import Item, Output
-from service.metrics import Metrics
+from service.metrics import Metrics, Observer
 from service.problem import Problem
 from service.settings import Settings
 
@@ -47,8 +47,8 @@ class ServedModel:
         self._unused = asyncio.Event()
         self._settings = settings
         self._metrics = metrics
-        self._tokenize_seconds = metrics.tokenize.labels(self.name)
-        self._queue_seconds = metrics.queue.labels(self.name)
+        self._tokenize_seconds = Observer(metrics.tokenize.labels(self.name))
+        self._queue_seconds = Observer(metrics.queue.labels(self.name))
         self._in_flight = metrics.in_flight.labels(self.name)
 
     @property

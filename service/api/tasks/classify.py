@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from service.api.answers import Classified
-from service.api.bodies import ClassifyRequest, Decoder
 from service.api.exchange import Answer, Work
 from service.api.models.catalog import Catalog
 from service.api.models.served import ServedModel, Session
 from service.api.models.windows import Windows
 from service.api.request import Timings
+from service.api.request_bodies import ClassifyRequest, Decoder
 from service.api.tasks.results import check_json, results_answer
 from service.messages.inference import Item, Output
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.api.answers import Filled
-from service.api.bodies import Decoder, FillMaskRequest
 from service.api.exchange import Answer, Work
 from service.api.models.catalog import Catalog
 from service.api.models.served import ServedModel, Session
 from service.api.models.tokenization import MASK
 from service.api.request import Timings
+from service.api.request_bodies import Decoder, FillMaskRequest
 from service.api.tasks.fill_mask.filling import DEFAULT_TOP_K, Filler, target_tokens
 from service.api.tasks.fill_mask.masks import mask_count, mask_runs
 from service.api.tasks.results import check_json, results_answer

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from service.api.answers import Filled, FilledIndependently, FilledJointly
-from service.api.bodies import FillMaskRequest, TextInput
 from service.api.models.served import Session
 from service.api.models.tokenization import MASK, Tokenizer
 from service.api.models.windows import Windows
+from service.api.request_bodies import FillMaskRequest, TextInput
 from service.api.tasks.fill_mask.joint import Ask, Blank, Filling, Tokens, beam_search, prefixes_of, score_targets
 from service.api.tasks.fill_mask.masks import (
     holes_of,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from service.api.bodies import TextInput
 from service.api.models.tokenization import MASK
+from service.api.request_bodies import TextInput
 
 _RUN = re.compile(r"((?:\[MASK\])+)(\+?)")
 

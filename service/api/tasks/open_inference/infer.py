@@ -11,11 +11,11 @@ from typing import Any
 
 from model_build.bundle import Task
 from service.api.answers import Classified, Filled
-from service.api.bodies import Body, Decoder
 from service.api.exchange import Answer, Work
 from service.api.models.catalog import Catalog
 from service.api.models.served import ServedModel
 from service.api.request import Request, Timings
+from service.api.request_bodies import Body, Decoder
 from service.api.tasks.classify import Classify, classified
 from service.api.tasks.fill_mask.endpoint import FillMask, filled
 from service.api.tasks.open_inference.wire import (

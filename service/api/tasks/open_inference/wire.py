@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from service.api.bodies import MAX_INPUTS, Decoder
+from service.api.request_bodies import MAX_INPUTS, Decoder
 from service.problem import Problem
 
 Datatype = Literal["BYTES", "FP32", "INT32", "BOOL"]

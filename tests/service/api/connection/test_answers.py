@@ -194,6 +194,39 @@ async def test_every_post_takes_the_same_road_whatever_its_head_says(tmp_path: P
     assert allowed is (name == "from a page")
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_path_with_a_line_break_is_not_that_of_an_endpoint(tmp_path: Path, plain: bool) -> None:
+    async with served(tmp_path, plain=plain) as service, connected(service.port) as streams:
+        for path in ("/classify%0A", "/v2/models/reviews/infer%0A"):
+            assert [each.status for each in await told(streams, request(path))] == [404]
+
+
+@pytest.mark.parametrize("target", ["/" + "a" * 70_000, "http://service", "/\u00e9"])
+async def test_a_target_that_is_not_a_path_is_the_clients_fault(
+    tmp_path: Path, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(tmp_path) as service, connected(service.port) as streams:
+        (answer,) = await told(streams, request(target), 2)
+    assert answer.status == 400
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_refusal_that_waits_for_its_reader_ends_the_connection_of_a_client_that_waits_for_100(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path, api_keys="good") as service, connected(service.port) as streams:
+        (answer,) = await told(streams, request(Authorization="Bearer good"))
+        (connection,) = service.server.server_state.connections
+        connection.pause_writing()  # as the loop does when its buffer is full
+        asked = asyncio.create_task(told(streams, request(Expect="100-continue")[: -len(BODY)], 2))
+        for _ in range(3):
+            await service.metrics()
+        assert not asked.done()
+        connection.resume_writing()
+        (answer,) = await asked
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+
+
 async def test_a_client_that_waits_for_100_continue_gets_it_and_then_its_answer(tmp_path: Path) -> None:
     async with served(tmp_path) as service, connected(service.port) as (reader, writer):
         service.without_application()
@@ -359,7 +392,7 @@ async def test_a_failure_inside_a_callback_of_the_parser_is_a_500_too(
         metrics = await service.metrics()
     assert (answer.status, answer.headers["x-request-id"], answer.headers["connection"]) == (500, "abc", "close")
     assert 'ernie_requests_total{code="500",endpoint="/classify",model=""} 1.0' in metrics
-    assert [record.message for record in caplog.records if record.exc_info] == ["a request could not be taken in"]
+    assert [record.message for record in caplog.records if record.exc_info] == ["a request could not be accepted"]
 
 
 def test_an_unknown_uvicorn_is_refused_with_the_name_of_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

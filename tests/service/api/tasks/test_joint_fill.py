@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_build.bundle import open_bundle
-from service.api.bodies import TextInput
 from service.api.models.tokenization import NativeTokenizer
+from service.api.request_bodies import TextInput
 from service.api.tasks.fill_mask.joint import Blank, Tokens, beam_search, prefixes_of, score_targets
 from service.api.tasks.fill_mask.masks import joined, sequence, widened
 from service.messages.inference import Item, MaskOutput

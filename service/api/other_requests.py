@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.exchange import Exchange
 from service.api.gate import Gate
 from service.api.request import Request
-from service.api.telemetry import Telemetry
+from service.api.telemetry import Telemetry, is_preflight
 from service.problem import Problem, internal
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class OtherRequests:
             await send(message)
 
         try:
-            if self._cors and _is_preflight(request):
+            if self._cors and is_preflight(request):
                 await self._cors.preflight_response(Headers(scope=scope))(scope, receive, recorded)
                 return
             self._gate.check_key(request)
@@ -64,11 +64,6 @@ class OtherRequests:
             if started:
                 raise
             await problem_response(request, internal())(scope, receive, recorded)
-
-
-def _is_preflight(request: Request) -> bool:
-    names = b"origin", b"access-control-request-method"
-    return request.method == "OPTIONS" and all(name in request.first_header for name in names)
 
 
 def problem_response(request: Request, problem: Problem) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request as StarletteRequest
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.arrival import ClientLeft
@@ -15,7 +16,7 @@ from service.api.exchange import Exchange
 from service.api.request import Request
 
 
-class ExchangeEndpoint:
+class AsgiAdapter:
     """Answers the requests of the exchange's endpoints."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -25,7 +26,8 @@ class ExchangeEndpoint:
         """Sends nothing if the client leaves first."""
         exchange = self._exchange
         request = exchange.open(scope["method"], scope["path"], scope["headers"])
-        assert request, "the route is one of the exchange's"
+        if request is None:  # FastAPI's routes also match a path with a line break at its end
+            raise HTTPException(404)
         answer = exchange.refuse(request)
         # A client that waits for "100 Continue" may send its body or not. Its next request could be that body.
         close = answer is not None and b"expect" in request.first_header

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.api.app import create_app
-from service.api.bodies import (
+from service.api.request_bodies import (
     MAX_INPUTS,
     MAX_TARGET_CHARACTERS,
     MAX_TARGETS,
