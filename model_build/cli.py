@@ -99,8 +99,8 @@ def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
             "verify",
             _verify,
             "check the files of a bundle against their hashes",
-            "Computes the SHA-256 of every graph file of a bundle and compares it with bundle.json. Fails and names "
-            "the file if one differs. For a model repository, checks the newest version of every name.",
+            "Computes the SHA-256 of every graph file of a bundle and compares it with bundle.json. If a file "
+            "differs, the command fails and names it. For a model repository, checks the newest version of every name.",
         ),
     ):
         command = commands.add_parser(

@@ -17,13 +17,13 @@ class QuantizeSettings:
 
     precision: Annotated[
         Precision,
-        "int8 computes the matrix products in 8 bits; fp16 and bf16 only store the weights in 16 bits, which halves "
-        "the file, and the runtime chooses the precision of the computation",
+        "int8 computes the matrix products in 8 bits; fp16 and bf16 store the weights in 16 bits, so the file has half "
+        "the size; the runtime chooses the precision of the computation",
     ] = "int8"
     activations: Annotated[
         Literal["uint8", "int8"],
-        "type of the inputs of an int8 matrix product: uint8 is the fastest in ONNX Runtime on x86; TensorRT needs "
-        "int8 with zero point 0",
+        "type of the inputs of an int8 matrix product: uint8 is the fastest in ONNX Runtime on x86; for TensorRT "
+        "choose int8, which has zero point 0",
     ] = "uint8"
     tables: Annotated[bool, "with int8, also store the embedding tables in int8, with one scale for every row"] = True
     keep_float: Annotated[

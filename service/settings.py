@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         Path("models"),
         description="a model repository (NAME/VERSION/ folders), one bundle, or a folder exported by PaddleNLP",
     )
-    api_workers: int = Field(1, ge=1, le=256, description="number of API processes; they share the engines")
+    api_workers: int = Field(1, ge=1, le=256, description="number of API processes; all of them use the same engines")
     admin: bool = Field(False, description="adds POST /admin/reload, which does the same as SIGHUP")
 
     runtime: RuntimeName = Field(
@@ -38,51 +38,69 @@ class Settings(BaseSettings):
         description="auto, fastdeploy, onnxruntime or openvino; auto takes openvino on the CPU if it is installed",
     )
     backend: Backend = Field("auto", description="backend of FastDeploy: auto, paddle, ort, trt or paddle_trt")
-    device: Device = Field("cpu", description="cpu or gpu; the service does not start if there is no GPU")
+    device: Device = Field("cpu", description="cpu or gpu; with gpu, the service does not start if there is no GPU")
     device_id: int = Field(0, ge=0, description="number of the GPU")
     streams: int = Field(
         0,
         ge=0,
-        description="concurrent forward passes of a model on the CPU (fastdeploy: 1); 0: one for each core, at most 8",
+        description="number of concurrent forward passes of a model on the CPU; 0: one for each core, at most 8; "
+        "fastdeploy always runs one",
     )
     cpu_threads: int = Field(
         0,
         ge=0,
-        description="threads of a forward pass on the CPU; 0: cores divided by streams (fastdeploy: all but one)",
+        description="threads of one forward pass on the CPU; 0: the number of cores divided by streams; for "
+        "fastdeploy, the cores minus one",
     )
-    tokenizer: TokenizerName = Field("native", description="native, or fast_tokenizer to compare with it")
+    tokenizer: TokenizerName = Field(
+        "native", description="native; or fast_tokenizer, only to compare it with native"
+    )
     precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU) or fp16 (on the GPU)")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps the engines that TensorRT builds")
 
     max_batch_tokens: int = Field(
-        0, ge=0, description="maximum of padded tokens in one forward pass; 0: 512 on the CPU, 8192 on a GPU"
+        0,
+        ge=0,
+        description="maximum number of tokens, padding included, in one forward pass; 0: 512 on the CPU, 8192 on a GPU",
     )
-    max_batch_items: int = Field(64, ge=1, description="maximum of texts in one forward pass")
+    max_batch_items: int = Field(64, ge=1, description="maximum number of texts in one forward pass")
     max_wait_ms: float = Field(0.0, ge=0, description="time that an idle engine waits for a fuller batch")
 
-    max_queue_requests: int = Field(512, ge=1, description="requests of one model in work; more are refused with 429")
-    max_queue_tokens: int = Field(200_000, ge=1, description="tokens of one model in work; more are refused with 429")
-    max_inputs: int = Field(256, ge=1, le=MAX_INPUTS, description="maximum of texts in one request")
-    max_masks: int = Field(64, ge=1, description="maximum of masks in one text")
-    max_windows: int = Field(16, ge=1, le=256, description="maximum of windows of one long text")
-    max_span: int = Field(8, ge=1, le=32, description="maximum of tokens in one target or one filled span")
+    max_queue_requests: int = Field(
+        512,
+        ge=1,
+        description="maximum number of accepted requests without an answer, for each model; more are refused with 429",
+    )
+    max_queue_tokens: int = Field(
+        200_000,
+        ge=1,
+        description="maximum number of tokens in the accepted requests without an answer, for each model; more are "
+        "refused with 429",
+    )
+    max_inputs: int = Field(256, ge=1, le=MAX_INPUTS, description="maximum number of texts in one request")
+    max_masks: int = Field(64, ge=1, description="maximum number of masks in one text")
+    max_windows: int = Field(16, ge=1, le=256, description="maximum number of windows of one long text")
+    max_span: int = Field(8, ge=1, le=32, description="maximum number of tokens in one target or one filled span")
     max_fill_texts: int = Field(
-        2048, ge=1, description="maximum of texts that the model runs for one fill-mask request"
+        2048, ge=1, description="maximum number of texts that the model runs for one fill-mask request"
     )
     max_body_bytes: int = Field(2 << 20, ge=1, description="maximum size of a request body")
     max_reading_bytes: int = Field(
-        64 << 20, ge=1, description="size of all bodies that are arriving in one API process; more are refused with 429"
+        64 << 20,
+        ge=1,
+        description="maximum total size of the bodies that are arriving in one API process; more are refused with 429",
     )
     max_connections: int = Field(
         1000,
         ge=1,
-        description="open connections to one API process; a new one closes the one that has been idle longest",
+        description="maximum number of open connections of an API process; a new connection then closes the connection "
+        "that has been idle longest",
     )
     body_seconds: float = Field(
         10.0,
         gt=0,
         description="time for a request body to arrive, then 408; a connection that sends no complete head is closed "
-        "after keep-alive-seconds and body-seconds together",
+        "after the sum of --keep-alive-seconds and --body-seconds",
     )
     keep_alive_seconds: int = Field(
         75,
@@ -96,15 +114,21 @@ class Settings(BaseSettings):
     )
     start_seconds: float = Field(600.0, gt=0, description="time for an engine to warm up; TensorRT needs minutes")
     hang_seconds: float = Field(
-        60.0, gt=0, description="an engine that is silent for this time is killed and restarted"
+        60.0, gt=0, description="an engine that does not answer for this time is killed and restarted"
     )
     max_restarts: int = Field(
-        5, ge=0, description="restarts of a process in a row before the service ends; 0: no limit"
+        5,
+        ge=0,
+        description="number of consecutive restarts of one process; the next failure ends the service; 0: no limit",
     )
     drain_delay_seconds: float = Field(
-        0.0, ge=0, description="after SIGTERM: time to keep serving while the service reports that it is not ready"
+        0.0,
+        ge=0,
+        description="after SIGTERM: time in which the service still answers requests but reports that it is not ready",
     )
-    shutdown_seconds: float = Field(30.0, gt=0, description="after that: time for requests in flight to finish")
+    shutdown_seconds: float = Field(
+        30.0, gt=0, description="after --drain-delay-seconds: time for running requests to finish"
+    )
     page: bool = Field(True, description="serves a page at / to try the endpoints")
     api_keys: SecretStr = Field(
         SecretStr(""), description="API keys, separated by commas; safer in the environment than on the command line"
@@ -118,7 +142,8 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="text, or json with one object on each line")
     log_requests: bool = Field(False, description="logs every request, without its texts")
     otel: bool = Field(
-        False, description="sends OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra otel"
+        False,
+        description="sends OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT; needs pip install 'ernie-zh[otel]'",
     )
 
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
     from training.compressing.comparison import Compression
 
 COMPARED = (
-    "the new bundle is compared with the original on --dev and --test, or on the parts of --dataset, and it is written "
-    "only if no metric falls by more than --max-drop; for a masked LM give files with one text per line"
+    "The command compares the new bundle with the original, on --dev and --test or on the same parts of --dataset. "
+    "It writes the bundle only if no metric falls by more than --max-drop. For a masked LM, give files with one text "
+    "per line"
 )
 
 
@@ -25,24 +26,25 @@ def add_quantize_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "quantize", _quantize,
-        f"make a bundle smaller and faster with int8 weights, or smaller with 16-bit weights; {COMPARED}",
+        f"make a bundle smaller and faster with int8 weights, or smaller with 16-bit weights. {COMPARED}",
         "ernie-build quantize models/hotels/1 --dataset chnsenticorp --download",
     )  # fmt: skip
     parser.add_argument("bundle", type=Path, help="bundle with an ONNX graph, MODELS/NAME/VERSION")
     _add_result_flags(parser, "name of the bundle", None)
     parser.add_argument(
         "--calibration-rows", type=int, default=256, metavar="INT",
-        help="int8: rows of --train from which the ranges of the activations are measured (default: 256)",
+        help="int8: number of rows of --train on which the ranges of the activations are measured (default: 256)",
     )  # fmt: skip
     add_flags(parser, QuantizeSettings, "quantisation")
-    _add_example_flags(parser, "int8: examples to measure the ranges of the activations from")
+    _add_example_flags(parser, "int8: examples on which the ranges of the activations are measured")
 
 
 def add_prune_vocab_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "prune-vocab", _prune_vocab,
-        f"make a model smaller by removing the tokens that a domain does not use, and positions; {COMPARED}",
+        "make a model smaller by removing the tokens that a domain does not use and, with --max-length, position "
+        f"embeddings. {COMPARED}",
         "ernie-build prune-vocab output/hotels/model --text reviews.txt --dataset chnsenticorp --download",
     )  # fmt: skip
     parser.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
@@ -58,14 +60,14 @@ def add_prune_vocab_command(commands: Commands) -> None:
         type=int,
         default=1,
         metavar="INT",
-        help="remove tokens that occur less often in --text (default: 1)",
+        help="remove tokens that occur fewer times than this in --text (default: 1)",
     )
     parser.add_argument(
         "--max-tokens",
         type=int,
         default=0,
         metavar="INT",
-        help="keep at most this many tokens, the most frequent; 0 means no limit (default: 0)",
+        help="maximum number of tokens to keep; the most frequent are kept; 0 means no limit (default: 0)",
     )
     parser.add_argument(
         "--max-length",
@@ -80,7 +82,9 @@ def add_prune_vocab_command(commands: Commands) -> None:
         help="folder for the pruned checkpoint, for further training (default: write only the bundle)",
     )
     _add_example_flags(
-        parser, "training examples of the model; not evaluated, only compared with dev and test for overlap"
+        parser,
+        "training examples of the model; they are not evaluated; they only serve to find texts of dev and test that "
+        "also occur in them",
     )
 
 
@@ -89,7 +93,10 @@ def _add_result_flags(parser: argparse.ArgumentParser, named: str, models: Path 
     default = models or "the repository of the original bundle"
     result.add_argument("--models", type=Path, default=models, help=f"model repository (default: {default})")
     result.add_argument("--name", help=f"name of the model (default: {named})")
-    result.add_argument("--model-version", help="version, the name of the folder (default: the next number)")
+    result.add_argument(
+        "--model-version",
+        help="version of the bundle, which is also the name of its folder (default: the next number)",
+    )
     result.add_argument(
         "--max-drop", type=float, default=0.5, metavar="FLOAT",
         help="largest allowed loss of the metric on each part, in percentage points (default: 0.5)",
@@ -98,12 +105,13 @@ def _add_result_flags(parser: argparse.ArgumentParser, named: str, models: Path 
 
 def _add_example_flags(parser: argparse.ArgumentParser, train: str) -> None:
     data = parser.add_argument_group(
-        "examples", "either --dataset, or files in the formats of `ernie-train finetune`; docs/finetuning-data.md"
+        "examples",
+        "either --dataset, or files in the formats of `ernie-train finetune`; docs/finetuning-data.md describes both",
     )
     add_set_flags(data)
     data.add_argument("--train", type=Path, metavar="FILE", help=train)
     data.add_argument("--dev", type=Path, metavar="FILE", help="examples to evaluate on")
-    data.add_argument("--test", type=Path, metavar="FILE", help="more examples to evaluate on")
+    data.add_argument("--test", type=Path, metavar="FILE", help="other examples to evaluate on")
 
 
 def _quantize(arguments: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ def add_corpus_commands(commands: Commands) -> None:
     build.add_argument("--vocab", type=Path, required=True, help="vocabulary file, one token per line")
     build.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=PREFIX)
     add_flags(build, CorpusSettings, "the corpus")
-    add_flags(build, BuildSettings, "execution; it does not change the result")
+    add_flags(build, BuildSettings, "execution; these flags do not change the result")
 
     inspect = add_command(
         group,
@@ -46,7 +46,7 @@ def add_corpus_commands(commands: Commands) -> None:
         "ernie-train corpus inspect data/corpus --vocab vocab.txt",
     )
     inspect.add_argument("prefix", type=Path, metavar="PREFIX", help=PREFIX)
-    inspect.add_argument("--vocab", type=Path, help="vocabulary file; without it token ids are shown instead of text")
+    inspect.add_argument("--vocab", type=Path, help="vocabulary file; without it, token ids are shown instead of text")
     inspect.add_argument(
         "--samples", type=int, default=5, metavar="INT", help="number of sentences to show (default: 5)"
     )
@@ -87,7 +87,8 @@ def add_corpus_commands(commands: Commands) -> None:
     convert.add_argument(
         "--vocab",
         type=Path,
-        help="vocabulary of the input; required for ERNIE 1.0; without it PaddleNLP data gets no .seg file",
+        help="vocabulary of the input; required for ERNIE 1.0; without it, a corpus from PaddleNLP data has no "
+        ".seg file",
     )
     convert.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=WRITTEN)
 

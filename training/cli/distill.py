@@ -40,8 +40,8 @@ def add_distill_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "distill", _distill,
-        "train a small model (student) on the outputs of larger ones (teachers); from examples of a task, "
-        "or with --corpus from text; if the run is interrupted, the same command resumes it", EXAMPLE,
+        "train a small model (student) on the outputs of larger ones (teachers); it learns from examples of a task or, "
+        "with --corpus, from plain text; if the run is interrupted, the same command resumes it", EXAMPLE,
     )  # fmt: skip
     taught = parser.add_argument_group("teachers")
     taught.add_argument(
@@ -51,21 +51,27 @@ def add_distill_command(commands: Commands) -> None:
     )  # fmt: skip
     taught.add_argument(
         "--assistant", metavar="FOLDER_OR_NAME",
-        help="train a model of intermediate size first and use it as the only teacher: "
-        "a folder with weights, or the name of a published shape",
+        help="first train a model of intermediate size and use it as the only teacher of the student; "
+        "give a folder with weights, or the name of a published shape",
     )  # fmt: skip
     student = parser.add_argument_group("student")
-    student.add_argument("--variant", metavar="NAME", help="published shape of the student, with random weights")
+    student.add_argument(
+        "--variant", metavar="NAME",
+        help="name of a published model, such as ernie-3.0-tiny-pico-v2-zh; the student has its shape and random "
+        "weights",
+    )  # fmt: skip
     student.add_argument("--pretrained", metavar="START", help=START)
     student.add_argument(
-        "--vocab", type=Path, metavar="FILE", help=f"{VOCAB} (default for a PaddleNLP name: the teacher's vocabulary)"
+        "--vocab", type=Path, metavar="FILE",
+        help=f"{VOCAB}; if --pretrained is a PaddleNLP name, the default is the teacher's vocabulary",
     )
     student.add_argument("--from-scratch", action=argparse.BooleanOptionalAction, default=False, help=FROM_SCRATCH)
     add_example_flags(parser)
     text = parser.add_argument_group("text")
     text.add_argument(
         "--unlabelled", type=Path, nargs="+", default=[], metavar="FILE",
-        help="classification: unlabelled texts (one per line, or tables) to learn the teachers' outputs on",
+        help="classification: files of unlabelled texts (one per line, or tables); the student learns the teachers' "
+        "outputs for them",
     )  # fmt: skip
     text.add_argument(
         "--corpus", nargs="+", default=[], metavar="[WEIGHT] PREFIX",
@@ -74,7 +80,7 @@ def add_distill_command(commands: Commands) -> None:
     )  # fmt: skip
     add_output_flags(parser.add_argument_group("actions and output"))
     add_flags_of_several_runs(parser)
-    add_flags(parser, DistillSettings, "losses; what the student learns from")
+    add_flags(parser, DistillSettings, "losses; they define what the student learns from the teachers")
     add_flags_of_ways(parser, WAYS)
 
 

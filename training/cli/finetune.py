@@ -23,7 +23,7 @@ START = (
     "or folder with config.json, model_state.pdparams and vocab.txt"
 )
 VOCAB = "vocabulary of --pretrained, if its folder has no vocab.txt"
-FROM_SCRATCH = "use only shape and vocabulary of --pretrained, with random weights"
+FROM_SCRATCH = "use only the shape and the vocabulary of --pretrained, with random weights"
 EXAMPLE = (
     "ernie-train finetune --pretrained output/ernie/model --dataset chnsenticorp --download --output output/hotels"
 )
@@ -33,8 +33,8 @@ def add_finetune_command(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
         commands, "finetune", _finetune,
-        "finetune a pretrained model to classify texts, tag tokens or answer questions; without any --do-... flag it "
-        "trains, then evaluates on dev and test; if the run is interrupted, the same command resumes it", EXAMPLE,
+        "finetune a pretrained model to classify texts, tag tokens or answer questions; without a --do-... flag, it "
+        "trains and then evaluates on dev and test; if the run is interrupted, the same command resumes it", EXAMPLE,
     )  # fmt: skip
     add_example_flags(parser)
     start = parser.add_argument_group("pretrained model")
@@ -51,13 +51,13 @@ def add_finetune_command(commands: Commands) -> None:
     add_output_flags(done)
     add_flags_of_several_runs(parser)
     add_flags(parser, FinetuneSettings, "training; the same settings give the same weights")
-    add_flags(parser, FinetuneRunSettings, "execution; it does not change the weights")
+    add_flags(parser, FinetuneRunSettings, "execution; these flags do not change the weights")
 
 
 def add_example_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that `read_parts` reads."""
     data = parser.add_argument_group("examples", "either --dataset, or files; docs/finetuning-data.md describes both")
-    data.add_argument("--task", choices=TASKS, help="task (default: that of --dataset; classify for files)")
+    data.add_argument("--task", choices=TASKS, help="task (default: the task of --dataset; for files, `classify`)")
     add_set_flags(data)
     data.add_argument("--train", type=Path, metavar="FILE", help="training examples")
     data.add_argument("--dev", type=Path, metavar="FILE", help="development examples, which select the best weights")
@@ -66,7 +66,11 @@ def add_example_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_set_flags(data: Any) -> None:
     """Adds the flags for a data set known by name to a group."""
-    data.add_argument("--dataset", metavar="NAME", help="data set known by name; an unknown name prints the list")
+    data.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="name of a known data set; if the name is unknown, the command prints the list of names",
+    )
     data.add_argument(
         "--data", type=Path, default=Path("data"), help="folder with the files of the named data sets (default: data)"
     )
@@ -111,11 +115,11 @@ def add_flags_of_several_runs(parser: argparse.ArgumentParser) -> None:
     )
     several.add_argument(
         "--learning-rates", type=float, nargs="+", default=[], metavar="FLOAT",
-        help="learning rates to try with the first seed, each with every one of --batch-sizes; "
-        "the combination that is best on dev is used for all seeds",
+        help="learning rates to try; each is combined with each of --batch-sizes and run with the first seed; "
+        "all seeds then use the combination that is best on dev",
     )  # fmt: skip
     several.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[], metavar="INT", help="batch sizes to try, see --learning-rates"
+        "--batch-sizes", type=int, nargs="+", default=[], metavar="INT", help="batch sizes to try; see --learning-rates"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -20,9 +21,10 @@ Commands = Any
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], None] | None, text: str, example: str
 ) -> argparse.ArgumentParser:
-    """A subcommand that calls `run`; the help of its group shows `text` up to the first semicolon."""
+    """A subcommand that calls `run`; the help of its group shows `text` up to the first semicolon or full stop."""
     made: argparse.ArgumentParser = commands.add_parser(
-        name, help=text.split(";")[0], description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}",
+        name, help=re.split(r"[;.] ", text)[0],
+        description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}",
         allow_abbrev=False,
     )  # fmt: skip
     if run:

@@ -19,8 +19,8 @@ def add_pretrain_command(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--corpus", nargs="+", required=True, metavar="[WEIGHT] PREFIX",
-        help="corpora built by `ernie-train corpus build`, each optionally after its share, such as 0.7 A 0.3 B; "
-        "without weights all corpora have equal shares",
+        help="corpora built by `ernie-train corpus build`; you can write a weight before each, such as 0.7 A 0.3 B; "
+        "without weights, all corpora have equal weights",
     )  # fmt: skip
     parser.add_argument("--vocab", type=Path, required=True, help="vocabulary that the corpora were built with")
     parser.add_argument(
@@ -32,11 +32,12 @@ def add_pretrain_command(commands: Commands) -> None:
     )
     parser.add_argument(
         "--evaluation", type=Path, nargs="*", default=[],
-        help="labelled files or text files; texts of these that occur in the corpora are counted and reported",
+        help="labelled files or text files; the command counts and reports the texts of these files that also occur in "
+        "the corpora",
     )  # fmt: skip
     add_flags(parser, ShapeSettings, "model shape")
     add_flags(parser, PretrainSettings, "training; the same settings give the same weights")
-    add_flags(parser, PretrainRunSettings, "execution; it does not change the weights")
+    add_flags(parser, PretrainRunSettings, "execution; these flags do not change the weights")
 
 
 def _pretrain(arguments: argparse.Namespace) -> None:

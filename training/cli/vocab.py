@@ -18,8 +18,8 @@ def add_vocab_commands(commands: Commands) -> None:
     text = "build a vocabulary from text"
     group = add_command(commands, "vocab", None, text, EXAMPLE).add_subparsers(required=True, metavar="COMMAND")
     text = (
-        "count text and write a vocabulary; it holds special tokens, letters and digits, frequent subwords, then "
-        "characters by frequency"
+        "count the characters and subwords of text and write a vocabulary; its order is: special tokens, letters and "
+        "digits, frequent subwords, characters (most frequent first)"
     )
     build = add_command(group, "build", _vocab, text, EXAMPLE)
     build.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)

