@@ -52,9 +52,7 @@ class Settings(BaseSettings):
         description="threads of one forward pass on the CPU; 0: the number of cores divided by streams; for "
         "fastdeploy, the cores minus one",
     )
-    tokenizer: TokenizerName = Field(
-        "native", description="native; or fast_tokenizer, only to compare it with native"
-    )
+    tokenizer: TokenizerName = Field("native", description="native; or fast_tokenizer, only to compare it with native")
     precision: Precision = Field("fp32", description="fp32, bf16 (openvino on the CPU) or fp16 (on the GPU)")
     tensorrt_cache: Path | None = Field(None, description="folder that keeps the engines that TensorRT builds")
 

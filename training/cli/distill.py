@@ -62,7 +62,9 @@ def add_distill_command(commands: Commands) -> None:
     )  # fmt: skip
     student.add_argument("--pretrained", metavar="START", help=START)
     student.add_argument(
-        "--vocab", type=Path, metavar="FILE",
+        "--vocab",
+        type=Path,
+        metavar="FILE",
         help=f"{VOCAB}; if --pretrained is a PaddleNLP name, the default is the teacher's vocabulary",
     )
     student.add_argument("--from-scratch", action=argparse.BooleanOptionalAction, default=False, help=FROM_SCRATCH)
