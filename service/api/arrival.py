@@ -44,7 +44,9 @@ class Arrivals:
                         return bytes(body)
                     more = max(0, len(body) - FREE_BYTES) - counted
                     if more and self._bytes + more > self._max_bytes_together:
-                        raise Problem("overloaded", "too many large requests arrive at the same time; try again later.")
+                        raise Problem(
+                            "overloaded", "too many large requests are arriving at the same time; try again later."
+                        )
                     counted, self._bytes = counted + more, self._bytes + more
         except asyncio.TimeoutError:
             raise Problem(
