@@ -67,13 +67,14 @@ class Settings(BaseSettings):
     max_queue_requests: int = Field(
         512,
         ge=1,
-        description="maximum number of accepted requests without an answer, for each model; more are refused with 429",
+        description="maximum number of requests for one model that are accepted but not answered yet; "
+        "more are refused with 429",
     )
     max_queue_tokens: int = Field(
         200_000,
         ge=1,
-        description="maximum number of tokens in the accepted requests without an answer, for each model; more are "
-        "refused with 429",
+        description="maximum number of tokens in the requests for one model that are accepted but not answered yet; "
+        "more are refused with 429",
     )
     max_inputs: int = Field(256, ge=1, le=MAX_INPUTS, description="maximum number of texts in one request")
     max_masks: int = Field(64, ge=1, description="maximum number of masks in one text")

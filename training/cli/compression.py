@@ -99,7 +99,7 @@ def _add_result_flags(parser: argparse.ArgumentParser, named: str, models: Path 
     )
     result.add_argument(
         "--max-drop", type=float, default=0.5, metavar="FLOAT",
-        help="largest allowed loss of the metric on each part, in percentage points (default: 0.5)",
+        help="how far a metric may fall on dev or on test, in percentage points (default: 0.5)",
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def add_corpus_commands(commands: Commands) -> None:
         commands,
         "corpus",
         None,
-        "build and check pretraining corpora; tokens are in Megatron's .bin and .idx, boundary bytes in .seg",
+        "build and check pretraining corpora; tokens are in .bin and .idx (Megatron's format), word boundaries in .seg",
         "ernie-train corpus build text --vocab vocab.txt --output data/corpus",
     )
     group = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -65,7 +65,7 @@ def add_corpus_commands(commands: Commands) -> None:
         group,
         "verify",
         _verify,
-        "check checksums, index, token ids and boundary bytes; reports the first fault and its file",
+        "check checksums, index, token ids and word boundaries; reports the first fault and its file",
         "ernie-train corpus verify data/corpus",
     )
     verify.add_argument("prefixes", type=Path, nargs="+", metavar="PREFIX", help=PREFIX)
