@@ -136,6 +136,6 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     }
     problem = known.get(error.status_code) or Problem("internal", str(error.detail))
     response = problem_response(request.state.request, problem)
-    if allowed := (error.headers or {}).get("allow"):
+    if allowed := (error.headers or {}).get("Allow"):
         response.headers["allow"] = ", ".join(sorted(allowed.split(", ")))  # Starlette's order varies with the process
     return response

@@ -1,15 +1,16 @@
-#!/usr/bin/env -S uv run --script
-# /// script
-# requires-python = ">=3.10"
-# dependencies = ["onnxruntime==1.23.2", "onnx==1.16.2", "numpy==1.26.4"]
-# ///
-"""ONNX Runtime's quantize_dynamic leaves a matrix product in float32 if its weight is a Constant node.
-
-ONNX allows both forms of a weight: an initializer of the graph, and the output of a Constant node. Exporters such as
-paddle2onnx write Constant nodes. quantize_dynamic returns without an error and without a warning about them, and the
-"quantised" file is as large and as slow as the original.
-"""
-
+#!/bin/sh
+# ONNX Runtime's quantize_dynamic leaves a matrix product in float32 if its weight is a Constant node.
+#
+# ONNX allows both forms of a weight: an initializer of the graph, and the output of a Constant node. Exporters such as
+# paddle2onnx write Constant nodes. quantize_dynamic returns without an error and without a warning about them, and the
+# "quantised" file is as large and as slow as the original.
+#
+# PYTHON names the interpreter (default: python3). Exit status: 0 as recorded, 1 changed, 2 could not run.
+folder=$(mktemp -d) || exit 2
+trap 'rm -rf "$folder"' EXIT
+{ "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    'onnxruntime==1.23.2' 'onnx==1.16.2' 'numpy==1.26.4'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
+cd "$folder" && "$folder/bin/python" - <<'PYTHON'
 import os
 import sys
 
@@ -55,3 +56,4 @@ if __name__ == "__main__":
     print(f"expected: {EXPECTED}\nseen:     {found}")
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
+PYTHON

@@ -1,17 +1,15 @@
-#!/usr/bin/env -S uv run --script
-# /// script
-# requires-python = ">=3.10,<3.13"
-# dependencies = [
-#     "paddlepaddle==2.6.2", "paddle2onnx==1.2.11", "onnx==1.16.2", "numpy==1.26.4", "protobuf==3.20.3",
-#     "setuptools==65.5.0",
-# ]
-# ///
-"""paddle2onnx writes the table of an Embedding with padding_idx twice into the ONNX file.
-
-The second copy is a mask of the table's size, with zeros in the row of the padding and ones elsewhere. A Mul node
-applies it to the table. The file of a small encoder with a large vocabulary becomes half as large again.
-"""
-
+#!/bin/sh
+# paddle2onnx writes the table of an Embedding with padding_idx twice into the ONNX file.
+#
+# The second copy is a mask of the table's size, with zeros in the row of the padding and ones elsewhere. A Mul node
+# applies it to the table. The file of a small encoder with a large vocabulary becomes half as large again.
+#
+# PYTHON names the interpreter (default: python3). Exit status: 0 as recorded, 1 changed, 2 could not run.
+folder=$(mktemp -d) || exit 2
+trap 'rm -rf "$folder"' EXIT
+{ "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    'paddlepaddle==2.6.2' 'paddle2onnx==1.2.11' 'onnx==1.16.2' 'numpy==1.26.4' 'protobuf==3.20.3' 'setuptools==65.5.0'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
+cd "$folder" && "$folder/bin/python" - <<'PYTHON'
 import os
 import sys
 
@@ -58,3 +56,4 @@ if __name__ == "__main__":
     print(f"expected: {EXPECTED}\nseen:     {found}")
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
+PYTHON

@@ -1,14 +1,15 @@
-#!/usr/bin/env -S uv run --script
-# /// script
-# requires-python = ">=3.10"
-# dependencies = ["uvicorn==0.54.0", "httptools==0.9.0", "h11==0.16.0"]
-# ///
-"""uvicorn with httptools gives the application an empty body if a POST asks for an upgrade to HTTP/2.
-
-A server may ignore `Upgrade: h2c` and answer over HTTP/1.1 (RFC 9110, 7.8). uvicorn logs "Unsupported upgrade request."
-and answers, but with httptools the body is lost. A JSON endpoint then answers 400 or 422. With h11 the body arrives.
-"""
-
+#!/bin/sh
+# uvicorn with httptools gives the application an empty body if a POST asks for an upgrade to HTTP/2.
+#
+# A server may ignore `Upgrade: h2c` and answer over HTTP/1.1 (RFC 9110, 7.8). uvicorn logs "Unsupported upgrade request."
+# and answers, but with httptools the body is lost. A JSON endpoint then answers 400 or 422. With h11 the body arrives.
+#
+# PYTHON names the interpreter (default: python3). Exit status: 0 as recorded, 1 changed, 2 could not run.
+folder=$(mktemp -d) || exit 2
+trap 'rm -rf "$folder"' EXIT
+{ "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    'uvicorn==0.54.0' 'httptools==0.9.0' 'h11==0.16.0'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
+cd "$folder" && "$folder/bin/python" - <<'PYTHON'
 import os
 import sys
 
@@ -58,3 +59,4 @@ if __name__ == "__main__":
     print(f"expected: {EXPECTED}\nseen:     {found}")
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
+PYTHON

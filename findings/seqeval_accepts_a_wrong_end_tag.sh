@@ -1,15 +1,16 @@
-#!/usr/bin/env -S uv run --script
-# /// script
-# requires-python = ">=3.10"
-# dependencies = ["seqeval==1.2.2", "numpy==1.26.4", "scikit-learn==1.7.2", "setuptools==65.5.0"]
-# ///
-"""seqeval's default mode counts a BMES entity as right although its last tag is wrong.
-
-BMES (begin, middle, end, single) is the usual scheme of Chinese data sets. An entity that is tagged B M M has no end.
-The default mode knows no scheme, takes the unknown prefix M for the inside of an entity, and gives an F1 of 1. The
-strict mode gives 0, but has no scheme BMES: it takes the tags as IOBES after M is renamed to I.
-"""
-
+#!/bin/sh
+# seqeval's default mode counts a BMES entity as right although its last tag is wrong.
+#
+# BMES (begin, middle, end, single) is the usual scheme of Chinese data sets. An entity that is tagged B M M has no end.
+# The default mode knows no scheme, takes the unknown prefix M for the inside of an entity, and gives an F1 of 1. The
+# strict mode gives 0, but has no scheme BMES: it takes the tags as IOBES after M is renamed to I.
+#
+# PYTHON names the interpreter (default: python3). Exit status: 0 as recorded, 1 changed, 2 could not run.
+folder=$(mktemp -d) || exit 2
+trap 'rm -rf "$folder"' EXIT
+{ "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    'seqeval==1.2.2' 'numpy==1.26.4' 'scikit-learn==1.7.2' 'setuptools==65.5.0'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
+cd "$folder" && "$folder/bin/python" - <<'PYTHON'
 import os
 import sys
 
@@ -43,3 +44,4 @@ if __name__ == "__main__":
     print(f"expected: {EXPECTED}\nseen:     {found}")
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
+PYTHON

@@ -1,15 +1,16 @@
-#!/usr/bin/env -S uv run --script
-# /// script
-# requires-python = ">=3.10"
-# dependencies = ["tokenizers==0.23.3"]
-# ///
-"""Hugging Face's BERT tokenizer takes 256 rare Chinese characters for letters.
-
-BERT puts spaces around every Chinese character, so that each becomes a token. Its list of ranges contains CJK Extension
-E from U+2B820; the list of `tokenizers` begins at U+2B920. Characters between them form one word with their neighbours,
-and the word is [UNK] although the vocabulary contains each of its characters.
-"""
-
+#!/bin/sh
+# Hugging Face's BERT tokenizer takes 256 rare Chinese characters for letters.
+#
+# BERT puts spaces around every Chinese character, so that each becomes a token. Its list of ranges contains CJK Extension
+# E from U+2B820; the list of `tokenizers` begins at U+2B920. Characters between them form one word with their neighbours,
+# and the word is [UNK] although the vocabulary contains each of its characters.
+#
+# PYTHON names the interpreter (default: python3). Exit status: 0 as recorded, 1 changed, 2 could not run.
+folder=$(mktemp -d) || exit 2
+trap 'rm -rf "$folder"' EXIT
+{ "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    'tokenizers==0.23.3'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
+cd "$folder" && "$folder/bin/python" - <<'PYTHON'
 import os
 import sys
 
@@ -46,3 +47,4 @@ if __name__ == "__main__":
     print(f"expected: {EXPECTED}\nseen:     {found}")
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
+PYTHON

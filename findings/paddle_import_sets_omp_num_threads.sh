@@ -1,14 +1,15 @@
-#!/usr/bin/env -S uv run --script
-# /// script
-# requires-python = ">=3.10,<3.13"
-# dependencies = ["paddlepaddle==2.6.2", "numpy==1.26.4", "protobuf==3.20.3", "setuptools==65.5.0"]
-# ///
-"""`import paddle` sets OMP_NUM_THREADS=1 in the environment of the process.
-
-An import is not expected to change the environment. Matrix products of Paddle then use one core, and so do child
-processes that inherit the variable, whatever library they use. A value that is set before the import is kept.
-"""
-
+#!/bin/sh
+# `import paddle` sets OMP_NUM_THREADS=1 in the environment of the process.
+#
+# An import is not expected to change the environment. Matrix products of Paddle then use one core, and so do child
+# processes that inherit the variable, whatever library they use. A value that is set before the import is kept.
+#
+# PYTHON names the interpreter (default: python3). Exit status: 0 as recorded, 1 changed, 2 could not run.
+folder=$(mktemp -d) || exit 2
+trap 'rm -rf "$folder"' EXIT
+{ "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    'paddlepaddle==2.6.2' 'numpy==1.26.4' 'protobuf==3.20.3' 'setuptools==65.5.0'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
+cd "$folder" && "$folder/bin/python" - <<'PYTHON'
 import os
 import sys
 
@@ -41,3 +42,4 @@ if __name__ == "__main__":
     print(f"expected: {EXPECTED}\nseen:     {found}")
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
+PYTHON
