@@ -27,7 +27,7 @@ MAX_TARGET_CHARACTERS = 64
 MAX_TARGETS = 1000
 MAX_TIMEOUT_MS = 600_000
 
-# __post_init__ checks this: with `pattern`, msgspec 0.22 crashes some interpreters when they exit.
+# __post_init__ checks this, because this kind of constraint is not reliable in msgspec 0.22.
 Text = Annotated[str, Meta(extra_json_schema={"pattern": r"\S"})]
 Count = Annotated[int, Meta(ge=1)]
 
