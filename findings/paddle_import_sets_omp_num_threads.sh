@@ -9,7 +9,7 @@ folder=$(mktemp -d) || exit 2
 trap 'rm -rf "$folder"' EXIT
 { "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
     'paddlepaddle==2.6.2' 'numpy==1.26.4' 'protobuf==3.20.3' 'setuptools==65.5.0'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
-cd "$folder" && "$folder/bin/python" - <<'PYTHON'
+cat >"$folder/finding.py" <<'PYTHON'
 import os
 import sys
 
@@ -43,3 +43,4 @@ if __name__ == "__main__":
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
 PYTHON
+cd "$folder" && "$folder/bin/python" finding.py

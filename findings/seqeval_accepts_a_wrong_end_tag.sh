@@ -10,7 +10,7 @@ folder=$(mktemp -d) || exit 2
 trap 'rm -rf "$folder"' EXIT
 { "${PYTHON:-python3}" -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
     'seqeval==1.2.2' 'numpy==1.26.4' 'scikit-learn==1.7.2' 'setuptools==65.5.0'; } || { echo 'could not run: the packages cannot be installed'; exit 2; }
-cd "$folder" && "$folder/bin/python" - <<'PYTHON'
+cat >"$folder/finding.py" <<'PYTHON'
 import os
 import sys
 
@@ -45,3 +45,4 @@ if __name__ == "__main__":
     if found != RECORDED:
         sys.exit(f"changed:  {RECORDED} was recorded")
 PYTHON
+cd "$folder" && "$folder/bin/python" finding.py
