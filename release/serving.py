@@ -15,6 +15,7 @@ from typing import Any
 
 READY_SECONDS = 180
 PROBE_SECONDS = 5
+SHADOWS = ("service/__init__.py", "native/__init__.py", "uvloop.py", "logging.py")
 _LISTENING = re.compile(r"listening on (http://\S+?),")
 # Requests to 127.0.0.1 must not go through a proxy of the machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -27,13 +28,14 @@ class ServingError(RuntimeError):
 def ask_service(program: Path, models: Path, runtime: str, folder: Path, environment: Mapping[str, str]) -> set[str]:
     """Starts `program` with the embedded `models`, requests both endpoints and the page, and stops it with SIGTERM.
 
-    Returns the set of versions of ernie-zh that the service reports. Writes its log to `folder`. Raises ServingError if
-    the service does not start, answer correctly or stop with status 0.
+    It is started in a folder whose modules have the names of modules that the service imports. Returns the set of
+    versions of ernie-zh that the service reports. Writes its log to `folder`. Raises ServingError if the service does
+    not start, answer correctly or stop with status 0.
     """
     log = folder / f"serve-{runtime}.log"
     command = [str(program), "--models", str(models), "--port", "0", "--runtime", runtime]
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, cwd=_shadows(folder), env=dict(environment), stdout=stream, stderr=stream)
     try:
         url = _wait_until_ready(process, log)
         _check_endpoints(url)
@@ -47,6 +49,15 @@ def ask_service(program: Path, models: Path, runtime: str, folder: Path, environ
     finally:
         process.kill()
         process.wait()
+
+
+def _shadows(folder: Path) -> Path:
+    """A folder in `folder` with modules that must not be imported."""
+    for name in SHADOWS:
+        path = folder / "shadows" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('raise SystemExit("a module of the current folder was imported")\n', encoding="utf-8")
+    return folder / "shadows"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
