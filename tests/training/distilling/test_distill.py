@@ -316,7 +316,7 @@ def test_what_took_effect_is_written_and_does_the_same_again(
         (["--unlabelled", "{pairs}"], "pairs.tsv: line 2: the unlabelled text is a pair, but train has single texts"),
         (["--steps", "5"], "--steps is for training on --corpus, not for training on examples"),
         (["--corpus", "absent"], "--train is for training on examples, not for training on --corpus"),
-        (["--assistant", "ernie-9"], "unknown ERNIE variant 'ernie-9'"),
+        (["--assistant", "ernie-9"], "'ernie-9' is not a known ERNIE variant"),
         (["--assistant", "ernie-3.0-nano-zh", "--relation-heads", "16"], "312 of --assistant and 16 of the student"),
         (["--hard-weight", "-1"], "must be 0 or more"),
         (["--hard-weight", "0", "--logits-weight", "0"], "the head would not be trained"),

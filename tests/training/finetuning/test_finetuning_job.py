@@ -274,7 +274,7 @@ def test_training_wants_to_know_where_it_begins(tmp_path: Path, capsys: pytest.C
 def test_no_do_train_does_not_train(start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files, output = reviews(tmp_path), tmp_path / "out"
     assert finetune(start, output, *files, "--no-do-train") == 2
-    assert "is missing; a checkpoint folder needs it" in capsys.readouterr().err
+    assert "is missing; give a folder with config.json" in capsys.readouterr().err
     assert not output.exists()
     config = tmp_path / "flags.yaml"
     config.write_text("do_train: true\n", encoding="utf-8")
