@@ -8,7 +8,7 @@ SANITIZED := build/sanitize
 NEXT := .venv-next
 # What a later Python could break; the longest tests of processes, which it could not, run in the reference only.
 NEXT_TESTS := tests/native tests/service tests/model_build/test_bundle.py tests/test_import_table.py
-NOT_NEXT := openapi test_access.py test_bad_input.py test_event_loop.py test_failures.py test_fleet.py test_page_in_browser.py
+NOT_NEXT := api/openapi api/test_keys.py api/test_bad_input.py api/test_event_loop.py test_failures.py parent/test_fleet.py api/test_page_in_browser.py
 
 .PHONY: help serve test test-next lint format docs findings fuzz-native demo-models release-check clean
 
