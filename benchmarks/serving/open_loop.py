@@ -24,7 +24,7 @@ CONNECTIONS = 10_000
 # The service's default bound: more than a full queue needs (512 requests), and less than the listen backlog (2,048).
 # Beyond that the system drops new connections before the service sees them.
 CLIENT_CONNECTIONS = 1000
-# A client that has sent a smaller share of the offered requests has not kept up.
+# If the client has sent a smaller share of the requests, it was too slow, and the measurement is not valid.
 KEPT_UP = 0.98
 # The first seconds of a round, in which the queue fills up, are not counted.
 SETTLING_SECONDS = 3.0

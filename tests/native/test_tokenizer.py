@@ -293,7 +293,9 @@ def test_the_unicode_tables_are_those_of_this_interpreter() -> None:
     assert unicode_version() == unicodedata.unidata_version
 
 
-@pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="needs the published vocabularies")
+@pytest.mark.skipif(
+    not VOCABULARIES.is_dir(), reason=f"the published vocabularies are missing; put them into {VOCABULARIES}"
+)
 @pytest.mark.parametrize(
     ("name", "size", "duplicates", "newline_missing"), [("ernie-1.0", 17964, 0, False), ("ernie-3.0", 39980, 1, True)]
 )

@@ -56,7 +56,7 @@ def test_generated_strings_have_the_ids_of_both_references(
     assert not tally.unequal
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the published data sets")
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the published data sets are missing; put them into {DATA}")
 @pytest.mark.parametrize("name", ["ernie-1.0", "ernie-3.0"])
 def test_lines_of_real_text_have_the_ids_of_both_references(name: str) -> None:
     tokens = ErnieTokenizer.from_file(DATA / "vocab" / f"{name}.vocab.txt").tokens
