@@ -28,6 +28,7 @@ from service.api.tasks.open_inference import metadata
 from service.api.tasks.open_inference.infer import Infer, InferVersion
 from service.api.telemetry import Telemetry
 from service.logs import log_unhandled
+from service.messages.control import Readiness
 from service.metrics import Metrics
 from service.problem import Problem
 from service.settings import Settings
@@ -90,7 +91,7 @@ def create_app(
     )
     app.state.metrics, app.state.catalog, app.state.keys = metrics, catalog, keys
     app.state.exchange, app.state.endpoint = exchange, AsgiAdapter(exchange)
-    app.state.parent, app.state.draining = None, False
+    app.state.parent, app.state.draining, app.state.readiness = None, False, Readiness()
     app.include_router(openapi.work_routes(endpoints))
     app.include_router(metadata.router)
     app.include_router(status.router, responses=openapi.RESPONSES)

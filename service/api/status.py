@@ -23,12 +23,22 @@ async def live() -> Health:
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready")
 async def ready(request: Request) -> Health:
-    """Every engine has warmed up, and the service is not shutting down."""
-    if request.app.state.draining:
-        raise Problem("draining", "the service is shutting down.", retry_after=5)
+    """Every engine has warmed up, every API process serves every model, and the service is not shutting down."""
+    refuse_draining(request)
     if reason := request.app.state.catalog.unready:
         raise Problem("not_ready", reason)
+    readiness = request.app.state.readiness
+    if readiness.starting:
+        raise Problem("not_ready", f"the number of API processes that are still starting is {readiness.starting}.")
+    if readiness.models:
+        raise Problem("not_ready", f"not every API process serves {', '.join(readiness.models)} yet.")
     return {"status": "ready"}
+
+
+def refuse_draining(request: Request) -> None:
+    """Raises Problem `draining` if the service is shutting down."""
+    if request.app.state.draining:
+        raise Problem("draining", "the service is shutting down.", retry_after=5)
 
 
 @router.get("/models")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -33,9 +32,6 @@ def main() -> int:
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
     arguments = parser.parse_args()
-    # Ctrl-C, a service manager and a closing terminal signal every process; only the parent handles these signals.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     # A forward pass on the CPU uses every core; the API process must still answer health checks.
     os.nice(NICENESS)
     try:

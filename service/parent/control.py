@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from service.messages.control import (
+    Alive,
     Configure,
     Drain,
-    InUse,
     Keys,
+    Loads,
     ModelEntry,
     ModelTable,
+    Readiness,
     Reloaded,
     ToParent,
 )
@@ -31,7 +33,10 @@ class _Worker:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
+        self.serial = 0
+        """The newest table that it has reported on."""
         self.in_use: set[int] = set()
+        self.ready: dict[str, int] = {}
 
     def send(self, message: msgspec.Struct) -> None:
         self.writer.write(frame(message))
@@ -41,11 +46,20 @@ class Control:
     """The Unix socket to which every API process connects."""
 
     def __init__(
-        self, settings: dict[str, Any], digests: list[str], on_reload: Callable[[], Awaitable[Reloaded]]
+        self,
+        settings: dict[str, Any],
+        digests: list[str],
+        on_reload: Callable[[], Awaitable[Reloaded]],
+        processes: int = 1,
+        on_alive: Callable[[int], None] = lambda pid: None,
     ) -> None:
+        """`processes` is the number of API processes; `on_alive` is called with the process id of one that is alive."""
+        self._processes = self._starting = processes
+        self._on_alive = on_alive
         self._configure = Configure(settings, digests)
         self._on_reload = on_reload
         self._table = ModelTable(0, [])
+        self._readiness = Readiness(processes)
         self._drain: Drain | None = None
         self._workers: set[_Worker] = set()
         self._changed = asyncio.Condition()
@@ -66,6 +80,7 @@ class Control:
         for worker in self._workers:
             worker.in_use |= {model.number for model in models}
         self._broadcast(self._table)
+        self._renew_readiness()
 
     def replace_keys(self, digests: list[str]) -> None:
         """Sends the valid API keys to every worker, including workers that connect later."""
@@ -82,6 +97,30 @@ class Control:
         async with self._changed:
             await self._changed.wait_for(lambda: not any(number in worker.in_use for worker in self._workers))
 
+    async def served(self) -> None:
+        """Returns when every worker serves the present table. It does not wait for engines that do not run."""
+        serial = self._table.serial
+
+        def everywhere() -> bool:
+            running = {model.number for model in self._table.models if model.responsive}
+            return all(worker.serial >= serial and running <= set(worker.ready.values()) for worker in self._workers)
+
+        async with self._changed:
+            await self._changed.wait_for(everywhere)
+
+    def _renew_readiness(self) -> None:
+        """Tells every worker what is missing in any of them."""
+        self._starting = max(0, min(self._starting, self._processes - len(self._workers)))
+        missing = [
+            model.name
+            for model in self._table.models
+            if not all(model.name in worker.ready for worker in self._workers)
+        ]
+        readiness = Readiness(self._starting, missing)
+        if readiness != self._readiness:
+            self._readiness = readiness
+            self._broadcast(readiness)
+
     def _broadcast(self, message: msgspec.Struct) -> None:
         for worker in self._workers:
             worker.send(message)
@@ -90,11 +129,13 @@ class Control:
         worker = _Worker(writer)
         worker.send(self._configure)
         worker.send(self._table)
+        worker.send(self._readiness)
         if self._drain:
             worker.send(self._drain)
         # Until it reports its loads, it may use every model of the table.
         worker.in_use = {model.number for model in self._table.models}
         self._workers.add(worker)
+        self._renew_readiness()
         frames = FrameReader(ToParent)
         try:
             while data := await reader.read(READ_BYTES):
@@ -104,17 +145,23 @@ class Control:
             pass  # handled like the end of the stream: the worker is gone
         finally:
             self._workers.discard(worker)
+            self._renew_readiness()
             async with self._changed:
                 self._changed.notify_all()
             writer.close()
 
     async def _receive(self, worker: _Worker, message: Any) -> None:
-        if isinstance(message, InUse):
-            # A report on an older table does not cover the models of the newest one.
-            if message.serial == self._table.serial:
-                async with self._changed:
-                    worker.in_use = set(message.numbers)
-                    self._changed.notify_all()
+        if isinstance(message, Alive):
+            self._on_alive(message.pid)
+            return
+        if isinstance(message, Loads):
+            async with self._changed:
+                worker.serial, worker.ready = message.serial, message.ready
+                # A report on an older table does not cover the models of the newest one.
+                if message.serial == self._table.serial:
+                    worker.in_use = set(message.in_use)
+                self._changed.notify_all()
+            self._renew_readiness()
             return
         task = asyncio.create_task(self._reload(worker, message.id))
         self._tasks.add(task)
@@ -123,6 +170,7 @@ class Control:
     async def _reload(self, worker: _Worker, request_id: int) -> None:
         try:
             done = await self._on_reload()
+            await self.served()
         except Exception:
             log.exception("a reload failed")
             done = Reloaded(refused={"reload": "the reload failed and stopped there; the log names the reason."})

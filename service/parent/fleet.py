@@ -26,6 +26,7 @@ from service.parent.child import child_command
 from service.parent.control import Control
 from service.parent.key_file import KeysError, read_keys
 from service.parent.restarts import Restarts
+from service.parent.silence import Silence
 from service.parent.supervisor import EngineStartFailed, Running, Supervisor, WatchOptions
 from service.runtime.base import RuntimeOptions
 from service.runtime.choice import chosen
@@ -34,6 +35,7 @@ from service.settings import Settings, revealed
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
+IMPORT_SECONDS = 60.0
 # A worker may need this much longer to stop than its own limits allow.
 GRACE_SECONDS = 5.0
 
@@ -75,7 +77,10 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._served: dict[str, Load] = {}
         self._reloading = asyncio.Lock()
-        self._control = Control(revealed(settings), read_keys(settings), self.reload)
+        self._control = Control(
+            revealed(settings), read_keys(settings), self.reload, settings.api_workers, self._worker_alive
+        )
+        self._silences: dict[int, Silence] = {}
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._ending: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -167,11 +172,12 @@ class Fleet:
         self._control.publish(models)
 
     async def _start(self) -> None:
-        """Starts every engine for the first time."""
-        try:
-            await asyncio.gather(*(self._start_one(load) for load in self._served.values()))
-        except EngineStartFailed as error:
-            self._end(str(error))
+        """Starts every engine for the first time. A reload waits until then."""
+        async with self._reloading:
+            try:
+                await asyncio.gather(*(self._start_one(load) for load in self._served.values()))
+            except EngineStartFailed as error:
+                self._end(str(error))
 
     async def _start_one(self, load: Load) -> None:
         await load.engine.start()
@@ -261,7 +267,7 @@ class Fleet:
                 pass_fds=[self._listener.fileno()],
             )
             self._workers[worker.pid] = worker
-            status = await worker.wait()
+            status = await self._exit_status(worker)
             del self._workers[worker.pid]
             self._metrics.forget(worker.pid)
             if self._stopping:
@@ -276,3 +282,22 @@ class Fleet:
                 return
             log.warning("starting another API process in %.1f s", delay)
             await asyncio.wait({self._ending}, timeout=delay)
+
+    def _worker_alive(self, pid: int) -> None:
+        if silence := self._silences.get(pid):
+            silence.heard()
+
+    async def _exit_status(self, worker: asyncio.subprocess.Process) -> int:
+        """The exit status of an API process. One that is silent for `hang_seconds` is killed."""
+        loop, every = asyncio.get_running_loop(), self._settings.beat_seconds
+        silence = self._silences[worker.pid] = Silence(every, loop.time())
+        ended = asyncio.ensure_future(worker.wait())
+        while not (await asyncio.wait({ended}, timeout=every))[0]:
+            silent = silence.seconds(loop.time())
+            # Until it is heard for the first time, it imports its modules.
+            limit = self._settings.hang_seconds + (0.0 if silence.heard_once else IMPORT_SECONDS)
+            if silent > limit and not self._stopping:
+                log.error("an API process has been silent for %.0f s", silent)
+                worker.kill()
+        del self._silences[worker.pid]
+        return ended.result()

@@ -19,6 +19,7 @@ from service.messages.inference import Alive, BatchDone, Probe, Ready, ToApi
 from service.messages.launch import START_FAILED, BatchingOptions
 from service.parent.child import child_command
 from service.parent.restarts import Restarts
+from service.parent.silence import Silence
 from service.runtime.base import RuntimeOptions
 
 log = logging.getLogger(__name__)
@@ -90,10 +91,12 @@ class Supervisor:
         await started
 
     async def stop(self, seconds: float = 10.0) -> None:
-        """Requests that the engine finishes its queue and stops; kills it after `seconds`."""
+        """Stops the engine when its queue is empty, after `seconds` at the latest; before it is warm, immediately."""
         self._stopping = True
         if self._process and self._process.returncode is None:
             assert self._process.stdin
+            if not self.running:
+                self._process.kill()
             self._process.stdin.write(b".")
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._process.wait(), seconds)
@@ -193,10 +196,10 @@ class Supervisor:
         frames = FrameReader(ToApi)
         loop = asyncio.get_running_loop()
         every = min(self._watch_options.probe_seconds, self._watch_options.hang_seconds / 4)
-        heard, asked = loop.time(), float("-inf")
+        silence, asked = Silence(every, loop.time()), float("-inf")
         read = asyncio.ensure_future(reader.read(READ_BYTES))
         try:
-            while self._judge(loop.time() - heard):
+            while self._judge(silence.seconds(loop.time())):
                 if loop.time() - asked >= every:
                     writer.write(frame(Probe(self._watch_options.probe_seconds)))
                     asked = loop.time()
@@ -209,7 +212,7 @@ class Supervisor:
                             self.on_batch(message)
                         elif isinstance(message, Alive):
                             # A finished batch does not show that the other streams still run.
-                            heard = loop.time()
+                            silence.heard()
                             self.on_alive(message)
                     read = asyncio.ensure_future(reader.read(READ_BYTES))
             process.kill()

@@ -32,8 +32,9 @@ class Catalog:
         self._wanted: set[int] = set()
         self._missing: list[str] = []
         self._leaving: dict[int, asyncio.Task[None]] = {}
-        self.on_in_use: Callable[[int, list[int]], None] = lambda serial, numbers: None
-        """Called with the serial of the current table and the numbers of the loads that have, or may get, requests."""
+        self.on_change: Callable[[int, list[int], dict[str, int]], None] = lambda serial, in_use, ready: None
+        """Called with the serial of the current table, the numbers of the loads that have, or may get, requests, and
+        for each name the number of the load that serves it."""
         self._has_table = bool(bundles)
         self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
 
@@ -80,7 +81,9 @@ class Catalog:
         self._report()
 
     def _report(self) -> None:
-        self.on_in_use(self._serial, sorted({*self._loads, *self._leaving}))
+        served = self.served.values()
+        ready = {model.name: number for number, model in self._loads.items() if model in served and model.engine.ready}
+        self.on_change(self._serial, sorted({*self._loads, *self._leaving}), ready)
 
     def named(self, name: str) -> ServedModel:
         """The model with this name; raises Problem `model_not_found`, or `not_ready` if it may still be loaded."""

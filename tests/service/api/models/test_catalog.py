@@ -61,13 +61,13 @@ class Worker:
         self.directory = directory
         self.app: FastAPI = create_app(Settings())
         self.models: Catalog = self.app.state.catalog
-        self.models.on_in_use = self._note
+        self.models.on_change = self._note
         self.in_use: list[int] = []
         self._serial = 0
         self._changed = asyncio.Event()
 
-    def _note(self, serial: int, numbers: list[int]) -> None:
-        self.in_use = numbers
+    def _note(self, serial: int, in_use: list[int], ready: dict[str, int]) -> None:
+        self.in_use = in_use
         self._changed.set()
 
     def entry(
