@@ -26,7 +26,7 @@ from benchmarks.serving.service import WORKER, Service
 RECOVERY_SECONDS = 60.0
 """After a fault, the service must be complete and ready within this time."""
 READY_IN_A_ROW = 5
-"""So many new connections must find the service ready, because each may reach another API process."""
+"""The number of new connections that must find the service ready: each may reach another API process."""
 RELOADED = "reloaded: "
 
 

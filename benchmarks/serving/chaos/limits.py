@@ -19,7 +19,7 @@ BLOCK = b"\0" * (64 << 10)
 
 
 class TemporaryFolder:
-    """The TMPDIR of the service. It can be filled only if it is a file system of its own."""
+    """The TMPDIR of the service. It can be filled only if it is a separate file system."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir()
