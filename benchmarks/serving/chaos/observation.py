@@ -139,7 +139,7 @@ class Observation:
         return found
 
     async def leaks(self, before: dict[str, int]) -> list[str]:
-        """Waits until the processes have closed the connections of the clients; a sentence for each that still has some."""
+        """Waits until the processes have closed the connections of the clients; a sentence for each that has more."""
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
             after = await asyncio.to_thread(self.open_files)
