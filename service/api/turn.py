@@ -15,7 +15,7 @@ class Turn:
         self._end = time.perf_counter() + TURN_SECONDS
 
     async def pause(self) -> None:
-        """Called often during the work: lets others run if the time of the turn has passed, and begins the next turn."""
+        """Called often during the work: lets others run if the time of the turn has passed."""
         if time.perf_counter() >= self._end:
             await asyncio.sleep(0)
             self._end = time.perf_counter() + TURN_SECONDS
