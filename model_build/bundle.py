@@ -26,7 +26,6 @@ from model_build.bundle_files import (
     check_values,
     readable,
 )
-
 from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
 
 log = logging.getLogger(__name__)
