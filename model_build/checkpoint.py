@@ -1,7 +1,8 @@
 """Model checkpoints: one folder with weights, configuration, vocabulary and their description, as training writes it.
 
 model_state.pdparams   weights under PaddleNLP's names
-config.json            the fields of ErnieConfig, and "task", "labels", "max_length", "evaluation", "provenance"
+config.json            the fields of ErnieConfig, and "task", "labels", "problem_type" (of a classifier of texts),
+                       "max_length", "evaluation", "provenance"
 vocab.txt
 sentences.txt          real sentences, one on each line, for the parity check of the export
 """
@@ -19,7 +20,7 @@ import paddle
 from paddle import Tensor, nn
 
 from model_build.atomic_write import atomic_folder
-from model_build.bundle import TASKS, Task
+from model_build.bundle import TASKS, Scores, Task
 from model_build.config import ErnieConfig
 from model_build.heads import (
     ErnieForMaskedLM,
@@ -27,6 +28,7 @@ from model_build.heads import (
     ErnieForSequenceClassification,
     ErnieForTokenClassification,
 )
+from model_build.labels import PROBLEM_TYPES, LabelError, labels_of_folder, scores_of_folder
 from model_build.weights import load_state, read_pdparams
 
 LONGEST = 512
@@ -56,6 +58,8 @@ class Checkpoint:
     labels: list[str] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    scores: Scores = "softmax"
+    """of a classifier of texts; `config.json` has it as `problem_type`, under PaddleNLP's and Hugging Face's names"""
 
 
 def save_checkpoint(
@@ -76,6 +80,7 @@ def write_checkpoint(
         "task": checkpoint.task,
         "max_length": checkpoint.max_length,
         "labels": checkpoint.labels,
+        **({"problem_type": PROBLEM_TYPES[checkpoint.scores]} if checkpoint.task == "classify" else {}),
         "evaluation": checkpoint.evaluation,
         "provenance": checkpoint.provenance,
     }
@@ -87,8 +92,9 @@ def write_checkpoint(
 def read_checkpoint(directory: Path) -> Checkpoint:
     """Reads the `config.json` of a checkpoint folder; the weights are not read.
 
-    A `config.json` of PaddleNLP gives the task in `architectures` and the labels in `id2label`. Raises CheckpointError
-    if a file is missing or the task is unknown, ConfigError if `config.json` is invalid.
+    A `config.json` of PaddleNLP gives the task in `architectures`; `model_build.labels` names the files with labels and
+    scores. Raises CheckpointError if a file is missing, the task is unknown, or labels are unusable, ConfigError if
+    `config.json` is invalid.
     """
     for name in ("config.json", "vocab.txt", "model_state.pdparams"):
         if not (directory / name).is_file():
@@ -104,16 +110,31 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             "the "
             "model's head."
         )
-    names = values.get("id2label") or {}
-    labels = values.get("labels") or [names[key] for key in sorted(names, key=int)]
+    labels, scores = _labels_and_scores(directory, values, task)
     return Checkpoint(
         config,
         task,
         int(values.get("max_length", min(config.max_position_embeddings, LONGEST))),
-        list(labels) if task in LABELLED else [],
+        labels,
         dict(values.get("evaluation", {})),
         dict(values.get("provenance", {})),
+        scores,
     )
+
+
+def _labels_and_scores(directory: Path, values: Mapping[str, Any], task: Task) -> tuple[list[str], Scores]:
+    """The labels of a task that has them, and the scores of a classifier of texts; raises CheckpointError."""
+    if task not in LABELLED:
+        return [], "softmax"
+    try:
+        labels = labels_of_folder(directory, values, "config.json")
+        if task != "classify":
+            return labels, "softmax"
+        scores = scores_of_folder(directory, values, "config.json")
+    except LabelError as error:
+        raise CheckpointError(str(error)) from error
+    # The softmax of a single output is always 1.
+    return labels, "raw" if len(labels) == 1 and scores == "softmax" else scores
 
 
 def _published_task(values: Mapping[str, Any]) -> str | None:
@@ -124,11 +145,15 @@ def _published_task(values: Mapping[str, Any]) -> str | None:
 def model_of(checkpoint: Checkpoint, directory: Path) -> nn.Layer:
     """A randomly initialised model for the checkpoint.
 
-    Raises CheckpointError if a task with labels has fewer than two.
+    Raises CheckpointError if a task with labels has too few: one is enough unless the scores are a softmax.
     """
     labels = len(checkpoint.labels)
-    if checkpoint.task in LABELLED and labels < 2:
-        raise CheckpointError(f'{directory / "config.json"}: "labels" must name at least two classes, not {labels}.')
+    least = 1 if checkpoint.task == "classify" and checkpoint.scores != "softmax" else 2
+    if checkpoint.task in LABELLED and labels < least:
+        raise CheckpointError(
+            f'{directory / "config.json"}: "labels" must name at least {"one class" if least == 1 else "two classes"}, '
+            f"not {labels}."
+        )
     if checkpoint.task == "fill-mask":
         return ErnieForMaskedLM(checkpoint.config)
     if checkpoint.task == "question-answering":

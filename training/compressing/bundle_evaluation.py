@@ -139,8 +139,9 @@ def _task(bundle: Bundle) -> Task:
     """The task with the settings that the bundle's model was trained with."""
     manifest = bundle.manifest
     about = Checkpoint(
-        _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance
-    )
+        _config(bundle), manifest.task, manifest.max_length, manifest.labels,
+        provenance=manifest.provenance, scores=manifest.scores,
+    )  # fmt: skip
     return task_of_model(bundle.directory, about)
 
 

@@ -30,7 +30,8 @@ from service.problem import Problem
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 INPUTS: dict[str, Datatype] = {"text": "BYTES", "text_pair": "BYTES"}
-# Shapes: N texts, M masks, K results. M is the largest number of masks in a text; the rows of texts with fewer masks
+# Shapes: N texts, M masks, K results. K is the largest number of labels of a text; the rows of texts with fewer labels
+# above the threshold end with "" and 0. M is the largest number of masks in a text; the rows of texts with fewer masks
 # end with "" and 0. With the strategy joint M is 1: `tokens` has the tokens for all masks, `scores` the token_score.
 OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     "classify": {"labels": ("BYTES", 2), "scores": ("FP32", 2), "windows": ("INT32", 1), "truncated": ("BOOL", 1)},
@@ -44,7 +45,7 @@ OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     },
 }
 PARAMETERS = {
-    "classify": ("top_k", "truncation", "priority", "timeout_ms"),
+    "classify": ("top_k", "truncation", "priority", "timeout_ms", "threshold", "raw_scores"),
     "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "targets", "strategy", "span"),
 }
 
@@ -157,12 +158,13 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
 
 
 def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
-    """N texts with K labels each."""
-    ranked = [each for result in results for each in result["labels"]]
-    shape = (len(results), len(ranked) // len(results))
+    """N texts with K labels each; with a threshold, rows of fewer labels are filled with "" and 0."""
+    rows = [[(each["label"], each["score"]) for each in result["labels"]] for result in results]
+    shape = (len(rows), max(map(len, rows)))
+    flat = [pair for row in rows for pair in [*row, *[("", 0.0)] * (shape[1] - len(row))]]
     return [
-        OutputTensor("labels", "BYTES", shape, [each["label"] for each in ranked]),
-        OutputTensor("scores", "FP32", shape, [each["score"] for each in ranked]),
+        OutputTensor("labels", "BYTES", shape, [label for label, _ in flat]),
+        OutputTensor("scores", "FP32", shape, [score for _, score in flat]),
         *_windows(results),
     ]
 
