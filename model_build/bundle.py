@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model_build.labels import LabelError, Scores, labels_of_folder, scores_of_folder
+from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,8 @@ def _paddlenlp_export(directory: Path) -> Bundle:
     try:
         labels = labels_of_folder(directory, named, config_name)
         scores = scores_of_folder(directory, named, config_name)
-    except LabelError as error:
+        tokenizer = TokenizerSettings(do_lower_case=read_do_lower_case(directory))
+    except (LabelError, TokenizerConfigError) as error:
         raise BundleError(str(error)) from error
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]
     manifest = Manifest(
@@ -186,6 +188,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
         max_length=min(config.max_position_embeddings, 512),
         labels=labels,
         scores=scores,
+        tokenizer=tokenizer,
         graphs={"paddle": GraphFile(path="model.pdmodel", params_path="model.pdiparams")},
         inputs=ids,
         outputs=[TensorSpec(name="logits", dtype="float32", shape=[-1, len(labels) or -1])],

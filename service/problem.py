@@ -15,6 +15,7 @@ STATUS = {
     "body_timeout": 408,
     "wrong_task": 409,
     "too_large": 413,
+    "unsupported_encoding": 415,
     "invalid_input": 422,
     "overloaded": 429,
     "internal": 500,
@@ -48,9 +49,14 @@ class Problem(Exception):
         self.retry_after = retry_after
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that the status requires: 429 and 503 have Retry-After in whole seconds, at least 1."""
+        """The headers that the status requires: 429 and 503 have Retry-After in whole seconds, at least 1.
+
+        415 has the encodings that are accepted (RFC 9110, section 15.5.16).
+        """
         if self.status in (429, 503):
             return [(b"retry-after", str(max(1, self.retry_after or 1)).encode())]
+        if self.status == 415:
+            return [(b"accept-encoding", b"identity")]
         return [(b"www-authenticate", b"Bearer")] if self.status == 401 else []
 
     def document(self, path: str, request_id: str) -> tuple[bytes, str]:

@@ -21,7 +21,7 @@ class Gate:
         self._keys.check(request.path, request.first_header)
 
     def check(self, request: Request) -> None:
-        """Raises Problem: `unauthorized`, `overloaded`, `too_large`, or `invalid_input` for a compressed body."""
+        """Raises Problem: `unauthorized`, `overloaded`, `too_large`, or `unsupported_encoding`."""
         self.check_key(request)
         # Checked before size and encoding, so that a rejection is cheap: it takes time from the running requests.
         if full := self._catalog.full(request.path):
@@ -31,9 +31,10 @@ class Gate:
         declared = request.first_header.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
-        encoding = request.first_header.get(b"content-encoding", b"identity").decode("latin-1")
-        if encoding.lower() != "identity":
-            raise Problem("invalid_input", f"the body is sent as {encoding!r}; send it uncompressed.")
+        encoding = request.first_header.get(b"content-encoding")
+        if encoding and encoding.lower() != b"identity":
+            sent = encoding.decode("latin-1")
+            raise Problem("unsupported_encoding", f"the body is sent as {sent!r}; send it uncompressed.")
 
 
 def too_large(max_body_bytes: int) -> Problem:

@@ -22,7 +22,8 @@ def read_keys(settings: Settings) -> list[str]:
         raise KeysError("--api-keys (ERNIE_API_KEYS) has no API key; write them with commas between, or leave it out.")
     if (file := settings.api_keys_file) is not None:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            # Editors on Windows write a byte order mark; utf-8-sig drops it.
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise KeysError(f"the API keys in {file} cannot be read: {error}.") from error
         found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

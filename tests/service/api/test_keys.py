@@ -49,11 +49,40 @@ async def test_with_keys_work_needs_one_and_probes_need_none(tmp_path: Path) -> 
         assert 'ernie_request_failures_total{reason="unauthorized"} 5.0' in (await client.get("/metrics")).text
 
 
+@pytest.mark.parametrize("origins", ["https://shop.example", "*"])
+async def test_every_answer_says_that_it_depends_on_the_origin(tmp_path: Path, origins: str) -> None:
+    app, _ = application(tmp_path, {"reviews": "classify"}, api_keys="good", cors_origins=origins)
+    preflight = {"Access-Control-Request-Method": "POST"}
+    requests = [
+        ("POST", "/classify", bearer("good"), 200),
+        ("POST", "/classify", bearer("bad"), 401),
+        ("POST", "/classify", {**bearer("good"), "Content-Encoding": "gzip"}, 415),
+        ("GET", "/classify", bearer("good"), 405),
+        ("GET", "/nothing", bearer("good"), 404),
+        ("GET", "/models", {}, 401),
+        ("GET", "/models", bearer("good"), 200),
+        ("GET", "/health/live", {}, 200),
+        ("OPTIONS", "/classify", preflight, 200),
+    ]
+    async with client_of(app) as client:
+        for origin in ({}, {"Origin": "https://shop.example"}, {"Origin": "https://other.example"}):
+            for method, path, headers, status in requests:
+                if method == "OPTIONS" and not origin:
+                    continue  # not a preflight
+                body = {"text": "今天"} if method == "POST" else None
+                answer = await client.request(method, path, json=body, headers={**headers, **origin})
+                refused = method == "OPTIONS" and origins != "*" and "other" in origin["Origin"]
+                assert answer.status_code == (400 if refused else status)
+                assert "Origin" in answer.headers["vary"].split(", ")
+
+
 def test_keys_come_from_a_file_too_and_an_empty_one_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# of the shop\nfirst\n\n  second  \n", encoding="utf-8")
     assert len(read_keys(Settings(api_keys="third,first", api_keys_file=file))) == 3
-    file.write_text("# none\n", encoding="utf-8")
+    file.write_text("first\n", encoding="utf-8-sig")  # as an editor on Windows writes it
+    assert read_keys(Settings(api_keys_file=file)) == read_keys(Settings(api_keys="first"))
+    file.write_text("# none\n", encoding="utf-8-sig")
     with pytest.raises(KeysError, match="has no API key"):
         read_keys(Settings(api_keys_file=file))
     with pytest.raises(KeysError, match="cannot be read"):

@@ -199,7 +199,7 @@ def test_targets_and_truncation_are_parameters_of_the_request(client: triton.Inf
             422,
             "the classification extension is not supported",
         ),
-        ("reviews", TEXTS, {"request_compression_algorithm": "gzip"}, 422, "send it uncompressed."),
+        ("reviews", TEXTS, {"request_compression_algorithm": "gzip"}, 415, "send it uncompressed."),
     ],
 )
 def test_what_cannot_be_done_is_an_error_that_tritonclient_raises_with_its_sentence(
