@@ -26,6 +26,7 @@ from service.api.tasks.open_inference.wire import (
     read_request,
     write_response,
 )
+from service.api.turn import Turn
 from service.problem import Problem
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
@@ -80,7 +81,7 @@ class Infer:
         head = {"model_name": served.name, "model_version": served.manifest.version}
         if asked.id is not None:
             head["id"] = asked.id
-        written, length = write_response(head, [(tensors[each], binary) for each, binary in wanted.items()])
+        written, length = await write_response(head, [(tensors[each], binary) for each, binary in wanted.items()])
         if length is None:
             return Answer(200, written)
         return Answer(200, written, "application/octet-stream", [(HEAD_LENGTH.lower().encode(), b"%d" % length)])
@@ -126,7 +127,7 @@ async def _tensors(
     inputs = [{"text": text, "text_pair": pair} for text, pair in zip(texts["text"], pairs, strict=True)]
     body = {"inputs": inputs, "model": served.name, **_parameters(asked, served.manifest.task)}
     if served.manifest.task == "classify":
-        return _labels(await classified(served, _converted(Classify.decoder, body), timings))
+        return await _labels(await classified(served, _converted(Classify.decoder, body), timings))
     return _masks(await filled(served, _converted(FillMask.decoder, body), timings, padded=True))
 
 
@@ -157,14 +158,21 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
     return given
 
 
-def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
+async def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
     """N texts with K labels each; with a threshold, rows of fewer labels are filled with "" and 0."""
-    rows = [[(each["label"], each["score"]) for each in result["labels"]] for result in results]
-    shape = (len(rows), max(map(len, rows)))
-    flat = [pair for row in rows for pair in [*row, *[("", 0.0)] * (shape[1] - len(row))]]
+    labels: list[str] = []
+    scores: list[float] = []
+    depth = max(len(result["labels"]) for result in results)
+    turn = Turn()
+    for result in results:
+        missing = depth - len(result["labels"])
+        labels += [each["label"] for each in result["labels"]] + [""] * missing
+        scores += [each["score"] for each in result["labels"]] + [0.0] * missing
+        await turn.pause()
+    shape = (len(results), depth)
     return [
-        OutputTensor("labels", "BYTES", shape, [label for label, _ in flat]),
-        OutputTensor("scores", "FP32", shape, [score for _, score in flat]),
+        OutputTensor("labels", "BYTES", shape, labels),
+        OutputTensor("scores", "FP32", shape, scores),
         *_windows(results),
     ]
 
