@@ -42,11 +42,14 @@ CONNECT_SECONDS = 60.0
 """Time for all hostile clients to connect."""
 OTHER_FILES = 500
 """Open files of a process that are not connections; a generous estimate."""
-DOCUMENTS = 40
+DOCUMENTS = 4
+"""Together about 137 kB: more than the system buffers for a client that does not read, and little work to make."""
 READ_BYTES = 1024
 RECEIVE_BUFFER = 4096
 BODY_BYTES = 4096
 OPENING_AT_ONCE = 50
+QUICK_SECONDS, QUICK_IN_A_ROW = 0.1, 5
+"""The service has settled when it answers a probe of its readiness this fast, this often."""
 
 Counts = SynchronizedArray  # of the connections that are open, were opened, were closed by the service
 OPEN, OPENED, CLOSED = range(3)
@@ -180,11 +183,21 @@ def measure(service: Service, kind: str, connections: int, rate: float, seconds:
     without = open_loop(load, rate, seconds, 1, settling)
     before = proportional_bytes(service)
     with hostile(kind, service.url, connections) as counts:
+        settle(service)
         with_them = open_loop(load, rate, seconds, 1, settling)
         held, closed = counts[OPEN], counts[CLOSED]
         grown = proportional_bytes(service) - before
         files = max(each.num_fds() for each in service.children()[WORKER])
     return Measured(kind, without, with_them, grown / max(1, held), held, closed, files)
+
+
+def settle(service: Service) -> None:
+    """Waits, for a limited time, until the service has handled the first requests of the hostile clients."""
+    deadline, quick = time.monotonic() + CONNECT_SECONDS, 0
+    while quick < QUICK_IN_A_ROW and time.monotonic() < deadline:
+        begun = time.monotonic()
+        quick = quick + 1 if service.is_ready() and time.monotonic() - begun < QUICK_SECONDS else 0
+        time.sleep(QUICK_SECONDS)
 
 
 def proportional_bytes(service: Service) -> int:
