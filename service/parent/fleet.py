@@ -92,6 +92,7 @@ class Fleet:
             self._publish()
             workers = [asyncio.create_task(self._keep_worker()) for _ in range(self._settings.api_workers)]
             self._background(self._start())
+            self._background(self._metrics.keep_files())
             try:
                 failure = await self._ending
                 await asyncio.wait(workers, timeout=self._longest_drain())
