@@ -4,7 +4,7 @@ The format is that of prometheus_client's files: https://prometheus.github.io/cl
 the blocks of a file are allocated before it is mapped into memory. Otherwise a full disk would kill the process with
 SIGBUS at the next count. While a file cannot be written, its process counts in memory.
 
-Names of files: KIND_PID.db for a running process, KIND_ended.db for the sum of the processes that have ended.
+Names of files: KIND_PID.db for a running process, KIND_ended.db for the sum of all ended processes.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ValueFiles:
         return found
 
     def end(self, name: str) -> None:
-        """Adds the counts of a process that has ended to the file of all ended processes. Its gauges are removed."""
+        """Adds the counts of an ended process to the file of all ended processes. Its gauges are removed."""
         self._ended.add(name)
         self._merge()
 
