@@ -22,6 +22,7 @@ from service.logs import configure_logging
 from service.messages.control import Configure, Readiness, ToWorker
 from service.messages.frames import READ_BYTES, FrameReader
 from service.messages.launch import START_FAILED
+from service.messages.local_socket import native_address
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def main() -> int:
     parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
     arguments = parser.parse_args()
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    link.connect(arguments.control)
+    link.connect(native_address(arguments.control))
     frames = FrameReader(ToWorker)
     configuration = _configuration(link, frames)
     settings = Settings(**configuration.settings)
