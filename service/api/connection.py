@@ -12,6 +12,8 @@ import functools
 import http
 import logging
 import math
+import socket
+import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -45,6 +47,8 @@ MAX_REFUSED_AT_ONCE = 64
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 # The first bytes of every answer. They are sent early to find out whether a client that has sent EOF is still there.
 _EARLY = b"HTTP/1.1 "
+# The value of SO_LINGER that makes the kernel drop unsent bytes when the socket is closed.
+_DISCARD = struct.pack("ii", 1, 0)
 # The private names of uvicorn that this file uses: attributes of classes, and names that methods of uvicorn must use.
 ATTRIBUTES = {
     HttpToolsProtocol: (
@@ -396,7 +400,7 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._shared.unsent.paused(self, self.loop, self.connections)  # type: ignore[arg-type]
+        self._shared.unsent.paused(self, self.connections)  # type: ignore[arg-type]
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -414,6 +418,8 @@ class Connection(HttpToolsProtocol):
         """Closes the connection now; unsent bytes are lost."""
         self._ended = True
         self._silence.until = math.inf
+        if sock := self.transport.get_extra_info("socket"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
         self.transport.abort()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection
 from typing import Protocol
 
@@ -47,11 +48,13 @@ class Unsent:
             self._looking = True
             loop.call_later(self._look_seconds, self._look_again, loop, connections)
 
-    def paused(self, sender: Sender, loop: asyncio.AbstractEventLoop, connections: Collection[Sender]) -> None:
+    def paused(self, sender: Sender, connections: Collection[Sender]) -> None:
         """Called when the buffer of a connection is full. Only then can the sum grow by more than a small answer."""
-        self._at_most += sender.unsent_bytes()
+        size = sender.unsent_bytes()
+        self._waiting.setdefault(sender, (size, time.monotonic()))
+        self._at_most += size
         if self._at_most > self._max_bytes:
-            self._look(loop.time(), connections)
+            self._look(time.monotonic(), connections)
 
     def progressed(self, sender: Sender) -> None:
         """Called when the buffer of a connection is almost empty again, and when the connection is lost."""
@@ -59,7 +62,7 @@ class Unsent:
 
     def _look_again(self, loop: asyncio.AbstractEventLoop, connections: Collection[Sender]) -> None:
         self._looking = False
-        self._look(loop.time(), connections)
+        self._look(time.monotonic(), connections)
         if connections:
             self.watch(loop, connections)
 
