@@ -65,22 +65,6 @@ async def test_a_client_that_reads_slowly_is_kept() -> None:
         client.close()
 
 
-async def test_the_unsent_bytes_of_all_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "service.api.unsent"):
-        async with serving(large, max_sending_bytes=45_000_000) as port:
-            clients = []
-            for _ in range(4):
-                clients.append(await not_reading(port, REQUEST))
-                await asyncio.get_running_loop().sock_recv(clients[-1], 1)  # the answer is being written
-            while len(caplog.records) < 2:
-                await asyncio.sleep(0.01)
-            sizes = [await until_end(client) for client in clients[:2]]
-            assert max(sizes) < 20_000_000
-            for client in clients[2:]:
-                client.close()
-    assert len(caplog.records) == 2
-
-
 async def test_closed_connections_do_not_count_as_open() -> None:
     async with serving(large, max_connections=2) as port:
         closed = [await not_reading(port, REQUEST[:-2] + b"Connection: close\r\n\r\n") for _ in range(2)]
