@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except Ended:
         status = 0
     # The event loop has removed its handlers. A second signal must not change the exit status.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     return status
 
