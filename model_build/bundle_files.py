@@ -66,7 +66,7 @@ def check_documents(directory: Path) -> None:
 def check_files(directory: Path, names: Iterable[str]) -> None:
     """Raises FilesError for the first of these paths, relative to `directory`, that leads outside it.
 
-    Also checks the external data that `.onnx` files name. A graph that is missing is no error here.
+    Also checks the external data that `.onnx` files name. A missing graph is not an error here.
     """
     inside = _real(directory)
     for name in names:

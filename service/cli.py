@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Ended(BaseException):
-    """A signal has ended the service before it served."""
+    """A signal ended the service before it served."""
 
 
 def main(argv: list[str] | None = None) -> int:

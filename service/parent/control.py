@@ -117,7 +117,7 @@ class Control:
             return [name for number, name in running().items() if not all(number in each for each in in_use)]
 
     def _renew_readiness(self) -> None:
-        """Tells every worker what is missing in any of them."""
+        """Sends every worker what is missing in any of them."""
         self._starting = max(0, min(self._starting, self._processes - len(self._workers)))
         missing = [
             model.name
