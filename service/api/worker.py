@@ -22,6 +22,7 @@ from service.logs import configure_logging
 from service.messages.control import Configure, Readiness, ToWorker
 from service.messages.frames import READ_BYTES, FrameReader
 from service.messages.launch import START_FAILED
+from service.messages.local_socket import native_address
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def main() -> int:
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     frames = FrameReader(ToWorker)
     try:
-        link.connect(arguments.control)
+        link.connect(native_address(arguments.control))
         configuration = _configuration(link, frames)
     except OSError:
         sys.exit("the parent process is gone.")
