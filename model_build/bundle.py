@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from model_build.bundle_files import (
-    MAX_MANIFEST_BYTES,
     MAX_VOCABULARY_BYTES,
     FilesError,
+    check_documents,
     check_files,
     check_name,
     check_size,
@@ -254,6 +254,7 @@ def open_bundle(directory: Path) -> Bundle:
     except FilesError as error:
         raise NotUtf8Error(str(error)) from error
     try:
+        check_documents(directory)
         bundle = _read_bundle(directory)
         check_size(bundle.vocab_path, MAX_VOCABULARY_BYTES)
         check_files(directory, ["vocab.txt", *_graph_files(bundle.manifest)])
@@ -277,7 +278,6 @@ def _read_bundle(directory: Path) -> Bundle:
         raise BundleError(
             f"{directory} is neither a bundle (it lacks bundle.json) nor a PaddleNLP export ({', '.join(needed)})."
         )
-    check_size(manifest_path, MAX_MANIFEST_BYTES)
     manifest = _validated(Manifest, manifest_path)
     check_values(
         manifest_path,

@@ -7,20 +7,26 @@ ExternalData.html); the same holds for these.
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_VOCABULARY_BYTES = 64 << 20
+# The files of an export that are read whole.
+DOCUMENTS = ("bundle.json", "config.json", "model_config.json", "labels.txt", "label_list.txt")
+# A graph of ERNIE has some ten thousand fields. The limit is reached in a few seconds.
+MAX_FIELDS = 1_000_000
 # Field numbers of onnx.proto below which a TensorProto can be, by message.
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR, _ENTRY, _FUNCTION = range(8)
 _NESTED = {
     _MODEL: {7: _GRAPH, 25: _FUNCTION},
     _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
-    _FUNCTION: {7: _NODE},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _NODE: {5: _ATTRIBUTE},
     _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
@@ -35,11 +41,12 @@ class FilesError(ValueError):
 
 
 def check_name(path: Path) -> None:
-    """Raises FilesError if the path is not UTF-8; messages and logs could not name it."""
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        raise FilesError(f"{readable(path)}: this name is not UTF-8; rename the folder.") from None
+    """Raises FilesError if the path, or the path to which it links, is not UTF-8; messages could not name it."""
+    for each in (path, _real(path)):
+        try:
+            str(each).encode("utf-8")
+        except UnicodeEncodeError:
+            raise FilesError(f"{readable(each)}: this name is not UTF-8; rename the folder.") from None
 
 
 def readable(path: Path) -> str:
@@ -47,23 +54,50 @@ def readable(path: Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def check_documents(directory: Path) -> None:
+    """Raises FilesError if a document, as far as it exists, is outside the directory or too large."""
+    for name in DOCUMENTS:
+        path = directory / name
+        _check_inside(path, name, _real(directory), f"{directory}: the file {name!r}")
+        if path.is_file():
+            check_size(path, MAX_MANIFEST_BYTES)
+
+
 def check_files(directory: Path, names: Iterable[str]) -> None:
     """Raises FilesError for the first of these paths, relative to `directory`, that leads outside it.
 
-    Also checks the external data that `.onnx` files name. A file that is missing is no error here.
+    Also checks the external data that `.onnx` files name. A missing graph is not an error here.
     """
-    inside = directory.resolve()
+    inside = _real(directory)
     for name in names:
         path = directory / name
         _check_inside(path, name, inside, f"{directory}: the file {name!r}")
         if path.suffix == ".onnx" and path.is_file():
             for location in external_data(path):
-                _check_inside(path.parent / location, location, inside, f"{path}: its external data {location!r}")
+                _check_external_data(path, location, inside)
 
 
 def _check_inside(path: Path, name: str, inside: Path, what: str) -> None:
-    if "\0" in name or not path.resolve().is_relative_to(inside) or Path(name).is_absolute():
+    if "\0" in name or not _real(path).is_relative_to(inside) or Path(name).is_absolute():
         raise FilesError(f"{what} is not in the bundle's folder; copy it there and name it relative to the folder.")
+    if path.exists() and not path.is_file():
+        raise FilesError(f"{what} is not a regular file; copy the bundle again.")
+
+
+def _check_external_data(graph: Path, location: str, inside: Path) -> None:
+    what = f"{graph}: its external data {location!r}"
+    # If the graph is a link, some runtimes look next to the link, and others next to its target.
+    paths = [folder / location for folder in (graph.parent, _real(graph).parent)]
+    for path in paths:
+        _check_inside(path, location, inside, what)
+    # ONNX Runtime reads the location "*/_ORT_MEM_ADDR_/*" as an address in memory, not as a file.
+    if not any(path.is_file() for path in paths):
+        raise FilesError(f"{what} is missing; copy the bundle again.")
+
+
+def _real(path: Path) -> Path:
+    """The path without links. `Path.resolve` raises RuntimeError for a link to itself."""
+    return Path(os.path.realpath(path))
 
 
 def check_size(path: Path, most: int) -> None:
@@ -89,31 +123,36 @@ def external_data(path: Path) -> set[str]:
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return set(_locations(data, 0, len(data), _MODEL, 0))
+                return set(_locations(data, 0, len(data), _MODEL, itertools.count()))
         except (IndexError, ValueError, UnicodeDecodeError):  # an empty file cannot be mapped either
             raise FilesError(f"{path} is damaged: it is not an ONNX graph; copy the bundle again.") from None
 
 
-def _locations(data: mmap.mmap, start: int, end: int, kind: int, depth: int) -> Iterator[str]:
-    """The locations in the message `kind` at data[start:end]."""
+def _locations(
+    data: mmap.mmap, start: int, end: int, kind: int, fields: Iterator[int], depth: int = 0
+) -> Iterator[str]:
+    """The locations in the message `kind` at data[start:end]; `fields` counts the fields of the file."""
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     nested = _NESTED[kind]
-    for number, begin, stop in _fields(data, start, end):
+    for number, begin, stop in _fields(data, start, end, fields):
         if (inner := nested.get(number)) is None or stop < 0:
             continue
         if inner != _ENTRY:
-            yield from _locations(data, begin, stop, inner, depth + 1)
+            yield from _locations(data, begin, stop, inner, fields, depth + 1)
             continue
-        entry = {field: data[at:to] for field, at, to in _fields(data, begin, stop) if to >= 0}
+        entry = {field: data[at:to] for field, at, to in _fields(data, begin, stop, fields) if to >= 0}
         if entry.get(1) == b"location":
             yield entry.get(2, b"").decode("utf-8")
 
 
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: mmap.mmap, at: int, end: int, fields: Iterator[int]) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each field of the protobuf message data[at:end]; the end of a number is -1."""
     while at < end:
+        if next(fields) >= MAX_FIELDS:
+            raise ValueError("too many fields")
         tag, at = _varint(data, at)
+        tag &= 0xFFFFFFFF  # as the runtimes read it, so that no bits above hide a field
         wire = tag & 7
         if wire == _BYTES:
             length, at = _varint(data, at)

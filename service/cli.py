@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Ended(BaseException):
-    """A signal has ended the service before it served."""
+    """A signal ended the service before it served."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except Ended:
         status = 0
     # The event loop has removed its handlers. A second signal must not change the exit status.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     return status
 

@@ -91,9 +91,12 @@ def main() -> int:
     parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
     arguments = parser.parse_args()
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    link.connect(native_address(arguments.control))
     frames = FrameReader(ToWorker)
-    configuration = _configuration(link, frames)
+    try:
+        link.connect(native_address(arguments.control))
+        configuration = _configuration(link, frames)
+    except OSError:
+        sys.exit("the parent process is gone.")
     settings = Settings(**configuration.settings)
     configure_logging(settings)
 

@@ -98,19 +98,27 @@ class Control:
         async with self._changed:
             await self._changed.wait_for(lambda: not any(number in worker.in_use for worker in self._workers))
 
-    async def served(self) -> None:
-        """Returns when every worker serves the present table. It does not wait for engines that do not run."""
+    async def served(self) -> list[str]:
+        """Returns when every worker serves the present table, with the names of models that a worker cannot load.
+
+        It does not wait for engines that do not run.
+        """
         serial = self._table.serial
 
-        def everywhere() -> bool:
-            running = {model.number for model in self._table.models if model.responsive}
-            return all(worker.serial >= serial and running <= set(worker.ready.values()) for worker in self._workers)
+        def running() -> dict[int, str]:
+            return {model.number: model.name for model in self._table.models if model.responsive}
+
+        def serves(worker: _Worker) -> bool:
+            # In a report on the present table, a load that is not in use could not be loaded.
+            return worker.serial >= serial and running().keys() & worker.in_use <= set(worker.ready.values())
 
         async with self._changed:
-            await self._changed.wait_for(everywhere)
+            await self._changed.wait_for(lambda: all(serves(worker) for worker in self._workers))
+            in_use = [worker.in_use for worker in self._workers]
+            return [name for number, name in running().items() if not all(number in each for each in in_use)]
 
     def _renew_readiness(self) -> None:
-        """Tells every worker what is missing in any of them."""
+        """Sends every worker what is missing in any of them."""
         self._starting = max(0, min(self._starting, self._processes - len(self._workers)))
         missing = [
             model.name
@@ -174,7 +182,9 @@ class Control:
     async def _reload(self, worker: _Worker, request_id: int) -> None:
         try:
             done = await self._on_reload()
-            await self.served()
+            for name in await self.served():
+                done.loaded = [each for each in done.loaded if each != name]
+                done.refused[name] = "an API process cannot load it; the log names the reason."
         except Exception:
             log.exception("a reload failed")
             done = Reloaded(refused={"reload": "the reload failed and stopped there; the log names the reason."})

@@ -200,7 +200,8 @@ class Fleet:
         done = Reloaded(refused=self._renew_keys())
         async with self._reloading:
             try:
-                bundles, refused = read_repository(self._settings.models, SERVED_TASKS)
+                # In a thread: while it reads graphs, the parent must hear the other processes.
+                bundles, refused = await asyncio.to_thread(read_repository, self._settings.models, SERVED_TASKS)
             except BundleError as error:
                 bundles, refused = [load.bundle for load in self._served.values()], {str(self._settings.models): error}
             done.refused.update({name: str(error) for name, error in refused.items()})

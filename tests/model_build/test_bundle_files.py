@@ -1,6 +1,7 @@
 """A bundle has only files of its own folder, and numbers and names within limits."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from model_build.bundle import BundleError, open_bundle
+from model_build.bundle import BundleError, find_bundles, open_bundle
 from model_build.bundle_files import external_data
 
 GOOD = {
@@ -139,3 +140,81 @@ def test_an_export_whose_folder_cannot_be_a_name_is_refused_in_one_sentence(tmp_
         (export / name).write_bytes(b"x")
     with pytest.raises(BundleError, match="the name of this export: "):
         open_bundle(export)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "config.json", "model.pdiparams", "vocab.txt"])
+def test_a_file_of_an_export_that_is_a_link_to_outside_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("a line of another file", encoding="utf-8")
+    export = tmp_path / "export"
+    export.mkdir()
+    for each in ("model.pdmodel", "model.pdiparams", "vocab.txt"):
+        (export / each).write_bytes(b"x")
+    link(export / name, tmp_path / "secret")
+    with pytest.raises(BundleError, match=re.escape(f"the file '{name}' is not in the bundle's folder")):
+        open_bundle(export)
+
+
+def test_a_tag_with_bits_that_runtimes_ignore_hides_no_external_data(tmp_path: Path) -> None:
+    """A tag has 32 bits. In five bytes, 35 bits can be written, and runtimes ignore the upper three."""
+    bundle = write(tmp_path / "1")
+    graph = bundle / "graph" / "model.onnx"
+    tensor = model("../../outside").graph.node[0].attribute[0].t
+    entry = tensor.external_data[1].SerializeToString()
+    tensor.ClearField("external_data")
+    hidden = tensor.SerializeToString() + b"\xea\x80\x80\x80\x70" + bytes([len(entry)]) + entry
+    initializer = b"\x2a" + bytes([len(hidden)]) + hidden
+    graph.write_bytes(b"\x3a" + bytes([len(initializer)]) + initializer)
+    read = onnx.load(str(graph), load_external_data=False)
+    assert read.graph.initializer[0].external_data[0].value == "../../outside"
+    with pytest.raises(BundleError, match=r"its external data '\.\./\.\./outside' is not in the bundle's folder"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("location", ["*/_ORT_MEM_ADDR_/*", "missing.bin", ""])
+def test_external_data_that_is_not_a_file_is_refused(tmp_path: Path, location: str) -> None:
+    bundle = write(tmp_path / "1")
+    onnx.save(model(location), bundle / "graph" / "model.onnx")
+    with pytest.raises(BundleError, match=r"is missing; copy|is not a regular file; copy"):
+        open_bundle(bundle)
+
+
+def test_external_data_is_looked_for_next_to_a_link_and_next_to_its_target(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "1")
+    (tmp_path / "outside").write_bytes(b"x" * 1200)
+    onnx.save(model("../outside"), bundle / "real.onnx")
+    link(bundle / "graph" / "model.onnx", "../real.onnx")
+    with pytest.raises(BundleError, match="is not in the bundle's folder"):
+        open_bundle(bundle)
+
+
+def test_a_graph_of_too_many_fields_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_build.bundle_files.MAX_FIELDS", 1000)
+    bundle = write(tmp_path / "1")
+    (bundle / "graph" / "model.onnx").write_bytes(b"\x08\x01" * 1001)
+    with pytest.raises(BundleError, match="it is not an ONNX graph"):
+        open_bundle(bundle)
+
+
+def test_a_link_to_itself_and_a_pipe_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    graphs = {"onnx": {"path": "graph/other.onnx"}}
+    bundle = write(tmp_path / "1", graphs=graphs)
+    os.mkfifo(bundle / "graph" / "other.onnx")
+    with pytest.raises(BundleError, match="is not a regular file"):
+        open_bundle(bundle)
+    link(bundle / "graph" / "other.onnx", "other.onnx")
+    open_bundle(bundle)  # like a graph that is missing, which the runtime reports
+
+
+def test_a_link_to_a_folder_whose_name_is_not_utf_8_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "models" / "good" / "1")
+    bad = tmp_path / os.fsdecode(b"\xb2\xee")
+    try:
+        write(bad)
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    (tmp_path / "models" / "good" / "2").symlink_to(bad)
+    (bundle,) = find_bundles(tmp_path / "models")
+    assert bundle.directory.name == "1"
+    assert "\\xb2\\xee: this name is not UTF-8" in caplog.text

@@ -65,7 +65,7 @@ class Catalog:
 
     async def _load(self, entry: ModelEntry) -> ServedModel | None:
         try:
-            bundle = open_bundle(Path(entry.directory))
+            bundle = await asyncio.to_thread(open_bundle, Path(entry.directory))
             self._metrics.add(bundle)
             return await asyncio.to_thread(ServedModel, bundle, self._settings, self._metrics)
         except (BundleError, OSError) as error:

@@ -14,8 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from service.messages.control import Loads, ModelEntry, Readiness, ToWorker
+from service.messages.control import Loads, ModelEntry, ModelTable, Readiness, Reload, Reloaded, ToWorker
 from service.messages.frames import READ_BYTES, FrameReader, frame
+from service.parent.child import child_command
 from service.parent.control import Control
 from service.parent.silence import Silence
 from tests.service.conftest import ROOT, Service, serving
@@ -105,8 +106,9 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
                     if isinstance(message, Readiness):
                         self.heard = message
 
-        def serves(self, serial: int, ready: dict[str, int]) -> None:
-            self.writer.write(frame(Loads(serial, list(ready.values()), ready)))
+        def serves(self, serial: int, ready: dict[str, int], *loaded: int) -> None:
+            """Reports loads; `loaded` are loads that are not connected to their engine yet."""
+            self.writer.write(frame(Loads(serial, [*ready.values(), *loaded], ready)))
 
     async with control.listening(path):
         control.publish([ModelEntry(1, "reviews", "models/reviews/1", "engine", True)])
@@ -124,8 +126,8 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
         control.publish([ModelEntry(2, "reviews", "models/reviews/2", "engine", True)])
         served = asyncio.create_task(control.served())
         first.serves(2, {"reviews": 2})
-        second.serves(2, {"reviews": 1})
-        second.writer.write(frame(Loads(2, [1], {})))
+        second.serves(2, {"reviews": 1}, 2)
+        second.serves(2, {}, 1, 2)
         await first.hears(Readiness(0, ["reviews"]))
         assert not served.done()
         second.serves(2, {"reviews": 2})
@@ -134,6 +136,34 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
         # An API process that dies later is not missed: the others serve.
         second.writer.close()
         first.writer.close()
+
+
+async def test_a_reload_does_not_wait_for_a_model_that_an_api_process_cannot_load(tmp_path: Path) -> None:
+    async def reload() -> Reloaded:
+        control.publish([ModelEntry(1, "reviews", "models/reviews/1", "engine", True)])
+        return Reloaded(loaded=["reviews"])
+
+    control = Control({}, [], reload)
+    async with control.listening(tmp_path / "control"):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "control"))
+        writer.write(frame(Reload(7)))
+        frames = FrameReader(ToWorker)
+        done: Reloaded | None = None
+        while not done:
+            for message in frames.feed(await asyncio.wait_for(reader.read(READ_BYTES), 10)):
+                if isinstance(message, ModelTable) and message.models:
+                    writer.write(frame(Loads(message.serial, [], {})))
+                elif isinstance(message, Reloaded):
+                    done = message
+        assert (done.id, done.loaded) == (7, [])
+        assert done.refused == {"reviews": "an API process cannot load it; the log names the reason."}
+        writer.close()
+
+
+def test_an_api_process_whose_parent_is_gone_ends_in_one_sentence(tmp_path: Path) -> None:
+    command = [*child_command("service.api.worker"), "--control", str(tmp_path / "absent"), "--listener", "0"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (1, "the parent process is gone.\n")
 
 
 def answers_of_each(running: Service, path: str) -> list[httpx.Response]:
