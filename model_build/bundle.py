@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 Task = Literal["classify", "fill-mask", "token-classification", "question-answering"]
+TokenizerRules = Literal["bert", "paddlenlp"]
 TASKS: tuple[Task, ...] = get_args(Task)
 T = TypeVar("T", bound=BaseModel)
 
@@ -45,9 +46,13 @@ class TensorSpec(_Strict):
 
 
 class TokenizerSettings(_Strict):
-    """How the tokenizer splits text; its vocabulary is the file `vocab.txt` of the bundle."""
+    """How the tokenizer reads text, as in training; its vocabulary is the file `vocab.txt` of the bundle."""
 
     do_lower_case: bool = True
+    rules: TokenizerRules = "bert"
+    """`paddlenlp`: symbols such as ℃ and 〇 are separate words, as in PaddleNLP's Python tokenizer"""
+    fold_width: bool = False
+    """whether full-width letters and digits are read as ASCII"""
 
 
 class GraphFile(_Strict):
@@ -180,6 +185,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
         architecture=config.model_dump(exclude_unset=True),
         max_length=min(config.max_position_embeddings, 512),
         labels=labels,
+        tokenizer=TokenizerSettings(rules="paddlenlp"),
         graphs={"paddle": GraphFile(path="model.pdmodel", params_path="model.pdiparams")},
         inputs=ids,
         outputs=[TensorSpec(name="logits", dtype="float32", shape=[-1, len(labels) or -1])],

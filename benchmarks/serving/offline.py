@@ -118,7 +118,7 @@ class Alone:
         bundle = open_bundle(directory)
         self.manifest = bundle.manifest
         self.runtime = load_runtime(bundle, options)
-        self._tokenizer = tokenizer_named("native", bundle.vocab_path, self.manifest.tokenizer.do_lower_case)
+        self._tokenizer = tokenizer_named("native", bundle.vocab_path, self.manifest.tokenizer)
         self._tensors = Tensors(bundle, FewShapes() if self.runtime.compiles_shapes else AnyShape())
 
     async def item(self, text: str) -> Item:

@@ -56,6 +56,7 @@ async def classified(model: ServedModel, asked: ClassifyRequest, timings: Timing
                 "tokens": sum(lengths),
                 "windows": len(lengths),
                 "truncated": truncated,
+                "unknown": windows.whole.unknown,
             }
         )
     return results
