@@ -4,6 +4,7 @@ PY := $(VENV)/bin/python
 NATIVE_SOURCES := CMakeLists.txt $(wildcard native/*.py native/src/*)
 DATA ?= data
 SECONDS ?= 60
+COVERAGE := --cov --cov-report=
 SANITIZED := build/sanitize
 NEXT := .venv-next
 # What a later Python could break; the longest tests of processes, which it could not, run in the reference only.
@@ -26,16 +27,15 @@ help:
 serve: $(VENV)/.ready
 	$(VENV)/bin/ernie-serve
 
+# The others run in two processes, a file in one of them.
 # The service's tests run the inference libraries, the others Paddle; in one process the two bring each other down.
 # Coverage costs 5 to 10 % of CPU time. `COVERAGE_PROCESS_START=pyproject.toml make test` also counts the lines that the
 # service's processes execute, and then the service's tests take 25 to 50 % more CPU time.
 test: lint
-	@$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest tests/service
-	$(PY) -m coverage run -m pytest --ignore=tests/service
+	$(PY) -m pytest $(COVERAGE) tests/service
+	$(PY) -m pytest $(COVERAGE) --cov-append --numprocesses 2 --dist loadfile --ignore=tests/service
 	@if ./setup.sh --next --find >/dev/null || [ -n "$$CI" ]; then $(MAKE) --no-print-directory test-next; \
 	    else echo "make test: NOT TESTED on a later Python, for the reason above."; fi
-	@$(PY) -m coverage combine --quiet
 	@echo "Lines that the test processes execute, least covered files last. Not counted: processes that tests start, such as"
 	@echo "those of the service, unless COVERAGE_PROCESS_START=pyproject.toml is set; C++."
 	@$(PY) -m coverage report | tail -n 15

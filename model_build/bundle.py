@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
+
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
@@ -177,6 +179,10 @@ def _paddlenlp_export(directory: Path) -> Bundle:
     for name in ("labels.txt", "label_list.txt"):
         if (directory / name).is_file():
             labels = [line for line in _read_text(directory / name).splitlines() if line]
+    try:
+        tokenizer = TokenizerSettings(do_lower_case=read_do_lower_case(directory), rules="paddlenlp")
+    except TokenizerConfigError as error:
+        raise BundleError(str(error)) from error
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]
     manifest = Manifest(
         name=directory.resolve().name,
@@ -185,7 +191,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
         architecture=config.model_dump(exclude_unset=True),
         max_length=min(config.max_position_embeddings, 512),
         labels=labels,
-        tokenizer=TokenizerSettings(rules="paddlenlp"),
+        tokenizer=tokenizer,
         graphs={"paddle": GraphFile(path="model.pdmodel", params_path="model.pdiparams")},
         inputs=ids,
         outputs=[TensorSpec(name="logits", dtype="float32", shape=[-1, len(labels) or -1])],

@@ -1,45 +1,54 @@
 """Model checkpoints: one folder with weights, configuration, vocabulary and their description, as training writes it.
 
 model_state.pdparams   weights under PaddleNLP's names
-config.json            the fields of ErnieConfig, and "task", "labels", "max_length", "evaluation", "provenance"
+config.json            the fields of ErnieConfig, those that PaddleNLP's classes need (`architectures`, `id2label`, …),
+                       and "task", "labels", "max_length", "evaluation", "provenance"
 vocab.txt
+tokenizer_config.json  `do_lower_case`, and the class of PaddleNLP's tokenizer
 sentences.txt          real sentences, one on each line, for the parity check of the export
+
+Folders of PaddleNLP and Hugging Face with a model of ERNIE or BERT are read too; see `model_build.formats`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import paddle
 from paddle import Tensor, nn
 
 from model_build.atomic_write import atomic_folder
-from model_build.bundle import TASKS, Task
+from model_build.bundle import TASKS, Task, read_vocabulary
 from model_build.config import ErnieConfig
+from model_build.formats.files import weights_file
 from model_build.heads import (
     ErnieForMaskedLM,
     ErnieForQuestionAnswering,
     ErnieForSequenceClassification,
     ErnieForTokenClassification,
 )
-from model_build.weights import load_state, read_pdparams
+from model_build.tokenizer_config import read_do_lower_case, write_tokenizer_config
+from model_build.weights import load_state, read_weights
 
 LONGEST = 512
 """Default of `max_length`, in tokens, for a model with more positions than this."""
 LABELLED: tuple[Task, ...] = ("classify", "token-classification")
-PUBLISHED: dict[str, Task] = {
-    "ErnieForMaskedLM": "fill-mask",
-    "ErnieForPretraining": "fill-mask",
-    "ErnieForQuestionAnswering": "question-answering",
-    "ErnieForSequenceClassification": "classify",
-    "ErnieForTokenClassification": "token-classification",
+TASK_OF_HEAD: dict[str, Task] = {
+    "ForMaskedLM": "fill-mask",
+    "ForPretraining": "fill-mask",
+    "ForPreTraining": "fill-mask",
+    "ForQuestionAnswering": "question-answering",
+    "ForSequenceClassification": "classify",
+    "ForTokenClassification": "token-classification",
 }
-"""The task of each PaddleNLP class that `config.json` can name under `architectures`."""
+"""The task of each class that `config.json` can name under `architectures`, after `Ernie` or `Bert`."""
+WITH_POOLER: tuple[Task, ...] = ("classify",)
+"""The tasks whose head reads the pooler; the weights of the others are complete without it."""
 
 
 class CheckpointError(ValueError):
@@ -56,6 +65,7 @@ class Checkpoint:
     labels: list[str] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    do_lower_case: bool = True
 
 
 def save_checkpoint(
@@ -69,10 +79,13 @@ def save_checkpoint(
 def write_checkpoint(
     directory: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor], vocab_path: Path, sentences: list[str]
 ) -> None:
-    """Writes the four files of a checkpoint into an existing folder; `state` is the state_dict of the model."""
+    """Writes the files of a checkpoint into an existing folder; `state` is the state_dict of the model.
+
+    PaddleNLP's classes, Auto classes and Taskflow read the folder as it is.
+    """
     paddle.save(state, str(directory / "model_state.pdparams"))
     about = {
-        **checkpoint.config.to_dict(),
+        **published_fields(checkpoint, state),
         "task": checkpoint.task,
         "max_length": checkpoint.max_length,
         "labels": checkpoint.labels,
@@ -80,29 +93,50 @@ def write_checkpoint(
         "provenance": checkpoint.provenance,
     }
     (directory / "config.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.copyfile(vocab_path, directory / "vocab.txt")
+    write_vocabulary(directory, vocab_path)
+    write_tokenizer_config(directory, do_lower_case=checkpoint.do_lower_case)
     (directory / "sentences.txt").write_text("".join(line + "\n" for line in sentences), encoding="utf-8")
 
 
-def read_checkpoint(directory: Path) -> Checkpoint:
-    """Reads the `config.json` of a checkpoint folder; the weights are not read.
+def published_fields(checkpoint: Checkpoint, state: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The fields of `config.json` that PaddleNLP's and Hugging Face's classes read.
 
-    A `config.json` of PaddleNLP gives the task in `architectures` and the labels in `id2label`. Raises CheckpointError
-    if a file is missing or the task is unknown, ConfigError if `config.json` is invalid.
+    `state` decides whether a masked LM is one of pretraining, with the head for the order of sentences.
     """
-    for name in ("config.json", "vocab.txt", "model_state.pdparams"):
-        if not (directory / name).is_file():
-            raise CheckpointError(
-                f"{directory / name} is missing; give a folder with config.json, vocab.txt and model_state.pdparams."
-            )
+    heads = [head for head, task in TASK_OF_HEAD.items() if task == checkpoint.task]
+    pretraining = "cls.seq_relationship.weight" in state
+    head = "ForPretraining" if checkpoint.task == "fill-mask" and pretraining else heads[0]
+    fields = {**checkpoint.config.to_dict(), "model_type": "ernie", "architectures": [f"Ernie{head}"]}
+    if checkpoint.labels:
+        fields["id2label"] = {str(index): label for index, label in enumerate(checkpoint.labels)}
+        fields["label2id"] = {label: index for index, label in enumerate(checkpoint.labels)}
+    return fields
+
+
+def write_vocabulary(directory: Path, vocab_path: Path) -> None:
+    """Writes `vocab.txt` with one token on each line and nothing else, as PaddleNLP and Hugging Face read it."""
+    tokens = read_vocabulary(vocab_path)
+    (directory / "vocab.txt").write_text("".join(token + "\n" for token in tokens), encoding="utf-8", newline="\n")
+
+
+def read_checkpoint(directory: Path, vocab: Path | None = None) -> Checkpoint:
+    """Reads the `config.json` of a checkpoint folder; the weights are not read. `vocab` replaces its `vocab.txt`.
+
+    A `config.json` of PaddleNLP or Hugging Face gives the task in `architectures` and the labels in `id2label`. Raises
+    CheckpointError if a file is missing or the task is unknown, ConfigError if `config.json` is invalid or describes
+    another network, WeightsError if there are no weights.
+    """
+    for path in (directory / "config.json", vocab or directory / "vocab.txt"):
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; {_instead_of(directory, path.name)}.")
     config = ErnieConfig.from_json(directory / "config.json")
-    values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    task = values.get("task") or _published_task(values)
+    weights_file(directory)
+    values = json.loads((directory / "config.json").read_text(encoding="utf-8-sig"))
+    task = values.get("task") or published_task(values)
     if task not in TASKS:
         raise CheckpointError(
             f'{directory / "config.json"}: "task" must be {" or ".join(TASKS)}, not {task!r}; set it to the task of '
-            "the "
-            "model's head."
+            "the model's head."
         )
     names = values.get("id2label") or {}
     labels = values.get("labels") or [names[key] for key in sorted(names, key=int)]
@@ -113,12 +147,42 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         list(labels) if task in LABELLED else [],
         dict(values.get("evaluation", {})),
         dict(values.get("provenance", {})),
+        read_do_lower_case(directory),
     )
 
 
-def _published_task(values: Mapping[str, Any]) -> str | None:
-    """The task of the PaddleNLP class in `architectures`, or None."""
-    return next((PUBLISHED[name] for name in values.get("architectures") or [] if name in PUBLISHED), None)
+def _instead_of(directory: Path, name: str) -> str:
+    if name == "vocab.txt" and (directory / "tokenizer.json").is_file():
+        return (
+            f"`ernie-build convert {directory} --to paddlenlp --output FOLDER` writes it from tokenizer.json, into a "
+            "folder to use instead"
+        )
+    return "give a folder with config.json, vocab.txt and model_state.pdparams, model.safetensors or pytorch_model.bin"
+
+
+def check_vocabulary(vocab_path: Path, config: ErnieConfig, owner: str) -> None:
+    """Raises CheckpointError if a vocabulary does not fit the model `owner`.
+
+    It may not have more tokens than the model has embeddings, and its `[PAD]`, if it has one, must be the token with
+    which the model pads.
+    """
+    tokens = read_vocabulary(vocab_path)
+    if "[PAD]" in tokens and tokens.index("[PAD]") != config.pad_token_id:
+        raise CheckpointError(
+            f"{vocab_path} has [PAD] as token {tokens.index('[PAD]')}, but {owner} pads with token "
+            f"{config.pad_token_id}; give the model's vocabulary."
+        )
+    if len(tokens) > config.vocab_size:
+        raise CheckpointError(
+            f"{vocab_path} has {len(tokens):,} tokens, more than {owner} has embeddings ({config.vocab_size:,}); give "
+            "the model's vocabulary."
+        )
+
+
+def published_task(values: Mapping[str, Any]) -> Task | None:
+    """The task of the class in `architectures`, or None."""
+    heads = [name.removeprefix("Ernie").removeprefix("Bert") for name in values.get("architectures") or []]
+    return next((TASK_OF_HEAD[head] for head in heads if head in TASK_OF_HEAD), None)
 
 
 def model_of(checkpoint: Checkpoint, directory: Path) -> nn.Layer:
@@ -143,7 +207,16 @@ def load_model(directory: Path) -> nn.Layer:
 
     Raises CheckpointError, ConfigError or WeightsError if a file is missing, invalid or does not fit.
     """
-    model = model_of(read_checkpoint(directory), directory)
-    load_state(model, read_pdparams(directory))
+    checkpoint = read_checkpoint(directory)
+    model = model_of(checkpoint, directory)
+    load_checkpoint_state(model, checkpoint, read_weights(directory))
     model.eval()
     return model
+
+
+def load_checkpoint_state(model: nn.Layer, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
+    """Copies all weights of a checkpoint into its model; a pooler that the task does not read may be missing.
+
+    Raises WeightsError if weights do not fit.
+    """
+    load_state(model, state, new_heads=() if checkpoint.task in WITH_POOLER else ("ernie.pooler.",))

@@ -20,6 +20,8 @@ from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
 AddCommand = Callable[[Any], None]
 """Adds one command to what `ArgumentParser.add_subparsers` returned."""
 
+FOLDER = "folder with config.json, vocab.txt and weights: model_state.pdparams, model.safetensors or pytorch_model.bin"
+
 
 def main(argv: list[str] | None = None, more: Sequence[AddCommand] = ()) -> int:
     """Entry point; `more` are the commands to add.
@@ -61,12 +63,13 @@ def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
         "export",
         help="write a bundle from a checkpoint",
         description="Exports a checkpoint to the bundle MODELS/NAME/VERSION, as a Paddle graph and an ONNX graph. The "
-        "checkpoint may come from `ernie-train` or from PaddleNLP's save_pretrained. The command runs both graphs on "
+        "checkpoint may come from `ernie-train`, or from save_pretrained of PaddleNLP or Hugging Face, with a model of "
+        "ERNIE or BERT. The command runs both graphs on "
         "real sentences and compares their outputs with those of the Paddle model in eager mode. If an output differs "
         "by more than 1e-4, the command fails and writes no bundle.",
         epilog="example: ernie-build export output/reviews/model --models models --name reviews --model-version 1",
     )
-    export.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
+    export.add_argument("checkpoint", type=Path, help=FOLDER)
     export.add_argument(
         "--models", type=Path, default=Path("models"), help="model repository to write into (default: models)"
     )
@@ -86,6 +89,19 @@ def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
         "(default: 100)",
     )
     export.set_defaults(run=_export)
+
+    convert = commands.add_parser(
+        "convert",
+        help="write a checkpoint for PaddleNLP or Hugging Face",
+        description="Writes the model of a checkpoint folder to the new folder OUTPUT, in the format of PaddleNLP, "
+        "which ernie-train writes too, or of Hugging Face. The source may have any format that `export` reads. BERT "
+        "becomes ERNIE without the task-type table, which is the same network.",
+        epilog="example: ernie-build convert output/reviews/model --to huggingface --output output/reviews-hf",
+    )
+    convert.add_argument("checkpoint", type=Path, help=FOLDER)
+    convert.add_argument("--to", required=True, choices=("paddlenlp", "huggingface"), help="the format to write")
+    convert.add_argument("--output", required=True, type=Path, help="folder to write; it must not exist")
+    convert.set_defaults(run=_convert)
 
     for name, run, summary, description in (
         (
@@ -125,6 +141,15 @@ def _export(arguments: argparse.Namespace) -> None:
     )
     print(f"wrote {bundle.directory}")
     describe(bundle)
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from model_build.conversion import convert
+
+    if arguments.output.exists():
+        raise ValueError(f"{arguments.output} exists; remove it, or choose another --output.")
+    convert(arguments.checkpoint, arguments.output, arguments.to)
+    print(f"wrote {arguments.output}")
 
 
 def describe(bundle: Bundle) -> None:

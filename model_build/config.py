@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model_build.architecture import refusal_of
+
 
 class ConfigError(ValueError):
     """An invalid configuration; the message is one sentence that names the field or the file."""
@@ -52,6 +54,8 @@ class ErnieConfig:
     """Standard deviation of the initial weights."""
     pad_token_id: int = 0
     """Id of `[PAD]`; no token attends to a position with this id."""
+    layer_norm_eps: float = 1e-12
+    """Epsilon of all layer norms. PaddleNLP's ERNIE ignores the field of `config.json` and always uses 1e-12."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -60,8 +64,10 @@ class ErnieConfig:
                 raise ConfigError(
                     f"{field.name} must be a whole number of at least 1 (at least 0 for an id), not {value!r}."
                 )
-        if not self.initializer_range > 0:
-            raise ConfigError(f"initializer_range must be above 0, not {self.initializer_range!r}.")
+        for name in ("initializer_range", "layer_norm_eps"):
+            value = getattr(self, name)
+            if not isinstance(value, float | int) or not value > 0:
+                raise ConfigError(f"{name} must be above 0, not {value!r}.")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}."
@@ -83,23 +89,23 @@ class ErnieConfig:
     def from_json(cls, path: Path) -> ErnieConfig:
         """Reads a `config.json`, or a `model_config.json` of older PaddleNLP releases, which nest it in `init_args`.
 
-        Raises ConfigError if the file is not a JSON object or a value is invalid, OSError if it cannot be read.
+        Raises ConfigError if the file is not a JSON object, a value is invalid, or the file describes another network
+        than that of ERNIE and BERT (see `model_build.architecture`); OSError if it cannot be read.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ConfigError(f"{path} is not JSON in UTF-8 ({error}); copy it again.") from error
+        init_class = values.get("init_class") if isinstance(values, dict) else None
         while isinstance(values, dict) and isinstance(values.get("init_args"), list) and values["init_args"]:
             values = values["init_args"][0]
         if not isinstance(values, dict):
             raise ConfigError(
                 f"{path} must hold a JSON object with the fields of a model configuration; copy it again."
             )
+        if refusal := refusal_of({**values, "architectures": values.get("architectures") or [init_class]}):
+            raise ConfigError(f"{path}: {refusal}")
         return cls.from_dict(values)
-
-
-def _v1(**shape: Any) -> ErnieConfig:
-    return ErnieConfig(**shape)
 
 
 def _v3(layers: int, hidden: int, heads: int, ffn: int, *, tasks: int = 16, use_task_id: bool = True) -> ErnieConfig:
@@ -110,29 +116,54 @@ def _v3(layers: int, hidden: int, heads: int, ffn: int, *, tasks: int = 16, use_
     )  # fmt: skip
 
 
+_V1 = ErnieConfig()
+_LARGE: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+_EN: dict[str, Any] = {"vocab_size": 30522, "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 4}
+_EN_BASE, _EN_LARGE = ErnieConfig(**_EN), ErnieConfig(**_EN, **_LARGE, intermediate_size=4096)
+_V3 = {
+    "base": _v3(12, 768, 12, 3072, tasks=3),
+    "medium": _v3(6, 768, 12, 3072),
+    "mini": _v3(6, 384, 12, 1536),
+    "micro": _v3(4, 384, 12, 1536),
+    "nano": _v3(4, 312, 12, 1248),
+}
+
 VARIANTS: dict[str, ErnieConfig] = {
-    "ernie-1.0-base-zh": _v1(),
-    "ernie-1.0-large-zh-cw": _v1(
-        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, max_position_embeddings=512
+    "ernie-1.0": _V1,
+    "ernie-1.0-base-zh": _V1,
+    "ernie-1.0-base-zh-cw": ErnieConfig(
+        vocab_size=40000, hidden_act="gelu", max_position_embeddings=512, type_vocab_size=4, use_task_id=True
     ),
-    "ernie-2.0-base-zh": _v1(type_vocab_size=4),
-    "ernie-2.0-large-zh": _v1(
-        vocab_size=12800, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
-        max_position_embeddings=512, type_vocab_size=4,
+    "ernie-1.0-large-zh-cw": ErnieConfig(**_LARGE, max_position_embeddings=512),
+    "ernie-tiny": ErnieConfig(
+        vocab_size=50006, hidden_size=1024, num_hidden_layers=3, num_attention_heads=16, intermediate_size=4096,
+        max_position_embeddings=600,
     ),
+    "ernie-2.0-base-zh": ErnieConfig(type_vocab_size=4),
+    "ernie-2.0-large-zh": ErnieConfig(
+        **_LARGE, vocab_size=12800, intermediate_size=4096, max_position_embeddings=512, type_vocab_size=4
+    ),
+    "ernie-2.0-base-en": _EN_BASE,
+    "ernie-2.0-base-en-finetuned-squad": _EN_BASE,
+    "ernie-2.0-large-en": _EN_LARGE,
     "ernie-3.0-xbase-zh": _v3(20, 1024, 16, 4096),
-    "ernie-3.0-base-zh": _v3(12, 768, 12, 3072, tasks=3),
-    "ernie-3.0-medium-zh": _v3(6, 768, 12, 3072),
-    "ernie-3.0-mini-zh": _v3(6, 384, 12, 1536),
-    "ernie-3.0-micro-zh": _v3(4, 384, 12, 1536),
-    "ernie-3.0-nano-zh": _v3(4, 312, 12, 1248),
-    "ernie-3.0-tiny-base-v2-zh": _v3(12, 768, 12, 3072, tasks=3, use_task_id=False),
-    "ernie-3.0-tiny-medium-v2-zh": _v3(6, 768, 12, 3072, use_task_id=False),
-    "ernie-3.0-tiny-mini-v2-zh": _v3(6, 384, 12, 1536, use_task_id=False),
-    "ernie-3.0-tiny-micro-v2-zh": _v3(4, 384, 12, 1536, use_task_id=False),
-    "ernie-3.0-tiny-nano-v2-zh": _v3(4, 312, 12, 1248, use_task_id=False),
+    **{f"ernie-3.0-{size}-zh": shape for size, shape in _V3.items()},
+    **{f"ernie-3.0-tiny-{size}-v1-zh": shape for size, shape in _V3.items()},
+    **{f"ernie-3.0-tiny-{size}-v2-zh": dataclasses.replace(shape, use_task_id=False) for size, shape in _V3.items()},
     "ernie-3.0-tiny-pico-v2-zh": _v3(3, 128, 2, 512, use_task_id=False),
+    "ernie-3.0-tiny-mini-v2-en": ErnieConfig(
+        vocab_size=50265, hidden_size=384, num_hidden_layers=6, intermediate_size=1536, hidden_act="gelu",
+        max_position_embeddings=514, type_vocab_size=1,
+    ),
+    "ernie-search-base-dual-encoder-marco-en": _EN_BASE,
+    "ernie-search-large-cross-encoder-marco-en": _EN_LARGE,
+    **{f"rocketqa-zh-dureader-{part}-encoder": _V1 for part in ("query", "para", "cross")},
+    **{f"rocketqa-v1-marco-{part}-encoder": _EN_BASE for part in ("query", "para", "cross")},
+    **{f"rocketqav2-en-marco-{part}-encoder": _EN_BASE for part in ("query", "para", "cross")},
+    **{f"rocketqa-{size}-cross-encoder": shape for size, shape in _V3.items()},
+    **{f"rocketqa-zh-{size}-{part}-encoder": shape for size, shape in _V3.items() for part in ("query", "para")},
 }  # fmt: skip
+"""The published encoders of PaddleNLP 2.8 that are this network; UIE and UTC have it too, but with other heads."""
 
 
 def variant(name: str) -> ErnieConfig:

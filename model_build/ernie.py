@@ -16,8 +16,6 @@ from paddle.distributed.fleet.utils import recompute
 from model_build.config import ErnieConfig
 from model_build.cpu_gradients import GELU, Dropout, LayerNorm, Linear, attention, linear, uses_manual_gradients
 
-LAYER_NORM_EPSILON = 1e-12
-
 
 def activation(name: str) -> nn.Layer:
     """The activation `relu` or `gelu` as a layer."""
@@ -35,7 +33,7 @@ class ErnieEmbeddings(nn.Layer):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         if config.use_task_id:
             self.task_type_embeddings = nn.Embedding(config.task_type_vocab_size, config.hidden_size)
-        self.layer_norm = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.layer_norm = LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
@@ -113,8 +111,8 @@ class ErnieLayer(nn.Layer):
         self.self_attn = ErnieAttention(config)
         self.linear1 = Linear(config.hidden_size, config.intermediate_size)
         self.linear2 = Linear(config.intermediate_size, config.hidden_size)
-        self.norm1 = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
-        self.norm2 = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.norm1 = LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
+        self.norm2 = LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
         self.activation = activation(config.hidden_act)
         self.dropout = Dropout(config.hidden_dropout_prob)
 

@@ -25,7 +25,7 @@ from model_build.bundle import (
     read_vocabulary,
     sha256_of,
 )
-from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
+from model_build.checkpoint import Checkpoint, check_vocabulary, load_model, read_checkpoint
 from model_build.graphs import FillMaskGraph, Graph, LogitsGraph, QuestionAnsweringGraph, TokenLogitsGraph
 from model_build.runners import Arrays, Runner, onnx_runner, paddle_runner
 
@@ -180,8 +180,9 @@ def export_checkpoint(
     WeightsError for a checkpoint that cannot be read, and the errors of `write_bundle`.
     """
     checkpoint = read_checkpoint(directory)
-    model = load_model(directory)
     vocab_path = directory / "vocab.txt"
+    check_vocabulary(vocab_path, checkpoint.config, str(directory))
+    model = load_model(directory)
     vocabulary = read_vocabulary(vocab_path)
     top = min(top_candidates, len(vocabulary))
     fill_mask = checkpoint.task == "fill-mask"
@@ -196,7 +197,7 @@ def export_checkpoint(
         architecture=checkpoint.config.to_dict(),
         max_length=checkpoint.max_length,
         labels=checkpoint.labels,
-        tokenizer=TokenizerSettings(),
+        tokenizer=TokenizerSettings(do_lower_case=checkpoint.do_lower_case),
         graphs={},
         inputs=[],
         outputs=[],

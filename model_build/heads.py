@@ -10,7 +10,7 @@ from paddle import Tensor, nn
 
 from model_build.config import ErnieConfig
 from model_build.cpu_gradients import Dropout, LayerNorm, Linear, linear, uses_manual_gradients
-from model_build.ernie import LAYER_NORM_EPSILON, ErnieModel, activation, initialize
+from model_build.ernie import ErnieModel, activation, initialize
 
 
 class TiedDecoder(nn.Layer):
@@ -35,7 +35,7 @@ class MaskedLMHead(nn.Layer):
         super().__init__()
         self.transform = Linear(config.hidden_size, config.hidden_size)
         self.activation = activation(config.hidden_act)
-        self.layer_norm = LayerNorm(config.hidden_size, epsilon=LAYER_NORM_EPSILON)
+        self.layer_norm = LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
         self.decoder = TiedDecoder(embedding_weight)
         self.decoder_bias = self.decoder.bias  # PaddleNLP stores the bias under both names
 

@@ -18,7 +18,7 @@ import paddle
 
 from model_build.bundle import read_vocabulary
 from model_build.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from model_build.weights import read_pdparams
+from model_build.weights import read_weights
 
 SHORTEST = 8
 """The smallest number of positions; a model with fewer can hardly read a text between [CLS] and [SEP]."""
@@ -60,7 +60,7 @@ def prune(directory: Path, output: Path, keep: Sequence[int], max_length: int = 
     """Writes the checkpoint in `directory` to the existing folder `output` with only the tokens `keep` (ascending ids).
 
     `max_length` is the number of positions to keep; 0 keeps all. The evaluation figures are not copied. Raises
-    PruningError for a `max_length` out of range, and the errors of `read_checkpoint` and `read_pdparams`.
+    PruningError for a `max_length` out of range, and the errors of `read_checkpoint` and `read_weights`.
     """
     checkpoint = read_checkpoint(directory)
     config, tokens = checkpoint.config, read_vocabulary(directory / "vocab.txt")
@@ -93,7 +93,7 @@ def prune(directory: Path, output: Path, keep: Sequence[int], max_length: int = 
     with tempfile.TemporaryDirectory() as folder:
         vocab = Path(folder) / "vocab.txt"
         vocab.write_text("".join(tokens[index] + "\n" for index in kept), encoding="utf-8")
-        write_checkpoint(output, about, _pruned(read_pdparams(directory), kept, positions), vocab, lines)
+        write_checkpoint(output, about, _pruned(read_weights(directory), kept, positions), vocab, lines)
     return about
 
 

@@ -11,9 +11,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from model_build.formats.errors import WeightsError
+from model_build.formats.files import read_arrays, weights_file
+from model_build.formats.names import our_names
+from model_build.formats.torch_file import from_bits
 
-class WeightsError(ValueError):
-    """Weights that cannot be read or do not fit the model; the message names the file or the parameters."""
+__all__ = ["WeightsError", "left_at_random", "load_state", "read_pretrained", "read_weights"]
 
 
 def _listed(names: list[str]) -> str:
@@ -25,12 +28,18 @@ def load_state(model: nn.Layer, state: dict[str, Any], *, new_heads: tuple[str, 
     """Copies `state`, arrays by parameter name, into `model`; returns the names that the model does not have.
 
     `state` must have every parameter of the model, with the same shape. An exception are parameters whose name starts
-    with one of `new_heads`: they keep their initial values if they are missing or have another shape. Entries that the
-    model does not have, such as the heads of another task, are skipped.
+    with one of `new_heads`: they keep their initial values if they are missing or have another shape. The heads of
+    another task are skipped.
 
-    Raises WeightsError that names up to 20 missing parameters and up to 20 with another shape.
+    Raises WeightsError that names up to 20 missing parameters, up to 20 with another shape, and up to 20 of the encoder
+    (`ernie.…`) that the model does not use.
     """
     own = model.state_dict()
+    if unused := [name for name in state if name.startswith("ernie.") and name not in own]:
+        raise WeightsError(
+            f"the model does not use these weights of the encoder: {_listed(unused)}; correct its shape "
+            "(num_hidden_layers, use_task_id) to that of the weights, in config.json or with the flags."
+        )
     missing = [name for name in own if name not in state and not name.startswith(new_heads or ("\0",))]
     wrong = []
     for name in own:
@@ -57,23 +66,27 @@ def left_at_random(model: nn.Layer, state: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, value in own if name not in state or [*np.shape(state[name])] != [*value.shape])
 
 
-def read_pdparams(path: Path) -> dict[str, Any]:
-    """Reads a `.pdparams` file, or `model_state.pdparams` in a folder: arrays by parameter name.
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights of a file, or of the file in a folder: float arrays by the parameter names of PaddleNLP's ERNIE.
 
-    If the file holds an encoder without a head, its names get the prefix `ernie.`, which they have in a model with a
-    head. Raises WeightsError if the file is missing or holds no weights. The file is a pickle, which can run code: read
-    only files that you trust.
+    Reads `.pdparams`, `.safetensors` and PyTorch files of PaddleNLP and Hugging Face, of ERNIE and BERT; see
+    `model_build.formats`. Raises WeightsError if a file is missing or damaged. A `.pdparams` file is a pickle, which
+    can run code: read only files that you trust. The other formats cannot.
     """
-    file = path / "model_state.pdparams" if path.is_dir() else path
-    if not file.is_file():
-        raise WeightsError(f"{file} does not exist; give a .pdparams file or a folder with model_state.pdparams.")
+    file = weights_file(path)
+    return our_names(_read_pdparams(file) if file.suffix == ".pdparams" else read_arrays(file), file)
+
+
+def _read_pdparams(file: Path) -> dict[str, np.ndarray]:
     try:
         state: dict[str, Any] = paddle.load(str(file), return_numpy=True)
     except (EOFError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{file} holds no weights ({error or 'it is empty'}); copy it again.") from error
-    if "embeddings.word_embeddings.weight" in state:
-        return {f"ernie.{name}": value for name, value in state.items()}
-    return state
+    if not isinstance(state, dict):
+        raise WeightsError(f"{file} holds a {type(state).__name__}, not weights by name; save model.state_dict().")
+    # Paddle has no bf16 in NumPy and returns its bits.
+    arrays = {name: np.asarray(value) for name, value in state.items() if name != "StructuredToParameterName@@"}
+    return {name: from_bits(value) if value.dtype == np.uint16 else value for name, value in arrays.items()}
 
 
 def read_pretrained(name: str) -> dict[str, Any]:
@@ -88,6 +101,6 @@ def read_pretrained(name: str) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError) as error:
         raise WeightsError(
             f"the weights of {name!r} cannot be downloaded ({error}); without a network, give a folder with "
-            "model_state.pdparams instead."
+            "weights instead."
         ) from error
     return {f"ernie.{key}": value.numpy() for key, value in published.state_dict().items()}

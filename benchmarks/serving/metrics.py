@@ -6,14 +6,18 @@ import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
+RISING = ("counter", "histogram")
+"""Types of metrics whose samples never fall."""
+
 
 class Metrics:
     """All samples of one scrape."""
 
     def __init__(self, exposition: str) -> None:
         """From the text format of Prometheus."""
-        families = text_string_to_metric_families(exposition)
+        families = list(text_string_to_metric_families(exposition))
         self._samples = [sample for family in families for sample in family.samples]
+        self._rising = [sample for family in families if family.type in RISING for sample in family.samples]
 
     @classmethod
     def of(cls, url: str) -> Metrics:
@@ -24,6 +28,14 @@ class Metrics:
     def series(self, name: str) -> dict[str, float]:
         """The values of the samples with this name, by their labels."""
         return {str(sorted(each.labels.items())): each.value for each in self._samples if each.name == name}
+
+    def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """The labels and the value of every sample with this name."""
+        return [(dict(each.labels), each.value) for each in self._samples if each.name == name]
+
+    def counters(self) -> dict[str, float]:
+        """The samples of all counters and histograms, by name and labels."""
+        return {f"{each.name}{sorted(each.labels.items())}": each.value for each in self._rising}
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 without samples."""

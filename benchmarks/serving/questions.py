@@ -36,6 +36,7 @@ class Question:
     body: bytes
     status: int = 200
     check: Check = lambda answer: None
+    method: str = "POST"
 
 
 REFUSED = (

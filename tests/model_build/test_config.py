@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model_build.config import VARIANTS, ConfigError, ErnieConfig
-from model_build.weights import WeightsError, read_pdparams
+from model_build.weights import WeightsError, read_weights
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,17 @@ def test_every_published_variant_is_valid() -> None:
     assert all(ErnieConfig.from_dict(config.to_dict()) == config for config in VARIANTS.values())
 
 
+def test_the_variants_are_paddlenlps_with_every_field_equal() -> None:
+    from paddlenlp.transformers.ernie.configuration import ERNIE_PRETRAINED_INIT_CONFIGURATION
+    from paddlenlp.transformers.ernie.configuration import ErnieConfig as Theirs
+
+    table = {name: Theirs(**fields) for name, fields in ERNIE_PRETRAINED_INIT_CONFIGURATION.items()
+             if not name.startswith(("uie", "utc"))}  # fmt: skip
+    assert sorted(VARIANTS) == sorted(table)
+    for name, ours in VARIANTS.items():
+        assert ours.to_dict() == {field: getattr(table[name], field) for field in ours.to_dict()}, name
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("[1, 2]", "must hold a JSON object"), ("{,", "is not JSON in UTF-8")]
 )
@@ -44,4 +55,4 @@ def test_the_error_for_an_empty_file_of_weights_names_it(tmp_path: Path) -> None
     path = tmp_path / "model.pdparams"
     path.touch()
     with pytest.raises(WeightsError, match=f"{path} holds no weights"):
-        read_pdparams(path)
+        read_weights(path)

@@ -9,7 +9,7 @@ from paddlenlp import transformers as published
 
 from model_build import heads
 from model_build.config import ErnieConfig
-from model_build.weights import WeightsError, load_state, read_pdparams
+from model_build.weights import WeightsError, load_state, read_weights
 
 SHAPES = {
     "1.0": ErnieConfig(vocab_size=300, hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
@@ -116,7 +116,7 @@ def test_a_file_saved_by_paddlenlp_can_be_loaded(config: ErnieConfig, batch: tup
     theirs = reference(published.ErnieForMaskedLM, config)
     theirs.save_pretrained(str(tmp_path))
     ours = heads.ErnieForMaskedLM(config)
-    load_state(ours, read_pdparams(tmp_path))
+    load_state(ours, read_weights(tmp_path))
     ours.eval()
     ids, types, real = batch
     assert difference(ours(ids, types), theirs(ids, types), real) <= 1e-5

@@ -36,7 +36,7 @@ def permitted(name: str, folder: str) -> bool:
     return any(name == prefix or name.startswith(prefix + ".") for prefix in ALLOWED[folder] | {folder})
 
 
-@pytest.mark.parametrize("folder", ALLOWED)
+@pytest.mark.parametrize("folder", sorted(ALLOWED))
 def test_a_folder_imports_only_folders_below_it(folder: str) -> None:
     wrong = [
         f"{path.relative_to(TRAINING)} imports training.{name}"

@@ -47,7 +47,7 @@ def add_prune_vocab_command(commands: Commands) -> None:
         f"embeddings. {COMPARED}",
         "ernie-build prune-vocab output/hotels/model --text reviews.txt --dataset chnsenticorp --download",
     )  # fmt: skip
-    parser.add_argument("checkpoint", type=Path, help="folder with model_state.pdparams, config.json and vocab.txt")
+    parser.add_argument("checkpoint", type=Path, help="folder with config.json, vocab.txt and weights")
     _add_result_flags(
         parser, "name of the checkpoint folder; for a folder named model, its parent's name", Path("models")
     )

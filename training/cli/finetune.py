@@ -20,7 +20,7 @@ TABLES = (".tsv", ".csv", ".jsonl")
 TASKS = ("classify", "token-classification", "question-answering")
 START = (
     "name of a PaddleNLP model, such as ernie-3.0-nano-zh, "
-    "or folder with config.json, model_state.pdparams and vocab.txt"
+    "or folder of ernie-train, PaddleNLP or Hugging Face with config.json, vocab.txt and weights of ERNIE or BERT"
 )
 VOCAB = "vocabulary of --pretrained, if its folder has no vocab.txt"
 FROM_SCRATCH = "use only the shape and the vocabulary of --pretrained, with random weights"

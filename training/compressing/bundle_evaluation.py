@@ -139,8 +139,9 @@ def _task(bundle: Bundle) -> Task:
     """The task with the settings that the bundle's model was trained with."""
     manifest = bundle.manifest
     about = Checkpoint(
-        _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance
-    )
+        _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance,
+        do_lower_case=manifest.tokenizer.do_lower_case,
+    )  # fmt: skip
     return task_of_model(bundle.directory, about)
 
 
@@ -164,7 +165,8 @@ def _masked_batches(bundle: Bundle, texts: Sequence[Example], size: int) -> list
     The targets are the ids of the masked token and of the token before. A hash of the text chooses the character whose
     token is masked; if the text is cut before it, the last token is masked.
     """
-    tokenizer, length = Tokenizer(bundle.vocab_path), bundle.manifest.max_length
+    lower, length = bundle.manifest.tokenizer.do_lower_case, bundle.manifest.max_length
+    tokenizer = Tokenizer(bundle.vocab_path, do_lower_case=lower)
     rows = []
     for each in texts:
         encoding = tokenizer.encode(each.text, max_length=length)

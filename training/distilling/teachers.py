@@ -12,10 +12,10 @@ import numpy as np
 from paddle import nn
 
 from model_build.bundle import read_vocabulary
-from model_build.checkpoint import model_of, read_checkpoint
+from model_build.checkpoint import load_checkpoint_state, model_of, read_checkpoint
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForPretraining
-from model_build.weights import load_state, read_pdparams
+from model_build.weights import load_state, read_weights
 from training.datasets.examples import Example
 from training.distilling.losses import check_relations
 from training.distilling.settings import DistillSettings
@@ -86,13 +86,13 @@ def finetuned_teacher(directory: Path, task: Task, student: Student, settings: D
             f"--teacher {directory} is for {about.task}, not for {task.name}; give a teacher of the same task."
         )
     _check(directory, about.config, student, settings)
-    state = read_pdparams(directory)
+    state = read_weights(directory)
     if task.labels:
         order = _order(directory, task.labels, about.provenance.get("labels", about.labels))
         state = {name: value[..., order] if name.startswith("classifier.") else value for name, value in state.items()}
     weights = digest_of(state)  # after reordering: renamed labels are another teacher
     model = model_of(about, directory)
-    load_state(model, state)
+    load_checkpoint_state(model, about, state)
     return Teacher(directory, _frozen(model), weights, about.evaluation)
 
 
@@ -107,7 +107,7 @@ def pretrained_teacher(directory: Path, student: Student, settings: DistillSetti
                          "and vocab.txt.")  # fmt: skip
     config = config_of(str(directory), "--teacher")
     _check(directory, config, student, settings)
-    state = read_pdparams(directory)
+    state = read_weights(directory)
     if settings.logits_weight and not any(name.startswith("cls.predictions.") for name in state):
         raise ValueError(
             f"--teacher {directory} has no masked-LM head, so it has no probabilities to learn; give --logits-weight 0 "

@@ -69,7 +69,8 @@ def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Fi
 
 def task_of_model(directory: Path, about: Checkpoint) -> Task:
     """The task with the settings that the model of a folder was trained with; labels as in its training files."""
-    tokenizer, trained = Tokenizer(directory / "vocab.txt"), about.provenance.get("finetuning", {})
+    tokenizer = Tokenizer(directory / "vocab.txt", do_lower_case=about.do_lower_case)
+    trained = about.provenance.get("finetuning", {})
     length = min(trained.get("max_seq_length", about.max_length), about.max_length)
     labels = about.provenance.get("labels", about.labels)
     if about.task == "question-answering":

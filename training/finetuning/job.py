@@ -231,7 +231,8 @@ def _resuming(job: FinetuneJob) -> FinetuneJob:
 
 def task_of(job: FinetuneJob) -> Task:
     """The task with the labels of the training examples."""
-    train, tokenizer, length = job.examples["train"], Tokenizer(job.start.vocab), job.settings.max_seq_length
+    train, length = job.examples["train"], job.settings.max_seq_length
+    tokenizer = Tokenizer(job.start.vocab, do_lower_case=job.start.do_lower_case)
     if job.task == "question-answering":
         return QuestionAnswering(tokenizer, length, job.settings.doc_stride, job.settings.max_answer_length)
     if job.task == "token-classification":
@@ -357,7 +358,8 @@ def _checkpoint(job: FinetuneJob, task: Task, best: RunResult, results: Mapping[
         **({"distillation": results["distillation"]} if "distillation" in results else {}),
     }
     # The service uses the length that was evaluated.
-    return Checkpoint(job.start.config, job.task, best.settings.max_seq_length, labels, evaluation, provenance)
+    length, lower = best.settings.max_seq_length, job.start.do_lower_case
+    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, lower)
 
 
 def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Layer) -> dict[str, Any]:

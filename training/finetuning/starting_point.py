@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from model_build.bundle import read_vocabulary
+from model_build.checkpoint import check_vocabulary
 from model_build.config import VARIANTS, ErnieConfig
-from model_build.weights import read_pdparams, read_pretrained
+from model_build.tokenizer_config import read_do_lower_case
+from model_build.weights import read_pretrained, read_weights
 from training.runs.initial_weights import config_of, digest_of
 
 log = logging.getLogger(__name__)
@@ -27,10 +29,14 @@ class StartingPoint:
     vocab: Path
     described: Mapping[str, Any]
     """JSON: origin of the weights, for the provenance of the finetuned model"""
+    do_lower_case: bool = True
+    """whether the tokenizer converts texts to lower case, as `tokenizer_config.json` says"""
 
 
 def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:
-    """A published model by its PaddleNLP name, or a folder with config.json, model_state.pdparams and vocab.txt.
+    """A published model by its PaddleNLP name, or a folder with config.json, weights and vocab.txt.
+
+    The folder may be one of PaddleNLP or Hugging Face, with a model of ERNIE or BERT.
 
     `vocab` replaces the vocabulary of the folder; `from_scratch` uses only the shape, with random weights. Raises
     ValueError (WeightsError), which says what is missing.
@@ -42,21 +48,17 @@ def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool 
         raise ValueError(f"the published model {start} comes without vocabulary; give its vocab.txt with --vocab.")
     if not found.is_file():
         raise ValueError(f"{found} does not exist; put the model's vocabulary there, or give it with --vocab.")
-    tokens = read_vocabulary(found)
-    if "[PAD]" not in tokens or tokens.index("[PAD]") != config.pad_token_id:
-        found_at = f"has [PAD] as token {tokens.index('[PAD]')}" if "[PAD]" in tokens else "lacks [PAD]"
+    if "[PAD]" not in read_vocabulary(found):
         raise ValueError(
-            f"{found} {found_at}, but {start} pads with token {config.pad_token_id}; give the model's vocabulary."
+            f"{found} lacks [PAD], but {start} pads with token {config.pad_token_id}; give the model's vocabulary."
         )
-    if len(tokens) > config.vocab_size:
-        raise ValueError(
-            f"{found} has more tokens than {start} has embeddings ({config.vocab_size:,}); give the model's vocabulary."
-        )
+    check_vocabulary(found, config, start)
+    lower = True if published else read_do_lower_case(Path(start))
     described: dict[str, Any] = {"start": start if published else Path(start).absolute().name}
     if from_scratch:
-        return StartingPoint(config, None, found, {**described, "from_scratch": True})
-    weights = read_pretrained(start) if published else read_pdparams(Path(start))
+        return StartingPoint(config, None, found, {**described, "from_scratch": True}, lower)
+    weights = read_pretrained(start) if published else read_weights(Path(start))
     path = Path(start) / "config.json"
-    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    about = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
     described |= {"weights": digest_of(weights), "provenance": about.get("provenance", {})}
-    return StartingPoint(config, weights, found, described)
+    return StartingPoint(config, weights, found, described, lower)

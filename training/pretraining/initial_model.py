@@ -12,7 +12,7 @@ from model_build.bundle import read_vocabulary
 from model_build.config import VARIANTS, ErnieConfig, variant
 from model_build.ernie import set_sinusoidal_positions
 from model_build.heads import ErnieForPretraining
-from model_build.weights import left_at_random, load_state, read_pdparams, read_pretrained
+from model_build.weights import left_at_random, load_state, read_pretrained, read_weights
 from training.pretraining.settings import PretrainSettings, ShapeSettings
 from training.runs.initial_weights import config_of, digest_of
 
@@ -27,7 +27,7 @@ def identity_of(start: str | None) -> str | None:
     """
     if start is None or (start in VARIANTS and not Path(start).exists()):
         return start
-    return digest_of(read_pdparams(Path(start)))
+    return digest_of(read_weights(Path(start)))
 
 
 def shape_of(shape: ShapeSettings, settings: PretrainSettings, start: str | None, vocab: Path) -> ErnieConfig:
@@ -80,7 +80,7 @@ def initial_model(config: ErnieConfig, settings: PretrainSettings, start: str | 
         set_sinusoidal_positions(model.ernie)
     if start is None:
         return model
-    state = read_pdparams(Path(start)) if Path(start).exists() else read_pretrained(start)
+    state = read_weights(Path(start)) if Path(start).exists() else read_pretrained(start)
     load_state(model, state, new_heads=("cls.", "ernie.pooler."))
     if new := left_at_random(model, state):
         log.info("%s lacks %s: these are randomly initialised", start, ", ".join(new))

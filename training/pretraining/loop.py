@@ -25,7 +25,7 @@ import native
 from model_build.checkpoint import Checkpoint, save_checkpoint, write_checkpoint
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForPretraining
-from model_build.weights import load_state, read_pdparams
+from model_build.weights import load_state, read_weights
 from training.corpus.blending import parse_blend
 from training.distilling.distilled_pretraining import DistilledPretraining
 from training.distilling.teachers import (
@@ -154,7 +154,7 @@ class PretrainingLoop:
             )
         saved = self.checkpoints.latest()
         if saved:
-            load_state(self.model, read_pdparams(saved.directory))
+            load_state(self.model, read_weights(saved.directory))
             self.optimizer_step.restore(saved.directory, saved.state["loss_scale"])
             self.step, self.samples, self.tokens = saved.step, saved.state["samples"], saved.state["tokens"]
             log.info("resuming after step %d from %s", self.step, saved.directory)

@@ -16,10 +16,10 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 class Tokenizer:
     """The tokenizer of a vocabulary file, with the ids of the special tokens."""
 
-    def __init__(self, vocab_path: Path) -> None:
+    def __init__(self, vocab_path: Path, *, do_lower_case: bool = True) -> None:
         """Raises ValueError (BundleError) for a file that is not a vocabulary, or that lacks a special token."""
         self.tokens = read_vocabulary(vocab_path)
-        self._tokenizer = ErnieTokenizer(self.tokens)
+        self._tokenizer = ErnieTokenizer(self.tokens, lower_case=do_lower_case)
         ids = {token: index for index, token in enumerate(self.tokens)}
         if missing := [name for name in SPECIAL if name not in ids]:
             raise ValueError(f"{vocab_path} has no {' and no '.join(missing)}; give a vocabulary of ERNIE or BERT.")

@@ -16,7 +16,7 @@ from paddlenlp import transformers as published
 
 from model_build.bundle import find_bundles
 from model_build.checkpoint import load_model, read_checkpoint
-from model_build.weights import read_pdparams
+from model_build.weights import read_weights
 from tests.training.distilling.test_distill_corpora import assert_deterministic
 from tests.training.finetuning.test_finetuning_job import questions, reviews, tagged, texts
 from tests.training.finetuning.test_finetuning_loop import BAD, CONFIG, GOOD, VOCAB
@@ -214,7 +214,7 @@ def test_a_teacher_with_its_labels_in_another_order_teaches_the_same(
 ) -> None:
     turned = tmp_path / "turned"
     shutil.copytree(teachers["classify"], turned)
-    state = read_pdparams(turned)
+    state = read_weights(turned)
     for name in ("classifier.weight", "classifier.bias"):
         state[name] = state[name][..., ::-1].copy()
     paddle.save({name: paddle.to_tensor(value) for name, value in state.items()}, str(turned / "model_state.pdparams"))
@@ -224,7 +224,7 @@ def test_a_teacher_with_its_labels_in_another_order_teaches_the_same(
     arguments = ["--pretrained", narrow, *reviews(tmp_path), "--epochs", "1", "--hard-weight", "0"]
     for name, teacher in (("one", teachers["classify"]), ("other", turned)):
         assert taught(teacher, tmp_path / name, *arguments) == 0
-    assert equal(*(read_pdparams(tmp_path / name / "model") for name in ("one", "other")))
+    assert equal(*(read_weights(tmp_path / name / "model") for name in ("one", "other")))
     one, other = (results_of(tmp_path / name)["distillation"]["teachers"][0] for name in ("one", "other"))
     assert one["figures"] == other["figures"]
 
@@ -241,7 +241,7 @@ def test_several_teachers_are_told_of_and_teach_otherwise_than_one(
     command = ["distill", "--teacher", str(teachers["classify"]), second, "--output", str(tmp_path / "both"), *SMALL]
     assert cli.main([*command, *arguments]) == 0
     assert len(results_of(tmp_path / "both")["distillation"]["teachers"]) == 2
-    assert not equal(*(read_pdparams(tmp_path / name / "model") for name in ("one", "both")))
+    assert not equal(*(read_weights(tmp_path / name / "model") for name in ("one", "both")))
 
 
 # Stopped, resumed, refused
@@ -268,7 +268,7 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_bits(
         assert taught(teachers["classify"], tmp_path / "run", *arguments) == 130
     assert not (tmp_path / "run" / "model").exists()
     assert taught(teachers["classify"], tmp_path / "run", *arguments) == 0
-    assert equal(*(read_pdparams(tmp_path / name / "model") for name in ("whole", "run")))
+    assert equal(*(read_weights(tmp_path / name / "model") for name in ("whole", "run")))
 
 
 def test_a_run_does_not_go_on_with_another_teacher_or_other_weights_of_the_losses(
@@ -280,7 +280,7 @@ def test_a_run_does_not_go_on_with_another_teacher_or_other_weights_of_the_losse
     assert taught(other, tmp_path / "out", *arguments) == 0
     assert taught(other, tmp_path / "out", *arguments, "--temperature", "3") == 2
     assert "distillation.settings.temperature was 2.0 and is now 3.0" in capsys.readouterr().err
-    state = {name: paddle.to_tensor(value * 1.01) for name, value in read_pdparams(other).items()}
+    state = {name: paddle.to_tensor(value * 1.01) for name, value in read_weights(other).items()}
     paddle.save(state, str(other / "model_state.pdparams"))
     assert taught(other, tmp_path / "out", *arguments) == 2
     assert 'distillation.teachers.0 was "sha256' in capsys.readouterr().err
@@ -401,12 +401,12 @@ def test_an_assistant_learns_first_and_teaches_then(
     assert taught_by[1]["evaluation"]["dev"] == assistant.evaluation["dev"]
     layers = [each.provenance["distillation"]["settings"]["teacher_layer"] for each in (assistant, student)]
     assert layers == [1, 0], "of the assistant the last layer teaches"
-    weights = read_pdparams(output / "model")
+    weights = read_weights(output / "model")
     before = {path: path.stat().st_mtime_ns for path in output.rglob("checkpoints/step-*")}
     assert len(before) == 2
     assert taught(teachers["classify"], output, *arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before, "no step must be done twice"
-    assert equal(read_pdparams(output / "model"), weights)
+    assert equal(read_weights(output / "model"), weights)
 
 
 def test_a_finetuned_teacher_gives_the_same_outputs_every_time(teachers: dict[str, Path]) -> None:

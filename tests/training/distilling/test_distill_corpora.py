@@ -12,7 +12,7 @@ import pytest
 
 from model_build.bundle import find_bundles
 from model_build.checkpoint import read_checkpoint
-from model_build.weights import read_pdparams
+from model_build.weights import read_weights
 from tests.training.conftest import Small
 from tests.training.pretraining.test_pretraining_loop import equal, launched, losses
 from training.cli import ernie_train as cli
@@ -132,13 +132,13 @@ def test_a_distillation_from_corpora_goes_on_with_the_same_bits_and_not_with_ano
         distill(job_of(small, pretrained, tmp_path / "run", hard_weight=0.5, **changes))
     other = tmp_path / "other"
     shutil.copytree(pretrained, other)
-    state = {name: paddle.to_tensor(value + 0.01) for name, value in read_pdparams(other).items()}
+    state = {name: paddle.to_tensor(value + 0.01) for name, value in read_weights(other).items()}
     paddle.save(state, str(other / "model_state.pdparams"))
     with pytest.raises(ResumeError, match=r'distillation\.teachers\.0 was "sha256'):
         distill(job_of(small, other, tmp_path / "run", **changes))
     distill(job_of(small, pretrained, tmp_path / "run", **changes))
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
-    assert equal(*(read_pdparams(tmp_path / name / "model") for name in ("run", "whole")))
+    assert equal(*(read_weights(tmp_path / name / "model") for name in ("run", "whole")))
 
 
 def test_two_processes_learn_from_a_teacher_as_one_does(small: Small, pretrained: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_assistant_of_corpora_leaves_a_model_of_its_own(
 def test_a_finetuned_teacher_has_relations_alone_to_teach_from_corpora(
     small: Small, pretrained: Path, tmp_path: Path
 ) -> None:
-    encoder = {name: value for name, value in read_pdparams(pretrained).items() if name.startswith("ernie.")}
+    encoder = {name: value for name, value in read_weights(pretrained).items() if name.startswith("ernie.")}
     finetuned = tmp_path / "finetuned"
     shutil.copytree(pretrained, finetuned)
     paddle.save(

@@ -14,7 +14,7 @@ from paddlenlp import transformers as published
 
 from model_build.bundle import read_vocabulary
 from model_build.config import ErnieConfig
-from model_build.weights import read_pdparams
+from model_build.weights import read_weights
 from training.datasets.examples import Example
 from training.finetuning.loop import FinetuneRun, finetune, predict
 from training.finetuning.settings import FinetuneRunSettings, FinetuneSettings
@@ -82,7 +82,7 @@ def test_the_losses_are_those_of_paddlenlp_for_thirty_steps(tmp_path: Path) -> N
     theirs.save_pretrained(str(tmp_path / "published"))
     rows = task().rows(EXAMPLES["train"])
     settings = dataclasses.replace(SETTINGS, epochs=4, dropout=0.0, clip_norm=1.0)  # 8 steps an epoch: 32
-    pretrained = read_pdparams(tmp_path / "published")
+    pretrained = read_weights(tmp_path / "published")
     run_settings = FinetuneRunSettings(log_every=1)
     finetune(FinetuneRun(task(), CONFIG, EXAMPLES, pretrained, settings, tmp_path / "run", run_settings))
     ours = Records(tmp_path / "run" / "records.jsonl").read()

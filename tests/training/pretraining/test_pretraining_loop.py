@@ -18,7 +18,7 @@ import pytest
 from model_build.atomic_write import WriteError
 from model_build.checkpoint import load_model, read_checkpoint
 from model_build.ernie import ErnieModel
-from model_build.weights import read_pdparams
+from model_build.weights import read_weights
 from tests.training.conftest import Small
 from training.pretraining.loop import InterruptedRun, PretrainingLoop, PretrainJob, pretrain
 from training.runs.checkpoints import CheckpointError, ResumeError
@@ -31,7 +31,7 @@ def losses(output: Path) -> list[float]:
 
 
 def weights(output: Path) -> dict[str, np.ndarray]:
-    return read_pdparams(output / "model")
+    return read_weights(output / "model")
 
 
 def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -156,7 +156,7 @@ def test_the_model_it_leaves_is_a_checkpoint_that_exports_and_finetunes(small: S
     assert checkpoint.task == "fill-mask"
     assert checkpoint.provenance["samples"] == 48
     assert all(each["corpus"]["tokens"] > 100 for each in checkpoint.provenance["corpora"])
-    assert equal(weights(whole), read_pdparams(whole / "checkpoints" / "step-000000006"))
+    assert equal(weights(whole), read_weights(whole / "checkpoints" / "step-000000006"))
     logits = load_model(whole / "model")(paddle.to_tensor([[1, 5, 6, 2]]))
     assert logits.shape == [1, 4, small.config.vocab_size]
     sentences = (whole / "model" / "sentences.txt").read_text(encoding="utf-8").splitlines()
@@ -307,7 +307,7 @@ def test_gradients_that_stay_infinite_end_the_run_and_change_no_weight(
     job = small.job(tmp_path / "run", start=str(tmp_path / "broken.pdparams"), steps=10, save_every=1, most_bad_steps=3)
     with pytest.raises(DivergedError, match="3 steps in a row"):
         pretrain(job)
-    kept = read_pdparams(tmp_path / "run" / "checkpoints" / "step-000000002")
+    kept = read_weights(tmp_path / "run" / "checkpoints" / "step-000000002")
     assert equal(kept, broken)
     assert Records(tmp_path / "run" / "records.jsonl").read()[-1]["skipped_steps"] == 2
 
