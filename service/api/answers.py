@@ -94,6 +94,8 @@ class Results(TypedDict, Generic[Result]):
     version: str
     results: list[Result]
     usage: Usage
+    label_count: NotRequired[int]
+    """Number of labels of the model, if the answer has only the best 100 of each text because it has no top_k."""
 
 
 class Description(TypedDict):

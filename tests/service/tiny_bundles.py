@@ -1,13 +1,14 @@
 """Writes small bundles with random weights: `python tiny_bundles.py KIND DIRECTORY`.
 
 Run as a process of its own, because Paddle and FastDeploy do not belong into one. KIND is `tiny` (a classifier and a
-masked LM), `slow` (a classifier whose full batch takes seconds) or `paddlenlp` (a directory as PaddleNLP exports it,
-with the logits of PaddleNLP's own model beside it).
+masked LM), `slow` (a classifier whose full batch takes seconds), `many-labels` (a classifier with 7,051 labels) or
+`paddlenlp` (a directory as PaddleNLP exports it, with the logits of PaddleNLP's own model beside it).
 """
 
 import json
 import sys
 import zlib  # noqa: F401  before Paddle, which breaks it otherwise
+from collections.abc import Sequence
 from pathlib import Path
 
 CHARACTERS = "今天气真好我们去公园散步吧这家酒店的房间很干净服务周到下次还会再来北京是中国首都，。！"
@@ -16,7 +17,7 @@ PAIR_IDS = [[1, 7, 8, 9, 2, 10, 11, 2], [1, 12, 13, 2, 0, 0, 0, 0]]
 PAIR_TYPES = [[0, 0, 0, 0, 0, 1, 1, 1], [0] * 8]
 
 
-def save(directory: Path, task: str, name: str, **shape: int) -> None:
+def save(directory: Path, task: str, name: str, classes: Sequence[str] = ("差", "中", "好"), **shape: int) -> None:
     import paddle
 
     from model_build.checkpoint import Checkpoint, save_checkpoint
@@ -36,8 +37,8 @@ def save(directory: Path, task: str, name: str, **shape: int) -> None:
     config = ErnieConfig(
         vocab_size=len(TOKENS) + 3, intermediate_size=2 * sizes["hidden_size"], initializer_range=0.2, **sizes
     )
-    model = ErnieForMaskedLM(config) if task == "fill-mask" else ErnieForSequenceClassification(config, 3)
-    labels = ["差", "中", "好"] if task == "classify" else []
+    model = ErnieForMaskedLM(config) if task == "fill-mask" else ErnieForSequenceClassification(config, len(classes))
+    labels = list(classes) if task == "classify" else []
     vocab = directory / "vocab-source.txt"
     vocab.write_text("\n".join(TOKENS), encoding="utf-8")
     about = Checkpoint(config, task, sizes["max_position_embeddings"], labels)  # type: ignore[arg-type]
@@ -73,5 +74,7 @@ if __name__ == "__main__":
     elif kind == "slow":
         wide = {"hidden_size": 256, "num_hidden_layers": 6, "max_position_embeddings": 512}
         save(target, "classify", "slow", **wide)
+    elif kind == "many-labels":
+        save(target, "classify", "entities", [f"实体{number}" for number in range(7051)])
     else:
         paddlenlp(target)

@@ -26,6 +26,7 @@ from service.api.tasks.open_inference.wire import (
     read_request,
     write_response,
 )
+from service.api.turn import Turn
 from service.problem import Problem
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
@@ -86,7 +87,7 @@ class Infer:
         head = {"model_name": served.name, "model_version": served.manifest.version}
         if asked.id is not None:
             head["id"] = asked.id
-        written, length = write_response(head, [(tensors[each], binary) for each, binary in wanted.items()])
+        written, length = await write_response(head, [(tensors[each], binary) for each, binary in wanted.items()])
         if length is None:
             return Answer(200, written)
         return Answer(200, written, "application/octet-stream", [(HEAD_LENGTH.lower().encode(), b"%d" % length)])
@@ -132,7 +133,7 @@ async def _tensors(
     inputs = [{"text": text, "text_pair": pair} for text, pair in zip(texts["text"], pairs, strict=True)]
     body = {"inputs": inputs, "model": served.name, **_parameters(asked, served.manifest.task)}
     if served.manifest.task == "classify":
-        return _labels(await classified(served, _converted(Classify.decoder, body), timings))
+        return await _labels(await classified(served, _converted(Classify.decoder, body), timings))
     return _masks(await filled(served, _converted(FillMask.decoder, body), timings, padded=True))
 
 
@@ -163,13 +164,19 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
     return given
 
 
-def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
+async def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
     """N texts with K labels each."""
-    ranked = [each for result in results for each in result["labels"]]
-    shape = (len(results), len(ranked) // len(results))
+    labels: list[str] = []
+    scores: list[float] = []
+    turn = Turn()
+    for result in results:
+        labels += [each["label"] for each in result["labels"]]
+        scores += [each["score"] for each in result["labels"]]
+        await turn.pause()
+    shape = (len(results), len(labels) // len(results))
     return [
-        OutputTensor("labels", "BYTES", shape, [each["label"] for each in ranked]),
-        OutputTensor("scores", "FP32", shape, [each["score"] for each in ranked]),
+        OutputTensor("labels", "BYTES", shape, labels),
+        OutputTensor("scores", "FP32", shape, scores),
         *_windows(results),
     ]
 
