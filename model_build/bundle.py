@@ -16,13 +16,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
+from model_build.tokenizer_config import TokenizerConfigError, TokenizerSettings, read_tokenizer_config
 
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 Task = Literal["classify", "fill-mask", "token-classification", "question-answering"]
-TokenizerRules = Literal["bert", "paddlenlp"]
 TASKS: tuple[Task, ...] = get_args(Task)
 T = TypeVar("T", bound=BaseModel)
 
@@ -45,16 +44,6 @@ class TensorSpec(_Strict):
     name: str
     dtype: str
     shape: list[int]
-
-
-class TokenizerSettings(_Strict):
-    """How the tokenizer reads text, as in training; its vocabulary is the file `vocab.txt` of the bundle."""
-
-    do_lower_case: bool = True
-    rules: TokenizerRules = "bert"
-    """`paddlenlp`: symbols such as ℃ and 〇 are separate words, as in PaddleNLP's Python tokenizer"""
-    fold_width: bool = False
-    """whether full-width letters and digits are read as ASCII"""
 
 
 class GraphFile(_Strict):
@@ -180,7 +169,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
         if (directory / name).is_file():
             labels = [line for line in _read_text(directory / name).splitlines() if line]
     try:
-        tokenizer = TokenizerSettings(do_lower_case=read_do_lower_case(directory), rules="paddlenlp")
+        tokenizer = read_tokenizer_config(directory)
     except TokenizerConfigError as error:
         raise BundleError(str(error)) from error
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]

@@ -157,11 +157,11 @@ def test_a_vocabulary_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> 
 
 def test_upper_and_lower_case_are_as_the_tokenizer_configuration_says(tmp_path: Path) -> None:
     folder = saved(tmp_path / "m")
-    assert read_checkpoint(folder).do_lower_case
+    assert read_checkpoint(folder).tokenizer.do_lower_case
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}', encoding="utf-8")
     bundle = export_checkpoint(folder, tmp_path / "models")
     assert not bundle.manifest.tokenizer.do_lower_case
-    assert not starting_point(str(folder)).do_lower_case
+    assert not starting_point(str(folder)).tokenizer.do_lower_case
     for name in ("model.pdmodel", "model.pdiparams"):
         shutil.copyfile(bundle.directory / "graph" / name, folder / name)
     assert not open_bundle(folder).manifest.tokenizer.do_lower_case

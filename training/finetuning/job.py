@@ -232,7 +232,7 @@ def _resuming(job: FinetuneJob) -> FinetuneJob:
 def task_of(job: FinetuneJob) -> Task:
     """The task with the labels of the training examples."""
     train, length = job.examples["train"], job.settings.max_seq_length
-    tokenizer = Tokenizer(job.start.vocab, do_lower_case=job.start.do_lower_case)
+    tokenizer = Tokenizer(job.start.vocab, job.start.tokenizer)
     if job.task == "question-answering":
         return QuestionAnswering(tokenizer, length, job.settings.doc_stride, job.settings.max_answer_length)
     if job.task == "token-classification":
@@ -358,8 +358,8 @@ def _checkpoint(job: FinetuneJob, task: Task, best: RunResult, results: Mapping[
         **({"distillation": results["distillation"]} if "distillation" in results else {}),
     }
     # The service uses the length that was evaluated.
-    length, lower = best.settings.max_seq_length, job.start.do_lower_case
-    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, lower)
+    length, tokenizer = best.settings.max_seq_length, job.start.tokenizer
+    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, tokenizer)
 
 
 def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Layer) -> dict[str, Any]:
