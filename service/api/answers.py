@@ -6,11 +6,13 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import NotRequired, TypedDict, final
 
+from model_build.bundle import Scores
+
 Result = TypeVar("Result")
 
 
 class Label(TypedDict):
-    """A class and its probability."""
+    """A class and its score: a probability, or the number itself if the model's scores are raw."""
 
     label: str
     score: float
@@ -26,7 +28,7 @@ class _TextResult(TypedDict):
 
 
 class Classified(_TextResult):
-    """The classes of one text, likeliest first."""
+    """The classes of one text, highest score first."""
 
     labels: list[Label]
 
@@ -106,6 +108,8 @@ class Description(TypedDict):
     task: str
     max_length: int
     labels: list[str]
+    scores: Scores | None
+    """What the scores of a classifier are; null for other tasks."""
     top_candidates: int | None
     evaluation: dict[str, Any]
     ready: bool

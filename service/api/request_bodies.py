@@ -124,6 +124,13 @@ def _text_input(given: str | TextInput, index: int) -> TextInput:
 class ClassifyRequest(WorkRequest):
     """Body of POST /classify."""
 
+    threshold: Annotated[
+        float | None, Meta(description="only labels with at least this score; the list of a text may be empty")
+    ] = None
+    raw_scores: Annotated[
+        bool, Meta(description="logits instead of probabilities: the outputs of the model before softmax or sigmoid")
+    ] = False
+
 
 Target = Annotated[str, Meta(max_length=MAX_TARGET_CHARACTERS)]
 
@@ -279,7 +286,7 @@ def _kinds(names: str) -> str:
 
 def _meant(name: str) -> str:
     """A suggestion for an unknown field: the known field with the most similar name."""
-    known = [*FillMaskRequest.__struct_fields__, *TextInput.__struct_fields__]
+    known = [*FillMaskRequest.__struct_fields__, *ClassifyRequest.__struct_fields__, *TextInput.__struct_fields__]
     close = difflib.get_close_matches(name[:MAX_TARGET_CHARACTERS], known, 1)
     return f" of this request (did you mean {close[0]}?)" if close else " of this request"
 

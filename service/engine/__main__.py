@@ -45,7 +45,12 @@ def main() -> int:
         runtime = load_runtime(bundle, options)
         shapes = FewShapes() if runtime.compiles_shapes else AnyShape()
         engine = EngineLoop(runtime, Tensors(bundle, shapes), Batcher(batching, shapes))
-        engine.warm_up()
+        ready = engine.warm_up()
+        if ready.scores_in_graph:
+            print(
+                f"the graph of {bundle.manifest.name} ends in a {ready.scores}: its outputs are the scores",
+                file=sys.stderr,
+            )
     except (BundleError, RuntimeUnavailable, OutputError, msgspec.DecodeError) as error:
         print(error, file=sys.stderr)
         return START_FAILED

@@ -141,6 +141,7 @@ def _task(bundle: Bundle) -> Task:
     about = Checkpoint(
         _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance,
         tokenizer=manifest.tokenizer,
+        scores=manifest.scores,
     )  # fmt: skip
     return task_of_model(bundle.directory, about)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from model_build.bundle import Bundle
+from model_build.bundle import Bundle, Scores
 from service.api.deadline import Deadline
 from service.api.models.admission import Admission, Place
 from service.api.models.engine_link import EngineFailed, EngineLink
@@ -120,6 +120,11 @@ class ServedModel:
     def labels(self, count: int) -> list[str]:
         """Names of `count` classes; LABEL_0, LABEL_1 … if the bundle has none."""
         return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
+
+    @property
+    def scores(self) -> Scores:
+        """What the scores of a classifier are: as the engine has found at its warm-up, before that as in the bundle."""
+        return self.engine.ready.scores if self.engine.ready else self.manifest.scores
 
     @property
     def label_count(self) -> int:

@@ -31,7 +31,8 @@ from service.problem import Problem
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 INPUTS: dict[str, Datatype] = {"text": "BYTES", "text_pair": "BYTES"}
-# Shapes: N texts, M masks, K results. M is the largest number of masks in a text; the rows of texts with fewer masks
+# Shapes: N texts, M masks, K results. K is the largest number of labels of a text; the rows of texts with fewer labels
+# above the threshold end with "" and 0. M is the largest number of masks in a text; the rows of texts with fewer masks
 # end with "" and 0. With the strategy joint M is 1: `tokens` has the tokens for all masks, `scores` the token_score.
 OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     "classify": {
@@ -52,7 +53,7 @@ OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     },
 }
 PARAMETERS = {
-    "classify": ("top_k", "truncation", "priority", "timeout_ms", "special_tokens"),
+    "classify": ("top_k", "truncation", "priority", "timeout_ms", "special_tokens", "threshold", "raw_scores"),
     "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "special_tokens", "targets", "strategy", "span"),
 }
 
@@ -165,15 +166,17 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
 
 
 async def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
-    """N texts with K labels each."""
+    """N texts with K labels each; with a threshold, rows of fewer labels are filled with "" and 0."""
     labels: list[str] = []
     scores: list[float] = []
+    depth = max(len(result["labels"]) for result in results)
     turn = Turn()
     for result in results:
-        labels += [each["label"] for each in result["labels"]]
-        scores += [each["score"] for each in result["labels"]]
+        missing = depth - len(result["labels"])
+        labels += [each["label"] for each in result["labels"]] + [""] * missing
+        scores += [each["score"] for each in result["labels"]] + [0.0] * missing
         await turn.pause()
-    shape = (len(results), len(labels) // len(results))
+    shape = (len(results), depth)
     return [
         OutputTensor("labels", "BYTES", shape, labels),
         OutputTensor("scores", "FP32", shape, scores),
