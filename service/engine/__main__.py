@@ -28,7 +28,7 @@ NICENESS = 5
 def main() -> int:
     """Serves until standard input has a byte or is closed."""
     parser = argparse.ArgumentParser(prog="python -m service.engine", description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
+    parser.add_argument("--socket", required=True, help="address of the Unix socket to listen on")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")

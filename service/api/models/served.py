@@ -7,7 +7,6 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -79,7 +78,7 @@ class ServedModel:
 
     async def _attach(self, socket: str, attached: Callable[[], None]) -> None:
         try:
-            await self.engine.attach(Path(socket))
+            await self.engine.attach(socket)
         except (OSError, EngineFailed, FrameError) as error:
             # The engine has already stopped; the next table has the new one.
             log.warning("%s: no connection to the engine: %s", self.name, error)
