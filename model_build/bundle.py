@@ -27,7 +27,7 @@ from model_build.bundle_files import (
     readable,
 )
 from model_build.labels import LabelError, Scores, labels_of_folder, scores_of_folder
-from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
+from model_build.tokenizer_config import TokenizerConfigError, TokenizerSettings, read_tokenizer_config
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +78,6 @@ class TensorSpec(_Strict):
     name: FilePath
     dtype: Annotated[str, Field(max_length=32)]
     shape: Annotated[list[Dimension], Field(max_length=8)]
-
-
-class TokenizerSettings(_Strict):
-    """How the tokenizer splits text; its vocabulary is the file `vocab.txt` of the bundle."""
-
-    do_lower_case: bool = True
 
 
 class GraphFile(_Strict):
@@ -209,7 +203,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
     try:
         labels = labels_of_folder(directory, named, config_name)
         scores = scores_of_folder(directory, named, config_name)
-        tokenizer = TokenizerSettings(do_lower_case=read_do_lower_case(directory))
+        tokenizer = read_tokenizer_config(directory)
     except (LabelError, TokenizerConfigError) as error:
         raise BundleError(str(error)) from error
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]

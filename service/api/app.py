@@ -26,6 +26,7 @@ from service.api.tasks.classify import Classify
 from service.api.tasks.fill_mask.endpoint import FillMask
 from service.api.tasks.open_inference import metadata
 from service.api.tasks.open_inference.infer import Infer, InferVersion
+from service.api.tasks.tokenize import Tokenize
 from service.api.telemetry import Telemetry
 from service.logs import log_unhandled
 from service.messages.control import Readiness
@@ -52,7 +53,8 @@ def create_app(
     telemetry = Telemetry(metrics, settings.log_requests, cors)
     gate = Gate(keys, catalog, settings.max_body_bytes)
     arrivals = Arrivals(settings.max_body_bytes, settings.max_reading_bytes, settings.body_seconds)
-    endpoints: list[Endpoint] = [Classify(catalog), FillMask(catalog), Infer(catalog), InferVersion(catalog)]
+    endpoints: list[Endpoint] = [Classify(catalog), FillMask(catalog), Tokenize(catalog, settings.max_inputs)]
+    endpoints += [Infer(catalog), InferVersion(catalog)]
     if settings.admin:
         endpoints.append(ReloadModels(lambda: app.state.parent))
     exchange = Exchange(endpoints, gate, arrivals, telemetry, settings.otel)

@@ -111,6 +111,16 @@ class Catalog:
             raise Problem("invalid_input", f"model is missing, and several are for {task}: {names}.")
         return able[0]
 
+    def any_task(self, name: str | None) -> ServedModel:
+        """The model with this name, or without a name the only model; raises Problem."""
+        if name is not None:
+            return self.named(name)
+        if len(self.served) > 1:
+            raise Problem("invalid_input", f"model is missing, and there are several: {', '.join(self.served)}.")
+        if not self.served:
+            raise Problem("not_ready", "no model is loaded yet; try again soon.")
+        return next(iter(self.served.values()))
+
     def full(self, path: str) -> list[ServedModel]:
         """The models that a request to `path` may be for, if all their queues are full; otherwise none."""
         if not any(model.admission.full for model in self.served.values()):
