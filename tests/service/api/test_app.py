@@ -94,7 +94,7 @@ async def test_a_client_that_leaves_before_its_body_has_come_costs_no_work(
     async def send(message: Message) -> None:
         raise AssertionError(f"nobody is there to be sent {message}")
 
-    scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b""}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/classify", "query_string": b""}
     scope["headers"] = [(b"host", b"service")]
     await app(scope, receive, send)
     assert not engines["reviews"].items
