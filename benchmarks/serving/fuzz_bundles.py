@@ -120,7 +120,7 @@ def vocabulary(rng: random.Random, bundle: Path, other: Path) -> None:
 
 
 def graph(rng: random.Random, bundle: Path, other: Path) -> None:
-    """Puts the graph of another task in its place, or changes inputs and outputs of its own."""
+    """Replaces the graph by that of another task, or changes its inputs or outputs."""
     import onnx
 
     path = next(bundle.glob("graph/*.onnx"))
