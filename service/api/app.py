@@ -34,6 +34,9 @@ from service.metrics import Metrics
 from service.problem import Problem
 from service.settings import Settings
 
+# An engine that hangs must not prevent that the other models are served.
+JOIN_SECONDS = 2.0
+
 
 def create_app(
     settings: Settings,
@@ -66,6 +69,10 @@ def create_app(
         if background:
             running.append(asyncio.create_task(background(app)))
         try:
+            if background:
+                # A process that replaces another one must not refuse requests that the others would answer.
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(catalog.joined(), JOIN_SECONDS)
             yield
         finally:
             for task in running:

@@ -55,8 +55,12 @@ async def model(name: str, request: Request) -> Description:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Metrics for Prometheus."""
-    return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Metrics for Prometheus; 503 if the counts of the other processes cannot be read: a part would be wrong."""
+    try:
+        text = request.app.state.metrics.text()
+    except OSError as error:
+        raise Problem("not_ready", f"the metrics of the other processes cannot be read: {error.strerror}.") from error
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _description(model: ServedModel) -> Description:

@@ -80,7 +80,7 @@ class Readiness(msgspec.Struct, tag=True):
     """Parent to worker: what is missing in any API process. The service is ready if nothing is."""
 
     starting: int = 0
-    """Number of API processes that have not started for the first time."""
+    """Number of API processes that have not served for the first time."""
     models: list[str] = []
     """Names of models that not every API process serves."""
 

@@ -38,6 +38,8 @@ class _Worker:
         """The newest table that it has reported on."""
         self.in_use: set[int] = set()
         self.ready: dict[str, int] = {}
+        self.joined = False
+        """Whether it has been connected to every engine that runs. Until then, it is not missed: the others serve."""
 
     def send(self, message: msgspec.Struct) -> None:
         self.writer.write(frame(message))
@@ -119,11 +121,13 @@ class Control:
 
     def _renew_readiness(self) -> None:
         """Sends every worker what is missing in any of them."""
-        self._starting = max(0, min(self._starting, self._processes - len(self._workers)))
+        running = {model.name for model in self._table.models if model.responsive}
+        for worker in self._workers:
+            worker.joined = worker.joined or (worker.serial > 0 and running <= worker.ready.keys())
+        joined = [worker for worker in self._workers if worker.joined]
+        self._starting = max(0, min(self._starting, self._processes - len(joined)))
         missing = [
-            model.name
-            for model in self._table.models
-            if not all(model.name in worker.ready for worker in self._workers)
+            model.name for model in self._table.models if not all(model.name in worker.ready for worker in joined)
         ]
         readiness = Readiness(self._starting, missing)
         if readiness != self._readiness:
@@ -147,7 +151,6 @@ class Control:
         # Until it reports its loads, it may use every model of the table.
         worker.in_use = {model.number for model in self._table.models}
         self._workers.add(worker)
-        self._renew_readiness()
         frames = FrameReader(ToParent)
         try:
             while data := await reader.read(READ_BYTES):

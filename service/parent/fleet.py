@@ -118,6 +118,9 @@ class Fleet:
         """Drains the workers; a second call stops them immediately."""
         self._stopping = True
         self._control.drain(delay_seconds)
+        for pid, silence in self._silences.items():
+            if not silence.heard_once:  # it accepts no connections yet
+                self._workers[pid].kill()
         # While this process keeps the socket open, new connections wait instead of being refused.
         asyncio.get_running_loop().call_later(delay_seconds, self._listener.close)
         if not self._ending.done():

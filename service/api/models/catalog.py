@@ -30,12 +30,14 @@ class Catalog:
         self._serial = 0
         self._loads: dict[int, ServedModel] = {}
         self._wanted: set[int] = set()
+        self._running: set[int] = set()
         self._missing: list[str] = []
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self.on_change: Callable[[int, list[int], dict[str, int]], None] = lambda serial, in_use, ready: None
         """Called with the serial of the current table, the numbers of the loads that have, or may get, requests, and
         for each name the number of the load that serves it."""
         self._has_table = bool(bundles)
+        self._joined = asyncio.Event()
         self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
 
     async def apply(self, table: ModelTable) -> None:
@@ -44,6 +46,7 @@ class Catalog:
         self._serial, self._has_table = table.serial, True
         self._missing = [entry.name for entry, model in loaded if model is None]
         self._wanted = {entry.number for entry in table.models}
+        self._running = {entry.number for entry in table.models if entry.socket}
         for entry, model in loaded:
             if model:
                 self._loads[entry.number] = model
@@ -80,7 +83,13 @@ class Catalog:
         release_memory()
         self._report()
 
+    async def joined(self) -> None:
+        """Returns when this process has been connected to every engine that runs."""
+        await self._joined.wait()
+
     def _report(self) -> None:
+        if self._has_table and all(self._loads[n].engine.ready for n in self._running & self._loads.keys()):
+            self._joined.set()
         served = self.served.values()
         ready = {model.name: number for number, model in self._loads.items() if model in served and model.engine.ready}
         self.on_change(self._serial, sorted({*self._loads, *self._leaving}), ready)

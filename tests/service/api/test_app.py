@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from service.api.models.engine_link import EngineFailed
+from service.engine.core import REFUSED
 from tests.service.stand_in import TOP_CANDIDATES, StandInEngine, application, client_of
 
 MODELS = {"reviews": "classify", "characters": "fill-mask"}
@@ -73,7 +74,7 @@ async def test_a_client_that_leaves_cancels_the_engines_work(app: FastAPI, engin
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/classify",
         "raw_path": b"/classify", "root_path": "", "scheme": "http", "query_string": b"", "server": ("service", 80),
-        "client": ("caller", 1), "headers": [(b"content-type", b"application/json")],
+        "client": ("caller", 1), "headers": [(b"host", b"service"), (b"content-type", b"application/json")],
     }  # fmt: skip
     await asyncio.wait_for(app(scope, receive, send), 10)
     assert engine.cancelled.is_set()
@@ -94,7 +95,8 @@ async def test_a_client_that_leaves_before_its_body_has_come_costs_no_work(
     async def send(message: Message) -> None:
         raise AssertionError(f"nobody is there to be sent {message}")
 
-    scope = {"type": "http", "method": "POST", "path": "/classify", "headers": [], "query_string": b""}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/classify", "query_string": b""}
+    scope["headers"] = [(b"host", b"service")]
     await app(scope, receive, send)
     assert not engines["reviews"].items
 
@@ -136,6 +138,17 @@ async def test_an_engine_that_fails_is_503_and_one_that_starts_is_503_not_ready(
     metrics = (await client.get("/metrics")).text
     assert 'ernie_request_duration_seconds_count{model="reviews"} 0.0' in metrics, "they make it look fast"
     assert 'ernie_requests_total{code="404",endpoint="/classify",model=""} 0.0' in metrics, "a rate needs a beginning"
+
+
+async def test_a_text_that_ended_an_engine_is_422_and_counted(
+    client: httpx.AsyncClient, engines: dict[str, StandInEngine]
+) -> None:
+    engines["reviews"].failure = EngineFailed("refused_input", REFUSED)
+    answer = await client.post("/classify", json={"text": "今天"})
+    assert refusal(answer) == (422, "refused_input")
+    assert answer.json()["detail"] == REFUSED
+    assert "retry-after" not in answer.headers
+    assert 'ernie_request_failures_total{reason="refused_input"} 1.0' in (await client.get("/metrics")).text
 
 
 async def test_a_service_that_drains_is_not_ready_but_goes_on_answering(

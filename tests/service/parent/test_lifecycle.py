@@ -97,6 +97,7 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
         def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.reader, self.writer, self.frames = reader, writer, FrameReader(ToWorker)
             self.heard: Readiness | None = None
+            self.all: list[Readiness] = []
 
         async def hears(self, wanted: Readiness) -> None:
             while self.heard != wanted:
@@ -105,6 +106,7 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
                 for message in self.frames.feed(data):
                     if isinstance(message, Readiness):
                         self.heard = message
+                        self.all.append(message)
 
         def serves(self, serial: int, ready: dict[str, int], *loaded: int) -> None:
             """Reports loads; `loaded` are loads that are not connected to their engine yet."""
@@ -116,12 +118,14 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
         first.serves(1, {"reviews": 1})
         await first.hears(Readiness(1, []))
         second = Worker(*await asyncio.open_unix_connection(str(path)))
-        await first.hears(Readiness(0, ["reviews"]))
+        await second.hears(Readiness(1, []))
+        second.serves(1, {}, 1)
         served = asyncio.create_task(control.served())
         second.serves(1, {"reviews": 1})
         await first.hears(Readiness())
         await second.hears(Readiness())
         await asyncio.wait_for(served, 10)
+        assert [told.starting for told in first.all] == [2, 1, 0]
         # While a new version replaces the old one, the old one still serves the name.
         control.publish([ModelEntry(2, "reviews", "models/reviews/2", "engine", True)])
         served = asyncio.create_task(control.served())
@@ -133,8 +137,19 @@ async def test_no_api_process_says_ready_before_every_one_serves_every_model(tmp
         second.serves(2, {"reviews": 2})
         await asyncio.wait_for(served, 10)
         await first.hears(Readiness())
-        # An API process that dies later is not missed: the others serve.
+        # An API process that dies later, and the one that replaces it, are not missed: the others serve.
+        told = len(first.all)
         second.writer.close()
+        third = Worker(*await asyncio.open_unix_connection(str(path)))
+        await third.hears(Readiness())
+        third.serves(2, {}, 2)
+        third.serves(2, {"reviews": 2})
+        await asyncio.wait_for(control.served(), 10)
+        control.publish([ModelEntry(2, "reviews", "models/reviews/2", None, False)])
+        third.serves(3, {}, 2)
+        await first.hears(Readiness(0, ["reviews"]))
+        assert len(first.all) == told + 1
+        third.writer.close()
         first.writer.close()
 
 
