@@ -54,7 +54,7 @@ class MultiLabelClassification(Classification):
         return F.binary_cross_entropy_with_logits(logits, *map(paddle.to_tensor, (targets, labelled)))
 
     def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
-        """One for every label of every row, over two classes: that the text has the label, and that it has not.
+        """One for every label of every row, over two classes: with the label, and without it.
 
         The softmax of the logits (z, 0) is the sigmoid of z.
         """
