@@ -9,10 +9,19 @@ LONGEST = 2000
 """Characters of a line that are compared at once; longer lines are cut."""
 
 
+def text_files(data: Path) -> list[Path]:
+    """The text files below a folder, in order."""
+    return [path for path in sorted(data.rglob("*")) if path.suffix in {".txt", ".tsv", ".json", ".md"}]
+
+
+def lines_of_file(path: Path) -> Iterator[str]:
+    """The lines of a file, in pieces of LONGEST characters."""
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        for start in range(0, len(line), LONGEST):
+            yield line[start : start + LONGEST]
+
+
 def lines_of(data: Path) -> Iterator[str]:
     """Every line of the text files below a folder, in pieces of LONGEST characters."""
-    for path in sorted(data.rglob("*")):
-        if path.suffix in {".txt", ".tsv", ".json", ".md"}:
-            for line in path.read_text(encoding="utf-8").split("\n"):
-                for start in range(0, len(line), LONGEST):
-                    yield line[start : start + LONGEST]
+    for path in text_files(data):
+        yield from lines_of_file(path)

@@ -139,7 +139,7 @@ private:
     int normalise(char32_t character, char32_t* out) const;
     std::int32_t id_of_single(char32_t character) const;
     template <class Character>
-    const Special* special_at(const Character* text, std::size_t length, Specials specials) const;
+    [[gnu::noinline]] const Special* special_at(const Character* text, std::size_t length, Specials specials) const;
     bool is_alone(const unicode::Character& known) const {
         return known.kind == unicode::kPunctuation ||
                (known.kind == unicode::kSymbol && options_.rules == Rules::kPaddleNlp);
@@ -147,7 +147,9 @@ private:
     template <class Sink> void tokenize_any(const Text& text, Specials specials, Sink& sink) const;
     template <class Character, class Sink>
     void scan(const Character* text, std::size_t length, Specials specials, Sink& sink) const;
-    template <class Sink> void add_normalised(char32_t character, std::size_t position, Word& word, Sink& sink) const;
+    // Rare characters; not inlined, so that the loop of `scan` stays small.
+    template <class Sink>
+    [[gnu::noinline]] void add_normalised(char32_t character, std::size_t position, Word& word, Sink& sink) const;
     template <class Sink> void finish(Word& word, Sink& sink) const;
 
     std::vector<std::u32string> tokens_;

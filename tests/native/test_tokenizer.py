@@ -192,6 +192,16 @@ def test_a_batch_has_the_rows_of_encode_with_padding(
     assert batch.full_lengths.tolist() == [each.full_length for each in alone]
 
 
+def test_arrays_have_the_types_that_numpy_names(tokenizer: ErnieTokenizer) -> None:
+    """NumPy has two 64-bit integer types on Linux, which are equal; some libraries accept only `np.int64`."""
+    batch = tokenizer.encode_batch(["今天", "天"])
+    _, splits, _ = tokenizer.encode_flat(["今天"])
+    for array in (
+        batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.lengths, batch.full_lengths, splits,
+    ):  # fmt: skip
+        assert array.dtype.num == np.dtype(np.int64).num
+
+
 @given(given_texts=st.lists(texts, max_size=6), special=st.booleans())
 def test_flat_ids_are_those_of_each_text_with_the_positions_of_their_first_characters(
     tokenizer: ErnieTokenizer, given_texts: list[str], special: bool

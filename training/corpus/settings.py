@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
+Rules = Literal["bert", "paddlenlp"]
+
 
 @dataclasses.dataclass(frozen=True)
 class CorpusSettings:
@@ -29,6 +31,11 @@ class CorpusSettings:
     ] = 20
     plain_width: Annotated[bool, "turn full-width letters and digits into ASCII; punctuation is not changed"] = True
     remove_duplicates: Annotated[bool, "if several documents have the same text, keep only the first"] = True
+    rules: Annotated[
+        Rules,
+        "tokenizer rules: bert, or paddlenlp, which makes each symbol such as ℃ a separate word, as PaddleNLP does; "
+        "a model that is pretrained on the corpus keeps them",
+    ] = "bert"
 
     def __post_init__(self) -> None:
         if self.min_document_length < 1:
@@ -74,6 +81,7 @@ class VocabularySettings:
     held_out_percent: Annotated[
         float, "percentage of documents that are not counted; the coverage of the vocabulary is measured on them"
     ] = 1.0
+    rules: Annotated[Rules, "tokenizer rules with which the coverage is measured; see `corpus build`"] = "bert"
 
     def __post_init__(self) -> None:
         if self.subwords < 0 or self.min_count < 1:

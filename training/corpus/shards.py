@@ -27,7 +27,7 @@ from training.corpus.duplicates import digest
 from training.corpus.inputs import Faults, Piece, Reader
 from training.corpus.output import Output
 from training.corpus.segmenters import load_segmenter
-from training.corpus.settings import CorpusSettings
+from training.corpus.settings import CorpusSettings, Rules
 from training.corpus.writer import best_dtype
 
 CHUNK = 1 << 18
@@ -107,8 +107,8 @@ def read_array(folder: Path, name: str, dtype: np.dtype) -> np.ndarray:
 class SentenceEncoder:
     """Tokenizer and segmenter: converts sentences to tokens and boundary bytes."""
 
-    def __init__(self, vocab: Path, segmenter: str, levels: bool) -> None:
-        self.tokenizer = ErnieTokenizer.from_file(vocab)
+    def __init__(self, vocab: Path, segmenter: str, levels: bool, rules: Rules = "bert") -> None:
+        self.tokenizer = ErnieTokenizer.from_file(vocab, rules=rules)
         self.dtype = best_dtype(self.tokenizer.vocab_size)
         self.segmenter = load_segmenter(segmenter, levels)
         self._is_piece = np.array([token.startswith("##") and len(token) > 2 for token in self.tokenizer.tokens])
@@ -127,14 +127,14 @@ class SentenceEncoder:
 
 
 @functools.lru_cache(maxsize=2)
-def encoder_of(vocab: Path, segmenter: str, levels: bool) -> SentenceEncoder:
+def encoder_of(vocab: Path, segmenter: str, levels: bool, rules: Rules) -> SentenceEncoder:
     """An encoder, kept for the next shard that this process makes."""
-    return SentenceEncoder(vocab, segmenter, levels)
+    return SentenceEncoder(vocab, segmenter, levels, rules)
 
 
 def _fill(outputs: Mapping[str, Output], job: ShardJob) -> ShardCounts:
     settings, counts = job.settings, ShardCounts()
-    encoder = encoder_of(job.vocab, settings.segmenter, settings.levels)
+    encoder = encoder_of(job.vocab, settings.segmenter, settings.levels, settings.rules)
     reader = Reader(settings.document == "line", settings.key)
     seen: set[bytes] = set()
     owner = 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model_build.bundle import read_vocabulary
+from model_build.tokenizer_config import TokenizerSettings
 from training.corpus.indexed import ENTITY, INSIDE, CorpusError, IndexedCorpus, with_suffix
 
 BLOCK = 1 << 22
@@ -48,6 +49,33 @@ def open_with_vocabulary(prefix: Path, vocab: Path) -> IndexedCorpus:
             f"{size:,}; give --vocab the file it was built with, or build the corpus again."
         )
     return corpus
+
+
+def tokenizer_of(corpora: Iterable[IndexedCorpus]) -> TokenizerSettings:
+    """How the text of the corpora was read: the settings for a model that learns from them.
+
+    A corpus of another program, without these settings, is left out. Raises CorpusError if two corpora differ.
+    """
+    found: list[tuple[Path, TokenizerSettings]] = []
+    for corpus in corpora:
+        for each in _built(read_description(corpus.prefix)):
+            how = TokenizerSettings(rules=each.get("rules", "bert"), fold_width=each.get("plain_width", False))
+            found.append((corpus.prefix, how))
+    for prefix, how in found[1:]:
+        if how != found[0][1]:
+            raise CorpusError(
+                f"the text of {found[0][0]} and of {prefix} was read with different --rules or --plain-width, but a "
+                "model reads text in one way; build one of them again."
+            )
+    return found[0][1] if found else TokenizerSettings()
+
+
+def _built(description: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The settings of `corpus build`; of a merged corpus those of each part."""
+    if settings := description.get("settings"):
+        yield settings
+    for part in description.get("merged", []):
+        yield from _built(part)
 
 
 def verify_corpus(prefix: Path) -> IndexedCorpus:

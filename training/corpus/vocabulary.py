@@ -25,7 +25,7 @@ from model_build.atomic_write import atomic_file
 from native import ErnieTokenizer
 from training.corpus.inputs import Piece, Reader, find_inputs
 from training.corpus.plain_text import is_held_out, normalize
-from training.corpus.settings import VocabularySettings
+from training.corpus.settings import Rules, VocabularySettings
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 PLAIN = string.digits + string.ascii_lowercase
@@ -161,7 +161,8 @@ def vocabulary_from_files(inputs: Iterable[Path], output: Path, settings: Vocabu
     if len(tokens) == len(FIXED):
         raise ValueError(f"there is no text in {', '.join(map(str, files))}; give UTF-8 text.")
     write_vocabulary(output, tokens)
-    return {"tokens": len(tokens), **_kinds(tokens), **coverage(output, _texts(files, settings, held_out=True))}
+    held_out = _texts(files, settings, held_out=True)
+    return {"tokens": len(tokens), **_kinds(tokens), **coverage(output, held_out, settings.rules)}
 
 
 def _texts(files: Sequence[Path], settings: VocabularySettings, held_out: bool) -> Iterator[str]:
@@ -180,11 +181,11 @@ def _kinds(tokens: Sequence[str]) -> dict[str, int]:
     return {"cjk_characters": cjk, "pieces_and_words": sum(len(token) > 1 for token in bare)}
 
 
-def coverage(vocab: Path, texts: Iterable[str]) -> dict[str, Any]:
+def coverage(vocab: Path, texts: Iterable[str], rules: Rules = "bert") -> dict[str, Any]:
     """Coverage of texts by a vocabulary: documents, characters and the share of them with a token (without white space
     and control characters), tokens and the share of [UNK] among them, and the most frequent characters without a token.
     """
-    tokenizer = ErnieTokenizer.from_file(vocab)
+    tokenizer = ErnieTokenizer.from_file(vocab, rules=rules)
     known = set(tokenizer.tokens)
     characters: Counter[str] = Counter()
     documents = tokens = unknown = 0

@@ -59,6 +59,10 @@ class TaggedSentence:
     where: str = field(default="", compare=False, repr=False)
     """file and line, for errors"""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if the sentence has no visible character."""
+        _check_visible(self.where, sentence="".join(self.tokens))
+
 
 class Answer(NamedTuple):
     """An answer, and the index of its first character in the context; None if it does not occur there."""

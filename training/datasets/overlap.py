@@ -15,7 +15,7 @@ from training.corpus.blending import parse_blend
 from training.corpus.cleaning import clean
 from training.corpus.indexed import IndexedCorpus
 from training.corpus.settings import CorpusSettings
-from training.corpus.verify import open_with_vocabulary
+from training.corpus.verify import open_with_vocabulary, tokenizer_of
 from training.datasets.examples import Question
 from training.datasets.fingerprints import fingerprint, fingerprints
 from training.datasets.texts import Row, read_texts, texts_of
@@ -66,19 +66,22 @@ def overlapping(training: Iterable[str], evaluation: Iterable[str]) -> list[int]
 def overlapping_corpora(corpora: Iterable[IndexedCorpus], vocab: Path, evaluation: Sequence[str]) -> list[int]:
     """Like `overlapping`, for corpora that `corpus build` made with the vocabulary `vocab`.
 
-    Texts are compared token by token, so texts that differ only in characters without a token count as equal.
+    Texts are compared token by token, so texts that differ only in characters without a token count as equal. The
+    texts are read with the tokenizer rules of the corpora. Raises CorpusError if these differ.
     """
-    tokenizer = ErnieTokenizer.from_file(vocab)
+    opened = list(corpora)
+    how = tokenizer_of(opened)
+    tokenizer = ErnieTokenizer.from_file(vocab, rules=how.rules, fold_width=how.fold_width)
     marks = [fingerprint(token.removeprefix("##")) for token in tokenizer.tokens]
     numbers = {mark: number for number, mark in enumerate(dict.fromkeys(marks))}
     number_of = np.array([numbers[mark] for mark in marks], dtype=np.int32)
     is_word = number_of != numbers.get("", -1)
-    # The same cleaning as of a corpus that was built with the default settings.
-    cleaned = (clean(text, CorpusSettings.max_repeat, CorpusSettings.plain_width) for text in evaluation)
-    encoded = (np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64) for text in cleaned)
+    # Runs of one character are cut as in a corpus that was built with the default settings.
+    cleaned = (clean(text, CorpusSettings.max_repeat, how.fold_width) for text in evaluation)
+    encoded = (tokenizer.encode_flat([text])[0] for text in cleaned)
     encodings = [number_of[ids[is_word[ids]]].tobytes() for ids in encoded]
     sought = set(encodings) - {b""}
-    seen = {mark for corpus in corpora for mark in _documents(corpus, number_of, is_word) if mark in sought}
+    seen = {mark for corpus in opened for mark in _documents(corpus, number_of, is_word) if mark in sought}
     return [index for index, mark in enumerate(encodings) if mark in seen]
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from model_build.bundle import read_vocabulary
 from model_build.config import ErnieConfig
+from model_build.tokenizer_config import TokenizerSettings
 from training.corpus.blending import parse_blend
 from training.corpus.indexed import TRAINABLE, CorpusError, IndexedCorpus
 from training.corpus.split import parse_split, split_documents
-from training.corpus.verify import open_with_vocabulary, read_description
+from training.corpus.verify import open_with_vocabulary, read_description, tokenizer_of
 from training.pretraining.masked_batches import BatchSettings, MaskedBatches, MaskingVocabulary
 from training.pretraining.sample_order import MapSettings, SampleError, Source, describe, open_part
 from training.pretraining.settings import LEVELS, PretrainSettings, parse_masking
@@ -43,6 +44,8 @@ class PretrainingData:
     """JSON: the corpora, their weights and the vocabulary, by content"""
     sentences: list[str]
     """sentences of the validation split, or without one of train: real text for the parity check of an export"""
+    tokenizer: TokenizerSettings
+    """how the text of the corpora was read"""
 
 
 def open_data(
@@ -103,6 +106,7 @@ def open_data(
             ],
         },
         _sentences(opened, settings, tokens),
+        tokenizer_of(opened),
     )
 
 

@@ -282,6 +282,7 @@ class PretrainingLoop:
                 **_distillation_of(self.job, self.teachers, self.model),
                 **self.job.provenance,
             },
+            tokenizer=self.data.tokenizer,
         )
 
     def finish(self) -> Checkpoint:

@@ -30,6 +30,7 @@ const TEXTS = {
     mask: (number) => `第 ${number} 个空`,
     alternatives: (number, count) => (count > 1 ? `第 ${number} 个空的候选` : "候选"),
     truncated: "文本超过模型长度，已截断。",
+    unknown: (count) => `有 ${count} 个词不在模型的词表中。`,
     more: (count) => `另有 ${count} 个类别`,
     retry: (seconds) => `请在 ${seconds} 秒后再试。`,
     unreachable: "连不上服务，请检查它是否在运行。",
@@ -68,6 +69,7 @@ const TEXTS = {
     mask: (number) => `mask ${number}`,
     alternatives: (number, count) => (count > 1 ? `Candidates for mask ${number}` : "Candidates"),
     truncated: "The text was longer than the model and has been cut.",
+    unknown: (count) => `${count} of the tokens are not in the vocabulary of the model.`,
     more: (count) => `and ${count} more classes`,
     retry: (seconds) => `Try again in ${seconds} s.`,
     unreachable: "The service cannot be reached; is it running?",
@@ -282,6 +284,7 @@ function showAnswer(path, body, answer) {
     $("idle").hidden = true;
     const parts = result.masks ? masks(body, result.masks, chosen, active, pick) : [labels(result.labels, kindOf(answer.body.model))];
     if (result.truncated) parts.push(make("p", { class: "note" }, say("truncated")));
+    if (result.unknown > 0) parts.push(make("p", { class: "note" }, say("unknown", result.unknown)));
     $("result").replaceChildren(...parts);
     showTiming(answer);
     showExchange(path, body, answer.body);

@@ -18,13 +18,16 @@ import psutil
 import pytest
 
 from model_build.atomic_write import WriteError
+from model_build.tokenizer_config import TokenizerSettings
 from native import ErnieTokenizer
 from tests.training.corpus.conftest import corpus_bytes
 from training.corpus import duplicates
 from training.corpus.build import build_corpus
 from training.corpus.indexed import CorpusError, IndexedCorpus
+from training.corpus.merge import merge_corpora
 from training.corpus.output import Output
 from training.corpus.settings import BuildSettings, CorpusSettings
+from training.corpus.verify import tokenizer_of
 
 # Forked from a server that has everything imported already, so that an attempt costs no start.
 FORKS = multiprocessing.get_context("forkserver")
@@ -311,3 +314,22 @@ def test_progress_goes_to_the_log_where_there_is_no_terminal(
         shown.add(10_000_000)
         shown.add(30_000_000)
     assert caplog.messages == ["corpus: 50 of 100 MB, 2.0 MB/s, 25 s left"]
+
+
+def test_the_rules_of_the_tokenizer_are_in_the_corpus_and_reach_its_model(
+    vocab: Path, tmp_path: Path, write_text: Write
+) -> None:
+    path = write_text("The price is ℃599，这家酒店很好。")
+    opened = {}
+    for rules in ("bert", "paddlenlp"):
+        settings = CorpusSettings(rules=rules, plain_width=rules == "bert")
+        description = build_corpus([path], vocab, tmp_path / rules, settings)
+        assert description["settings"]["rules"] == rules
+        opened[rules] = IndexedCorpus.open(tmp_path / rules)
+        assert tokenizer_of([opened[rules]]) == TokenizerSettings(rules=rules, fold_width=rules == "bert")
+    assert len(opened["paddlenlp"].tokens) > len(opened["bert"].tokens)  # `℃599` is one unknown word with `bert`
+    with pytest.raises(CorpusError, match="read with different --rules or --plain-width"):
+        tokenizer_of(opened.values())
+    merge_corpora([tmp_path / "bert", tmp_path / "paddlenlp"], tmp_path / "both")
+    with pytest.raises(CorpusError, match="read with different"):
+        tokenizer_of([IndexedCorpus.open(tmp_path / "both")])

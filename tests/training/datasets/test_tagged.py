@@ -59,6 +59,7 @@ def test_a_space_can_be_a_token_of_a_file_with_tabs(tmp_path: Path) -> None:
         ("a.jsonl", '{"tokens": ["李"], "tags": ["O", "O"]}', "line 1 has 1 tokens and 2 tags"),
         ("a.jsonl", '{"tokens": [], "tags": []}', "line 1 has 0 tokens"),
         ("a.jsonl", '{"tokens": ["", "a"], "tags": ["O", "O"]}', "line 1: token 1 is empty"),
+        ("a.txt", "李 O\n\n\u200b O\n\ufffd O\n", r"line 3: the sentence '\\u200b\\ufffd' has no visible character"),
         ("a.jsonl", '{"text": "李"}', "line 1 must have tokens and tags, two lists of strings"),
         ("a.jsonl", '{"tokens": ["李"], "tags": [0]}', "line 1 must have tokens and tags, two lists of strings"),
         ("a.docx", "李 O", "unknown format of tagged sentences"),

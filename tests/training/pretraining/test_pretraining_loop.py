@@ -18,8 +18,10 @@ import pytest
 from model_build.atomic_write import WriteError
 from model_build.checkpoint import load_model, read_checkpoint
 from model_build.ernie import ErnieModel
+from model_build.tokenizer_config import TokenizerSettings
 from model_build.weights import read_weights
 from tests.training.conftest import Small
+from training.finetuning.starting_point import starting_point
 from training.pretraining.loop import InterruptedRun, PretrainingLoop, PretrainJob, pretrain
 from training.runs.checkpoints import CheckpointError, ResumeError
 from training.runs.mixed_precision import DivergedError
@@ -154,6 +156,8 @@ def test_without_sentence_order_there_is_no_such_loss_and_no_such_head(small: Sm
 def test_the_model_it_leaves_is_a_checkpoint_that_exports_and_finetunes(small: Small, whole: Path) -> None:
     checkpoint = read_checkpoint(whole / "model")
     assert checkpoint.task == "fill-mask"
+    assert checkpoint.tokenizer == TokenizerSettings(fold_width=True)  # as `corpus build` read the text
+    assert starting_point(str(whole / "model")).tokenizer == checkpoint.tokenizer
     assert checkpoint.provenance["samples"] == 48
     assert all(each["corpus"]["tokens"] > 100 for each in checkpoint.provenance["corpora"])
     assert equal(weights(whole), read_weights(whole / "checkpoints" / "step-000000006"))
