@@ -1,16 +1,20 @@
-"""Multi-label data: files in every format, metrics, and a model trained, exported and compared with eager mode."""
+"""Multi-label data: files in every format, metrics, and a model trained, exported, served and compared."""
 
 import json
+import shutil
 from pathlib import Path
 
+import httpx
 import numpy as np
 import paddle
 import pytest
+from paddlenlp import Taskflow
 
 from model_build.bundle import open_bundle
 from model_build.checkpoint import load_model, read_checkpoint
 from model_build.config import ErnieConfig
 from model_build.runners import onnx_runner
+from tests.service.conftest import serving
 from training.cli.__main__ import main
 from training.cli.ernie_build import main as build
 from training.datasets.examples import Example, MultiLabelExample
@@ -128,6 +132,26 @@ def test_a_model_is_trained_and_exported_and_its_probabilities_are_those_of_eage
     (logits,) = onnx_runner(bundle.graph("onnx")[0], ["logits"])({"input_ids": ids, "token_type_ids": 0 * ids})
     np.testing.assert_allclose(1 / (1 + np.exp(-logits[0])), probabilities(output / "model", "快递慢房间脏"), atol=1e-5)
     assert main(["finetune", "--do-eval", "--dev", str(topics / "train.tsv"), "--output", str(output)]) == 0
+
+
+def test_the_service_answers_the_probabilities_of_eager_mode_and_the_scores_of_taskflow(
+    topics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddlenlp.taskflow.task.download_check", lambda _: None)  # it reports the use to a server
+    with serving(topics / "models") as service:
+        service.wait_ready()
+        results = httpx.post(f"{service.url}/classify", json={"inputs": list(TEXTS)}).json()["results"]
+    served = [{each["label"]: each["score"] for each in result["labels"]} for result in results]
+    for text, scores in zip(TEXTS, served, strict=True):
+        eager = dict(zip(["物流", "质量"], probabilities(topics / "topics" / "model", text).tolist(), strict=True))
+        assert scores == pytest.approx(eager, abs=1e-5)
+    shutil.copytree(topics / "topics" / "model", tmp_path / "model")
+    flow = Taskflow(
+        "text_classification", task_path=str(tmp_path / "model"), is_static_model=False, problem_type="multi_label"
+    )
+    for found, scores in zip(flow(list(TEXTS)), served, strict=True):
+        above = {label: score for label, score in scores.items() if score > 0.5}
+        assert {each["label"]: each["score"] for each in found["predictions"]} == pytest.approx(above, abs=1e-5)
 
 
 def test_a_multi_label_bundle_is_quantised_and_pruned(topics: Path, tmp_path: Path) -> None:
