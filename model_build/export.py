@@ -121,8 +121,7 @@ def write_bundle(
 def _write_description(directory: Path, manifest: Manifest, vocab_path: Path) -> None:
     """Writes the files with which PaddleNLP's Taskflow and AutoTokenizer read the folder of the Paddle graph."""
     config = ErnieConfig.from_dict(manifest.architecture)
-    scores = manifest.scores or "softmax"
-    about = Checkpoint(config, manifest.task, manifest.max_length, manifest.labels, scores=scores)
+    about = Checkpoint(config, manifest.task, manifest.max_length, manifest.labels, scores=manifest.scores)
     text = json.dumps(published_fields(about), indent=2, ensure_ascii=False) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     write_vocabulary(directory, vocab_path)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_build.settings import QuantizeSettings
-from training.cli.finetune import add_set_flags, read_parts
+from training.cli.finetune import add_separator_flag, add_set_flags, read_parts
 from training.cli.flags import Commands, add_command, add_flags, from_flags
 
 if TYPE_CHECKING:  # what needs Paddle is imported when the command runs
-    from model_build.bundle import Task
+    from model_build.bundle import Scores, Task
     from training.compressing.comparison import Compression
 
 COMPARED = (
@@ -109,6 +109,7 @@ def _add_example_flags(parser: argparse.ArgumentParser, train: str) -> None:
         "either --dataset, or files in the formats of `ernie-train finetune`; docs/finetuning-data.md describes both",
     )
     add_set_flags(data)
+    add_separator_flag(data)
     data.add_argument("--train", type=Path, metavar="FILE", help=train)
     data.add_argument("--dev", type=Path, metavar="FILE", help="examples to evaluate on")
     data.add_argument("--test", type=Path, metavar="FILE", help="other examples to evaluate on")
@@ -125,7 +126,8 @@ def _quantize(arguments: argparse.Namespace) -> None:
     bundle = open_bundle(arguments.bundle)
     check_plain(bundle)
     arguments.models = arguments.models or arguments.bundle.resolve().parent.parent
-    job = _job(arguments, bundle.manifest.task, arguments.name or bundle.manifest.name)
+    manifest = bundle.manifest
+    job = _job(arguments, manifest.task, manifest.scores, arguments.name or manifest.name)
     made = quantize_bundle(job, bundle, from_flags(arguments, QuantizeSettings), arguments.calibration_rows)
     print(f"wrote {made.directory}")
     describe(made)
@@ -141,7 +143,7 @@ def _prune_vocab(arguments: argparse.Namespace) -> None:
     if min(arguments.min_count, arguments.max_tokens, arguments.max_length) < 0:
         raise ValueError("--min-count, --max-tokens and --max-length must be 0 or more.")
     checkpoint = read_checkpoint(arguments.checkpoint)
-    job = _job(arguments, checkpoint.task, arguments.name or name_of(arguments.checkpoint.resolve()))
+    job = _job(arguments, checkpoint.task, checkpoint.scores, arguments.name or name_of(arguments.checkpoint.resolve()))
     texts = [text for path in arguments.text for text in read_unlabelled(path)]
     made = prune_bundle(
         job, arguments.checkpoint, texts, min_count=arguments.min_count, max_tokens=arguments.max_tokens,
@@ -151,19 +153,20 @@ def _prune_vocab(arguments: argparse.Namespace) -> None:
     describe(made)
 
 
-def _job(arguments: argparse.Namespace, task: Task, name: str) -> Compression:
+def _job(arguments: argparse.Namespace, task: Task, scores: Scores, name: str) -> Compression:
     from model_build.bundle import new_bundle_path
     from model_build.export import next_version
     from training.compressing.comparison import Compression
 
     version = arguments.model_version or next_version(arguments.models / name)
     target = new_bundle_path(arguments.models, name, version)
-    return Compression(_parts(arguments, task), target, arguments.max_drop)
+    return Compression(_parts(arguments, task, scores), target, arguments.max_drop)
 
 
-def _parts(arguments: argparse.Namespace, task: Task) -> Mapping[str, Sequence[Any]]:
+def _parts(arguments: argparse.Namespace, task: Task, scores: Scores) -> Mapping[str, Sequence[Any]]:
     """The examples by part for a bundle's task; unlabelled texts for a masked LM."""
     if task != "fill-mask":
+        arguments.multi_label = scores == "sigmoid" or None
         return read_parts(arguments, task)[1]
     from training.datasets.unlabelled import read_unlabelled
 

@@ -74,7 +74,8 @@ def add_corpus_commands(commands: Commands) -> None:
         group,
         "convert",
         _convert,
-        "convert PaddleNLP's _ids.npy and _idx.npz, or gzipped samples of ERNIE 1.0, into a corpus",
+        "convert PaddleNLP's _ids.npy and _idx.npz, .bin and .idx of Megatron or PaddleNLP, or gzipped samples of "
+        "ERNIE 1.0, into a corpus",
         "ernie-train corpus convert old/wiki --vocab vocab.txt --output data/wiki",
     )
     convert.add_argument(
@@ -82,13 +83,13 @@ def add_corpus_commands(commands: Commands) -> None:
         type=Path,
         nargs="+",
         metavar="INPUT",
-        help="PREFIX of PREFIX_ids.npy and PREFIX_idx.npz, or .gz files of ERNIE 1.0",
+        help="PREFIX of PREFIX_ids.npy and PREFIX_idx.npz, or of PREFIX.bin and .idx; or .gz files of ERNIE 1.0",
     )
     convert.add_argument(
         "--vocab",
         type=Path,
-        help="vocabulary of the input; required for ERNIE 1.0; without it, a corpus from PaddleNLP data has no "
-        ".seg file",
+        help="vocabulary of the input; required for ERNIE 1.0; without it, a corpus from data of PaddleNLP or Megatron "
+        "has no .seg file",
     )
     convert.add_argument("--output", type=Path, required=True, metavar="PREFIX", help=WRITTEN)
 
@@ -149,6 +150,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         description = convert_paddlenlp(arguments.inputs[0], arguments.output, arguments.vocab)
     else:
         raise ValueError(
-            "give one PaddleNLP prefix, or .gz files of ERNIE 1.0; to join corpora use `ernie-train corpus merge`."
+            "give one prefix of PaddleNLP or Megatron, or .gz files of ERNIE 1.0; to join corpora use "
+            "`ernie-train corpus merge`."
         )
     _print_written(arguments.output, description)

@@ -114,6 +114,7 @@ def _from_examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
         distillation=Distillation(arguments.teacher, from_flags(arguments, DistillSettings), unlabelled),
     )  # fmt: skip
     evaluation.warn_of_overlap(examples)
+    evaluation.warn_of_unknown_tokens(examples, job.start.vocab, job.start.tokenizer)
     done = distill(job, arguments.assistant)
     return {part: evaluation.summary(found) for part, found in done.evaluation.items()}
 

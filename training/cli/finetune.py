@@ -65,13 +65,18 @@ def add_example_flags(parser: argparse.ArgumentParser) -> None:
         ".jsonl has a list, and a .txt has lines of text, tab and labels (default: one label a text; a file that looks "
         "otherwise is an error)",
     )  # fmt: skip
-    data.add_argument(
-        "--label-separator", default=",", metavar="TEXT", help="with --multi-label: text between labels (default: ,)"
-    )
+    add_separator_flag(data)
     add_set_flags(data)
     data.add_argument("--train", type=Path, metavar="FILE", help="training examples")
     data.add_argument("--dev", type=Path, metavar="FILE", help="development examples, which select the best weights")
     data.add_argument("--test", type=Path, metavar="FILE", help="test examples, only evaluated")
+
+
+def add_separator_flag(data: Any) -> None:
+    """Adds the flag for the text between the labels of a multi-label example to a group."""
+    data.add_argument(
+        "--label-separator", default=",", metavar="TEXT", help="multi-label examples: text between labels (default: ,)"
+    )
 
 
 def add_set_flags(data: Any) -> None:
@@ -142,6 +147,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
     if train:
         job = _job(arguments)
         evaluation.warn_of_overlap(job.examples)
+        evaluation.warn_of_unknown_tokens(job.examples, job.start.vocab, job.start.tokenizer)
         figures = run_job(job).evaluation  # also writes the predictions
     elif evaluate or predict:
         figures = _evaluate(arguments, predict)
@@ -176,6 +182,7 @@ def _evaluate(arguments: argparse.Namespace, predict: bool) -> Mapping[str, Mapp
     task = arguments.task or ("" if arguments.dataset else read_checkpoint(directory).task)
     task, examples, _ = read_parts(arguments, task)
     evaluation.warn_of_overlap(examples)
+    evaluation.warn_of_unknown_tokens(examples, directory / "vocab.txt", read_checkpoint(directory).tokenizer)
     figures, predictions = evaluation.evaluate_model(directory, examples, task)
     if predict:
         evaluation.write_predictions(arguments.output, predictions)

@@ -29,6 +29,7 @@ from training.corpus.inputs import FAULTS, divide, find_inputs
 from training.corpus.segmenters import load_segmenter
 from training.corpus.settings import BuildSettings, CorpusSettings
 from training.corpus.shards import ShardCounts, ShardJob, build_shard, read_array, read_counts
+from training.corpus.unknown_tokens import warn_of_unknown
 from training.corpus.writer import CorpusWriter, best_dtype
 from training.runs.progress import Progress
 
@@ -52,6 +53,10 @@ def build_corpus(
     """
     settings, build_settings = settings or CorpusSettings(), build_settings or BuildSettings()
     files = find_inputs(inputs)
+    if not any(path.stat().st_size for path in files):
+        raise CorpusError(
+            f"{', '.join(map(str, files[:3]))}: no input has text, all files are empty; check the inputs."
+        )
     about = _describe(files, vocab, settings)
     work = with_suffix(output, ".work")
     if with_suffix(output, ".idx").exists():
@@ -62,9 +67,10 @@ def build_corpus(
         jobs = _plan(work, files, vocab, settings, build_settings, about)
         _build_shards(jobs, build_settings)
         _refuse_changed(files, work)
-        description = _join(jobs, output, settings, about)
+        description = _join(jobs, output, settings, about, ErnieTokenizer.from_file(vocab).unk_id)
         shutil.rmtree(work)
     _warn(description)
+    warn_of_unknown(str(output), description["unknown_tokens"], description["counts"]["tokens"])
     return description
 
 
@@ -170,43 +176,50 @@ def _refuse_changed(files: Sequence[Path], work: Path) -> None:
             raise CorpusError(f"{path} changed during the build; run the same command again.")
 
 
-def _join(jobs: Sequence[ShardJob], output: Path, settings: CorpusSettings, about: dict[str, Any]) -> dict[str, Any]:
+def _join(
+    jobs: Sequence[ShardJob], output: Path, settings: CorpusSettings, about: dict[str, Any], unknown_id: int
+) -> dict[str, Any]:
     """Writes the shards in order, without documents that occur in an earlier shard."""
     dtype = best_dtype(about["vocabulary"]["tokens"])
     digests = [read_array(job.folder, "digests.bin", np.dtype("<u8")).reshape(-1, 2) for job in jobs]
     kept = first_occurrences(digests) if settings.remove_duplicates else np.ones(sum(map(len, digests)), dtype=bool)
     total = ShardCounts()
-    first = 0
+    first = unknown = 0
     with CorpusWriter(output, dtype) as writer:
         for job, marks in zip(jobs, digests, strict=True):
-            _copy(job.folder, kept[first : first + len(marks)], writer)
+            unknown += _copy(job.folder, kept[first : first + len(marks)], writer, unknown_id)
             first += len(marks)
             _add(total, read_counts(job.folder))
         total.duplicates += int((~kept).sum())
-        return writer.finish({**about, **_report(total, writer.counts["documents"])})
+        return writer.finish({**about, **_report(total, writer.counts["documents"]), "unknown_tokens": unknown})
 
 
-def _copy(folder: Path, kept: np.ndarray, writer: CorpusWriter) -> None:
-    """Adds the sentences of the kept documents, in blocks; `kept` is bool [documents of the shard]."""
+def _copy(folder: Path, kept: np.ndarray, writer: CorpusWriter, unknown_id: int) -> int:
+    """Adds the sentences of the kept documents, in blocks; `kept` is bool [documents of the shard].
+
+    Returns how many of their tokens are `unknown_id`.
+    """
     sizes, owners = read_array(folder, "sizes.bin", np.dtype("<i4")), read_array(folder, "owners.bin", np.dtype("<u4"))
     tokens = read_array(folder, "tokens.bin", writer.dtype)
     boundaries = read_array(folder, "boundaries.bin", np.dtype(np.uint8))
     begins = np.ones(len(owners), dtype=bool)
     begins[1:] = owners[1:] != owners[:-1]
-    position = 0
+    position = unknown = 0
     for start in range(0, len(sizes), SENTENCES):
         rows = slice(start, start + SENTENCES)
         length = int(sizes[rows].sum())
         row_kept = kept[owners[rows]]
         span = slice(position, position + length)
         position += length
+        added = tokens[span]
         if row_kept.all():
-            writer.add(tokens[span], boundaries[span], sizes[rows], begins[rows])
+            writer.add(added, boundaries[span], sizes[rows], begins[rows])
         else:
             token_kept = np.repeat(row_kept, sizes[rows])
-            writer.add(
-                tokens[span][token_kept], boundaries[span][token_kept], sizes[rows][row_kept], begins[rows][row_kept]
-            )
+            added = added[token_kept]
+            writer.add(added, boundaries[span][token_kept], sizes[rows][row_kept], begins[rows][row_kept])
+        unknown += int(np.count_nonzero(added == unknown_id))
+    return unknown
 
 
 def _add(total: ShardCounts, counts: ShardCounts) -> None:

@@ -1,9 +1,10 @@
 """Converts corpora of other programs.
 
-PaddleNLP   `_ids.npy`/`_idx.npz`, or `.bin`/`.idx`, with word boundaries as ids at and above the size of the
-            vocabulary: id size + k is the k-th single character U+4E00-U+9FA5 that has no `##` twin, inside a word.
-            PaddleNLP counts a token that occurs twice in the vocabulary once (`$` in that of ERNIE 3.0), so the first
-            of these ids may also be the id of the last token; it is read as a character inside a word.
+PaddleNLP   `_ids.npy`/`_idx.npz`, or `.bin`/`.idx` with tokens of any integer type, as Megatron-core writes them too.
+            Word boundaries are ids at and above the size of the vocabulary: id size + k is the k-th single character
+            U+4E00-U+9FA5 that has no `##` twin, inside a word. PaddleNLP counts a token that occurs twice in the
+            vocabulary once (`$` in that of ERNIE 3.0), so the first of these ids may also be the id of the last token;
+            it is read as a character inside a word.
 ERNIE 1.0   gzipped lines `token_ids;sent_ids;pos_ids;seg_labels;next_sentence_label`: [CLS] A [SEP] B [SEP] with
             0 at the head of a unit, 1 inside and -1 at [CLS] and [SEP]. Label 1 says that B follows A in one document.
 """
@@ -20,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from native import ErnieTokenizer
-from training.corpus.indexed import CHARACTER, INSIDE, WORD, CorpusError, IndexedCorpus
+from training.corpus.indexed import CHARACTER, INSIDE, TRAINABLE, WORD, CorpusError, IndexedCorpus
 from training.corpus.merge import SENTENCES, copy_corpus
+from training.corpus.verify import check_ids
 from training.corpus.writer import CorpusWriter, best_dtype
 
 Row = tuple[list[int], list[int]]
@@ -32,12 +34,13 @@ def convert_paddlenlp(prefix: Path, output: Path, vocab: Path | None = None) -> 
     """Writes PaddleNLP's corpus `prefix` as the corpus `output`; returns the description.
 
     With the vocabulary of the corpus, ids of marked characters become plain ids, and `.seg` gets the word boundaries.
-    Without one the ids are copied, and no `.seg` is written. Raises CorpusError for ids beyond the marked characters.
+    Without one the ids are copied, as uint16 or int32, and no `.seg` is written. Raises CorpusError for ids beyond the
+    marked characters, and for ids below 0 or above those of int32.
     """
     corpus = IndexedCorpus.open(prefix)
     about: dict[str, Any] = {"format": "ernie-zh corpus 1", "converted": {"from": "PaddleNLP", "prefix": str(prefix)}}
     if vocab is None:
-        with CorpusWriter(output, corpus.tokens.dtype, boundaries=False) as writer:
+        with CorpusWriter(output, _trainable_dtype(corpus), boundaries=False) as writer:
             copy_corpus(corpus, writer)
             return writer.finish(about)
     vocabulary = ErnieTokenizer.from_file(vocab).tokens
@@ -49,9 +52,10 @@ def convert_paddlenlp(prefix: Path, output: Path, vocab: Path | None = None) -> 
         for start in range(0, len(corpus.offsets) - 1, SENTENCES):
             stop = min(start + SENTENCES, len(corpus.offsets) - 1)
             ids = corpus.tokens[corpus.offsets[start] : corpus.offsets[stop]]
-            if len(ids) and ids.max() >= len(plain):
+            if len(ids) and not 0 <= ids.min() <= ids.max() < len(plain):
+                beyond = ids.min() if ids.min() < 0 else ids.max()
                 raise CorpusError(
-                    f"{prefix} has the id {ids.max()}, but {vocab} gives {len(plain)} ids, including marked "
+                    f"{prefix} has the id {beyond}, but {vocab} gives {len(plain)} ids, including marked "
                     "characters; give the vocabulary that it was made with."
                 )
             sizes = np.diff(corpus.offsets[start : stop + 1])
@@ -82,6 +86,14 @@ def convert_ernie(inputs: Sequence[Path], output: Path, vocab: Path) -> dict[str
                 heads[0] = True
                 writer.add(array, _boundaries(heads), np.array([len(ids)]), np.array([begins]))
         return writer.finish(about)
+
+
+def _trainable_dtype(corpus: IndexedCorpus) -> np.dtype:
+    """The dtype of the corpus if pretraining reads it, otherwise the best one for its largest id."""
+    if corpus.tokens.dtype in TRAINABLE:
+        return corpus.tokens.dtype
+    check_ids(corpus, np.iinfo(np.int32).max + 1)
+    return best_dtype(int(corpus.tokens.max(initial=0)) + 1)
 
 
 def _marked_characters(vocabulary: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

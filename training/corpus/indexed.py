@@ -33,6 +33,8 @@ DTYPES: dict[int, type[np.generic]] = {
     8: np.uint16,
 }
 INSIDE, CHARACTER, WORD, PHRASE, ENTITY = range(5)
+TRAINABLE = (np.uint16, np.int32)
+"""The dtypes of tokens that pretraining reads; `ernie-train corpus convert` writes one of them."""
 
 
 class CorpusError(ValueError):
@@ -45,7 +47,7 @@ class IndexedCorpus:
 
     prefix: Path
     tokens: np.ndarray
-    """uint16 or int32 [T]"""
+    """integers [T]; uint16 or int32 if this program wrote the corpus"""
     boundaries: np.ndarray | None
     """uint8 [T]: 0 inside a unit, else the level of the unit that begins here (CHARACTER … ENTITY)"""
     offsets: np.ndarray
@@ -101,6 +103,11 @@ def _read_index(path: Path) -> tuple[np.dtype, np.ndarray, np.ndarray, np.ndarra
     if code not in DTYPES or not np.issubdtype(DTYPES[code], np.integer):
         raise CorpusError(f"{path} has the unknown dtype code {code}; it is damaged or from another program.")
     expected = HEADER.size + 12 * count + 8 * documents
+    if len(data) == expected + count and count:
+        raise CorpusError(
+            f"{path} is the index of a multimodal corpus of Megatron-core: after the documents it has one byte, the "
+            f"mode, for each of its {count:,} sequences; give a corpus of text only."
+        )
     if len(data) != expected:
         raise CorpusError(
             f"{path} has {len(data)} bytes, but should have {expected} by its header; copy or build it again."

@@ -133,7 +133,7 @@ class DistilledTask:
                     progress.add(len(rows))
         parts = [self._teacher_outputs[id(row)] for row in batch.rows]
         # If the classes are positions, the batch may now be wider or narrower; padding has probability 0.
-        width = len(self.labels) or batch.input_ids.shape[1]
+        width = parts[0].shape[1] if self.labels else batch.input_ids.shape[1]
         kept = np.full((sum(map(len, parts)), width), PUSHED_OUT, dtype=np.float32)
         place = 0
         for part in parts:

@@ -20,6 +20,7 @@ from training.datasets.examples import Example
 from training.distilling.losses import check_relations
 from training.distilling.settings import DistillSettings
 from training.runs.initial_weights import config_of, digest_of
+from training.tasks.multi_label import MultiLabelClassification
 from training.tasks.task import Task
 
 
@@ -84,6 +85,11 @@ def finetuned_teacher(directory: Path, task: Task, student: Student, settings: D
     if about.task != task.name:
         raise ValueError(
             f"--teacher {directory} is for {about.task}, not for {task.name}; give a teacher of the same task."
+        )
+    if (about.scores == "sigmoid") != isinstance(task, MultiLabelClassification) and task.name == "classify":
+        raise ValueError(
+            f"--teacher {directory} is {'' if about.scores == 'sigmoid' else 'not '}multi-label; give --multi-label if "
+            "teacher and examples both are, and leave it out if neither is."
         )
     _check(directory, about.config, student, settings)
     state = read_weights(directory)

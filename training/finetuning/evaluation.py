@@ -11,10 +11,13 @@ from typing import Any
 from paddle import nn
 
 from model_build.atomic_write import atomic_file
+from model_build.bundle import TokenizerSettings
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
+from training.corpus.unknown_tokens import warn_of_unknown
 from training.datasets.examples import MultiLabelExample, TaskName, check_known
 from training.datasets.overlap import overlap_report
 from training.datasets.tag_schemes import SCHEMES, detect_scheme
+from training.datasets.texts import texts_of
 from training.finetuning.loop import predict
 from training.finetuning.settings import FinetuneSettings
 from training.tasks.classification import Classification
@@ -103,6 +106,15 @@ def warn_of_overlap(examples: Parts) -> None:
         counts = overlap_report(examples.get("train", []), rows).counts if part != "train" else {"in_train": 0}
         if counts["in_train"]:
             log.warning("%d of the %d %s examples also occur in train", counts["in_train"], len(rows), part)
+
+
+def warn_of_unknown_tokens(examples: Parts, vocab: Path, settings: TokenizerSettings) -> None:
+    """Logs a warning for every part with many tokens that are unknown to the vocabulary of the model."""
+    tokenizer = Tokenizer(vocab, settings)
+    for part, rows in examples.items():
+        # A context has several questions.
+        texts = dict.fromkeys(text for row in rows for text in texts_of(row))
+        warn_of_unknown(f"the {part} examples", *tokenizer.count_unknown(list(texts)))
 
 
 def unlabelled_overlap(examples: Parts, unlabelled: Sequence[Any]) -> dict[str, int]:

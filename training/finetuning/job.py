@@ -123,8 +123,8 @@ class FinetuneJob:
                     "with --hard-weight 0 and --logits-weight 0 the head would not be trained; raise one of them."
                 )
             _check_unlabelled(self.examples["train"][0], self.distillation.unlabelled)
-        if self.is_multi_label and (self.distillation or self.settings.class_weights != "none"):
-            raise ValueError("multi-label examples cannot be distilled, and have no --class-weights; leave them out.")
+        if self.is_multi_label and self.settings.class_weights != "none":
+            raise ValueError("multi-label examples have no --class-weights; leave it out.")
         metrics = self._metrics
         if self.settings.metric and self.settings.metric not in metrics:
             raise ValueError(

@@ -16,7 +16,7 @@ from model_build.bundle import read_vocabulary
 from model_build.config import ErnieConfig
 from model_build.tokenizer_config import TokenizerSettings
 from training.corpus.blending import parse_blend
-from training.corpus.indexed import IndexedCorpus
+from training.corpus.indexed import TRAINABLE, CorpusError, IndexedCorpus
 from training.corpus.split import parse_split, split_documents
 from training.corpus.verify import open_with_vocabulary, read_description, tokenizer_of
 from training.pretraining.masked_batches import BatchSettings, MaskedBatches, MaskingVocabulary
@@ -67,7 +67,7 @@ def open_data(
     """
     tokens = read_vocabulary(vocab)
     pairs = parse_blend(corpora)
-    opened = [open_with_vocabulary(Path(prefix), vocab) for _, prefix in pairs]
+    opened = [_trainable(open_with_vocabulary(Path(prefix), vocab)) for _, prefix in pairs]
     _check_shape(config, settings, tokens, vocab)
     maps = MapSettings(settings.max_seq_length, settings.short_seq_prob, settings.sentence_order, settings.seed)
     train = open_part(opened, settings.split, "train", maps, cache)
@@ -108,6 +108,16 @@ def open_data(
         _sentences(opened, settings, tokens),
         tokenizer_of(opened),
     )
+
+
+def _trainable(corpus: IndexedCorpus) -> IndexedCorpus:
+    """The corpus. Raises CorpusError if its tokens have a dtype that pretraining does not read."""
+    if corpus.tokens.dtype not in TRAINABLE:
+        raise CorpusError(
+            f"{corpus.prefix}.bin holds {corpus.tokens.dtype}, but pretraining reads uint16 and int32; convert it with "
+            f"`ernie-train corpus convert {corpus.prefix} --output NEW`."
+        )
+    return corpus
 
 
 def _check_shape(config: ErnieConfig, settings: PretrainSettings, tokens: Sequence[str], vocab: Path) -> None:

@@ -11,10 +11,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from training.datasets.examples import Example, labels_of
+from training.datasets.examples import Example, MultiLabelExample, labels_of
 from training.tasks.classification import Classification
 from training.tasks.metrics import multi_label_scores
-from training.tasks.task import Row, TaskBatch
+from training.tasks.task import Predicted, Row, TaskBatch
 
 THRESHOLD = 0.5
 """A label is predicted if its probability is at least this."""
@@ -24,8 +24,8 @@ THRESHOLD = 0.5
 class MultiLabelRow(Row):
     """A text or pair of texts, cut to the maximum length."""
 
-    labels: tuple[int, ...]
-    """indices of the labels that the task knows"""
+    labels: tuple[int, ...] | None
+    """indices of the labels that the task knows; None for an unlabelled text"""
 
 
 class MultiLabelClassification(Classification):
@@ -36,19 +36,32 @@ class MultiLabelClassification(Classification):
     def rows(self, examples: Sequence[Example]) -> list[MultiLabelRow]:  # type: ignore[override]
         found = []
         for row, example in zip(super().rows(examples), examples, strict=True):
-            known = tuple(self._index[label] for label in labels_of(example) if label in self._index)
+            labels = labels_of(example) if isinstance(example, MultiLabelExample) else None
+            known = None if labels is None else tuple(self._index[each] for each in labels if each in self._index)
             found.append(MultiLabelRow(row.example, row.input_ids, row.second, known))
         return found
 
     training_rows = rows  # type: ignore[assignment]
 
     def loss_of(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Tensor:
-        """Mean binary cross entropy over texts and labels."""
+        """Mean binary cross entropy over texts and labels; unlabelled texts add 0."""
         (logits,) = scores
         targets = np.zeros(logits.shape, dtype=np.float32)
+        labelled = np.zeros((len(batch.rows), 1), dtype=np.float32)
         for index, row in enumerate(batch.rows):
-            targets[index, list(row.labels)] = 1
-        return F.binary_cross_entropy_with_logits(logits, paddle.to_tensor(targets))
+            if row.labels is not None:
+                targets[index, list(row.labels)] = labelled[index] = 1
+        return F.binary_cross_entropy_with_logits(logits, *map(paddle.to_tensor, (targets, labelled)))
+
+    def distributions(self, scores: tuple[Tensor, ...], batch: TaskBatch) -> Predicted:
+        """One for every label of every row, over two classes: with the label, and without it.
+
+        The softmax of the logits (z, 0) is the sigmoid of z.
+        """
+        logits = paddle.reshape(scores[0], [-1, 1])
+        return Predicted(
+            paddle.concat([logits, paddle.zeros_like(logits)], axis=1), [len(self.labels)] * len(batch.rows)
+        )
 
     def outputs(self, model: nn.Layer, batch: TaskBatch) -> list[np.ndarray]:
         """Probabilities [labels] of every row."""

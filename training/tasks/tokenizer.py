@@ -44,6 +44,11 @@ class Tokenizer:
             text, pair, max_length=max_length, add_special_tokens=add_special_tokens, special_tokens="none"
         )
 
+    def count_unknown(self, texts: Sequence[str]) -> tuple[int, int]:
+        """How many tokens of the texts are [UNK], and how many tokens they have, without special tokens."""
+        ids, _, _ = self._tokenizer.encode_flat(texts)
+        return int(np.count_nonzero(ids == self.unknown)), len(ids)
+
     def pieces_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids uint16 [T] without special tokens, and for each its first character in `text`, int64 [T]."""
         ids, _, starts = self._tokenizer.encode_flat([text])

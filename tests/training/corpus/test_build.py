@@ -245,6 +245,19 @@ def test_faults_are_counted_in_the_description_and_told(
     assert f"left out 1 lines that are not UTF-8; the first: {path}: byte 46" in caplog.text
 
 
+def test_text_that_the_vocabulary_does_not_fit_is_told_with_the_way_out(
+    vocab: Path, tmp_path: Path, write_text: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = "今天天气很好，我们去散步。"
+    path = write_text("\n\n".join([good, f"{good}\n龍龜", good, "今天很好，" * 8]))
+    assert build_corpus([path], vocab, tmp_path / "few", None, SMALL)["unknown_tokens"] == 2
+    assert "unknown" not in caplog.text
+    description = build_corpus([write_text(f"{good}這個問題")], vocab, tmp_path / "many", None, SMALL)
+    assert (description["unknown_tokens"], description["counts"]["tokens"]) == (4, 17)
+    assert f"23.5 % of the tokens of {tmp_path / 'many'} are unknown to the vocabulary" in caplog.text
+    assert "OpenCC: pip install 'ernie-zh[opencc]' and opencc -c t2s" in caplog.text
+
+
 def test_text_without_a_document_is_refused(vocab: Path, tmp_path: Path, write_text: Write) -> None:
     with pytest.raises(CorpusError, match="would be empty"):
         build_corpus([write_text("短\n\n\n")], vocab, tmp_path / "corpus")

@@ -158,6 +158,45 @@ def test_marked_characters_of_paddlenlp_become_plain_ones_with_boundaries(tmp_pa
         convert_paddlenlp(tmp_path / "beyond", tmp_path / "never", vocab)
 
 
+def save_megatron(prefix: Path, documents: Documents, dtype: str, code: int, modes: bytes = b"") -> None:
+    """A corpus as Megatron-core writes it, by the published layout; `modes` follow in a multimodal index."""
+    rows = [row for document in documents for row in document]
+    sizes = np.array(list(map(len, rows)), dtype="<i4")
+    data = np.array([token for row in rows for token in row], dtype=dtype)
+    data.tofile(f"{prefix}.bin")
+    pointers = (np.cumsum(sizes) - sizes).astype("<i8") * data.itemsize
+    doc_idx = np.cumsum([0, *map(len, documents)]).astype("<i8")
+    head = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, code, len(rows), len(doc_idx))
+    arrays = (sizes.tobytes(), pointers.tobytes(), doc_idx.tobytes())
+    Path(f"{prefix}.idx").write_bytes(head + b"".join(arrays) + modes)
+
+
+@pytest.mark.parametrize(("dtype", "code"), [("<i8", 5), ("<i4", 4), ("<u2", 8), ("<i2", 3), ("u1", 1)])
+def test_megatrons_tokens_of_every_integer_type_become_tokens_for_pretraining(
+    vocab: Path, tmp_path: Path, dtype: str, code: int
+) -> None:
+    documents = [[[5, 6, 7], [8]], [[9, 10]]]
+    save_megatron(tmp_path / "theirs", documents, dtype, code)
+    for name, made_with in (("plain", None), ("with-units", vocab)):
+        convert_paddlenlp(tmp_path / "theirs", tmp_path / name, made_with)
+        assert read_ours(tmp_path / name) == documents
+        assert IndexedCorpus.open(tmp_path / name).tokens.dtype in (np.uint16, np.int32)
+
+
+def test_ids_below_zero_or_above_int32_are_refused(vocab: Path, tmp_path: Path) -> None:
+    for token in (-1, 1 << 31):
+        save_megatron(tmp_path / "theirs", [[[5, token]]], "<i8", 5)
+        for made_with in (None, vocab):
+            with pytest.raises(CorpusError, match=f"has the id {token}"):
+                convert_paddlenlp(tmp_path / "theirs", tmp_path / "never", made_with)
+
+
+def test_a_multimodal_index_is_named(tmp_path: Path) -> None:
+    save_megatron(tmp_path / "theirs", [[[5, 6], [7]]], "<i4", 4, modes=b"\x00\x01")
+    with pytest.raises(CorpusError, match="is the index of a multimodal corpus of Megatron-core"):
+        convert_paddlenlp(tmp_path / "theirs", tmp_path / "never")
+
+
 def test_the_marks_are_those_of_paddlenlps_tokenizer(vocab: Path) -> None:
     """`extend_chinese_char` adds `##` twins in the order of the vocabulary, for U+4E00 to U+9FA5 that have none."""
     from training.corpus.convert import _marked_characters
@@ -341,6 +380,7 @@ def test_the_commands_work_as_their_help_says(
             ["build", "{text}", "--vocab", "{vocab}", "--output", "{out}", "--workers", "-1"],
             "--workers must be 0 or more",
         ),
+        (["build", "{empty}", "--vocab", "{vocab}", "--output", "{out}"], "empty.txt: no input has text"),
         (["verify", "absent"], "there is no corpus absent"),
         (["convert", "a.gz", "--output", "{out}"], "need --vocab"),
     ],
@@ -348,7 +388,9 @@ def test_the_commands_work_as_their_help_says(
 def test_bad_input_is_one_sentence_and_status_two(
     text: Path, vocab: Path, tmp_path: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    filled = [each.format(text=text, vocab=vocab, out=tmp_path / "corpus") for each in arguments]
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    filled = [each.format(text=text, vocab=vocab, empty=empty, out=tmp_path / "corpus") for each in arguments]
     assert cli.main(["corpus", *filled]) == 2
     message = capsys.readouterr().err.strip().splitlines()
     assert len(message) == 1

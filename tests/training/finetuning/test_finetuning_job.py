@@ -108,6 +108,19 @@ def test_copies_of_training_texts_are_told_and_counted_apart(
     assert figures["test_not_in_train"]["examples"] == 20
 
 
+def test_examples_that_the_vocabulary_does_not_fit_are_told_in_training_and_in_evaluation(
+    start: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = reviews(tmp_path)
+    told = "% of the tokens of the test examples are unknown to the vocabulary"
+    assert finetune(start, tmp_path / "out", *files) == 0
+    assert told not in caplog.text
+    Path(files[5]).write_text("label\ttext_a\n1\t㊣㊣㊣㊣\n0\t㊣㊣㊣㊣\n", encoding="utf-8")
+    evaluate = [word for word in files if word != files[3]][-2:]
+    assert finetune(start, tmp_path / "out", "--do-eval", *evaluate) == 0
+    assert f"100.0 {told}" in caplog.text
+
+
 def test_the_grid_takes_what_is_best_on_dev(start: str, tmp_path: Path) -> None:
     rates = ["--learning-rates", "0.003", "0.0000001", "--batch-sizes", "8", "16"]
     assert finetune(start, tmp_path / "out", *reviews(tmp_path), *rates) == 0

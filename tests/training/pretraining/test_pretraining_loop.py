@@ -235,6 +235,20 @@ def test_a_foreign_corpus_with_an_id_beyond_the_vocabulary_is_refused(small: Sma
         pretrain(small.job(tmp_path / "run", corpora=[str(tmp_path / "foreign")]))
 
 
+def test_a_foreign_corpus_of_int64_tokens_is_refused_with_the_command_that_converts_it(
+    small: Small, tmp_path: Path
+) -> None:
+    index = bytearray(Path(f"{small.corpora[0]}.idx").read_bytes())
+    count = int.from_bytes(index[18:26], "little")
+    index[17] = 5  # int64
+    pointers = np.frombuffer(index, "<i8", count, 34 + 4 * count)  # bytes, of 2 a token
+    index[34 + 4 * count : 34 + 12 * count] = (pointers * 4).tobytes()
+    (tmp_path / "foreign.idx").write_bytes(index)
+    np.fromfile(f"{small.corpora[0]}.bin", dtype=np.uint16).astype("<i8").tofile(tmp_path / "foreign.bin")
+    with pytest.raises(ValueError, match="holds int64, but pretraining reads uint16 and int32; convert it with"):
+        pretrain(small.job(tmp_path / "run", corpora=[str(tmp_path / "foreign")]))
+
+
 def test_a_vocabulary_whose_padding_is_elsewhere_is_refused(small: Small, tmp_path: Path) -> None:
     config = dataclasses.replace(small.config, pad_token_id=7)
     with pytest.raises(ValueError, match=r"as token 7, where the model expects \[PAD\]"):
