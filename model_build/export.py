@@ -160,6 +160,7 @@ def write_bundle(
         manifest.graphs = _checked_graphs(graph, saved, aside, batches)
         manifest.inputs, manifest.outputs = list(graph.input_specs), list(graph.output_specs)
         shutil.copyfile(vocab_path, aside / "vocab.txt")
+        manifest.vocab_sha256 = sha256_of(aside / "vocab.txt")
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return open_bundle(target)
 
