@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from model_build.labels import LabelError, Scores, labels_of_folder, scores_of_folder
 from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class Manifest(_Strict):
     architecture: dict[str, Any] = {}
     max_length: int
     labels: list[str] = []
+    scores: Scores = "softmax"
+    """what the scores of a classifier are; no effect for other tasks"""
     tokenizer: TokenizerSettings = TokenizerSettings()
     vocab_sha256: str | None = None
     graphs: dict[str, GraphFile]
@@ -117,9 +120,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _read_text(path: Path) -> str:
-    """The text of a UTF-8 file; raises BundleError if it is not UTF-8, OSError if it cannot be read."""
+    """The text of a UTF-8 file, with or without byte order mark.
+
+    Raises BundleError if it is not UTF-8, OSError if it cannot be read.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BundleError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
 
@@ -147,7 +153,6 @@ class _ExportConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    id2label: dict[int, str] = {}
     max_position_embeddings: int = 512
 
 
@@ -164,20 +169,16 @@ def _validated(document: type[T], path: Path) -> T:
 def _paddlenlp_export(directory: Path) -> Bundle:
     """A manifest for a folder that PaddleNLP's `to_static` exported: a classifier with two int64 inputs and logits.
 
-    The labels come from `labels.txt` or `label_list.txt`, otherwise from `id2label` in the configuration.
+    Labels and scores come from the files that `model_build.labels` names.
     """
-    config = _ExportConfig()
-    for name in ("config.json", "model_config.json"):
-        if (directory / name).is_file():
-            config = _validated(_ExportConfig, directory / name)
-            break
-    labels = [config.id2label[index] for index in sorted(config.id2label)]
-    for name in ("labels.txt", "label_list.txt"):
-        if (directory / name).is_file():
-            labels = [line for line in _read_text(directory / name).splitlines() if line]
+    names = [name for name in ("config.json", "model_config.json") if (directory / name).is_file()]
+    config = _validated(_ExportConfig, directory / names[0]) if names else _ExportConfig()
+    named, config_name = config.model_dump(), names[0] if names else "config.json"
     try:
+        labels = labels_of_folder(directory, named, config_name)
+        scores = scores_of_folder(directory, named, config_name)
         tokenizer = TokenizerSettings(do_lower_case=read_do_lower_case(directory))
-    except TokenizerConfigError as error:
+    except (LabelError, TokenizerConfigError) as error:
         raise BundleError(str(error)) from error
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]
     manifest = Manifest(
@@ -187,6 +188,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
         architecture=config.model_dump(exclude_unset=True),
         max_length=min(config.max_position_embeddings, 512),
         labels=labels,
+        scores=scores,
         tokenizer=tokenizer,
         graphs={"paddle": GraphFile(path="model.pdmodel", params_path="model.pdiparams")},
         inputs=ids,

@@ -2,7 +2,7 @@
 
 model_state.pdparams   weights under PaddleNLP's names
 config.json            the fields of ErnieConfig, those that PaddleNLP's classes need (`architectures`, `id2label`, …),
-                       and "task", "labels", "max_length", "evaluation", "provenance"
+                       and "task", "labels", "problem_type", "max_length", "evaluation", "provenance"
 vocab.txt
 tokenizer_config.json  `do_lower_case`, and the class of PaddleNLP's tokenizer
 sentences.txt          real sentences, one on each line, for the parity check of the export
@@ -23,7 +23,7 @@ import paddle
 from paddle import Tensor, nn
 
 from model_build.atomic_write import atomic_folder
-from model_build.bundle import TASKS, Task, read_vocabulary
+from model_build.bundle import TASKS, Scores, Task, read_vocabulary
 from model_build.config import ErnieConfig
 from model_build.formats.files import weights_file
 from model_build.heads import (
@@ -32,6 +32,7 @@ from model_build.heads import (
     ErnieForSequenceClassification,
     ErnieForTokenClassification,
 )
+from model_build.labels import PROBLEM_TYPES, LabelError, labels_of_folder, scores_of_folder
 from model_build.tokenizer_config import read_do_lower_case, write_tokenizer_config
 from model_build.weights import load_state, read_weights
 
@@ -66,6 +67,8 @@ class Checkpoint:
     evaluation: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     do_lower_case: bool = True
+    scores: Scores = "softmax"
+    """of a classifier of texts; `config.json` has it as `problem_type`, under PaddleNLP's and Hugging Face's names"""
 
 
 def save_checkpoint(
@@ -110,6 +113,8 @@ def published_fields(checkpoint: Checkpoint, state: Mapping[str, Any] = MappingP
     if checkpoint.labels:
         fields["id2label"] = {str(index): label for index, label in enumerate(checkpoint.labels)}
         fields["label2id"] = {label: index for index, label in enumerate(checkpoint.labels)}
+    if checkpoint.task == "classify":
+        fields["problem_type"] = PROBLEM_TYPES[checkpoint.scores]
     return fields
 
 
@@ -122,9 +127,9 @@ def write_vocabulary(directory: Path, vocab_path: Path) -> None:
 def read_checkpoint(directory: Path, vocab: Path | None = None) -> Checkpoint:
     """Reads the `config.json` of a checkpoint folder; the weights are not read. `vocab` replaces its `vocab.txt`.
 
-    A `config.json` of PaddleNLP or Hugging Face gives the task in `architectures` and the labels in `id2label`. Raises
-    CheckpointError if a file is missing or the task is unknown, ConfigError if `config.json` is invalid or describes
-    another network, WeightsError if there are no weights.
+    A `config.json` of PaddleNLP or Hugging Face gives the task in `architectures`; `model_build.labels` names
+    the files with labels and scores. Raises CheckpointError if a file is missing, the task is unknown or labels are
+    unusable, ConfigError if `config.json` is invalid or describes another network, WeightsError without weights.
     """
     for path in (directory / "config.json", vocab or directory / "vocab.txt"):
         if not path.is_file():
@@ -138,17 +143,32 @@ def read_checkpoint(directory: Path, vocab: Path | None = None) -> Checkpoint:
             f'{directory / "config.json"}: "task" must be {" or ".join(TASKS)}, not {task!r}; set it to the task of '
             "the model's head."
         )
-    names = values.get("id2label") or {}
-    labels = values.get("labels") or [names[key] for key in sorted(names, key=int)]
+    labels, scores = _labels_and_scores(directory, values, task)
     return Checkpoint(
         config,
         task,
         int(values.get("max_length", min(config.max_position_embeddings, LONGEST))),
-        list(labels) if task in LABELLED else [],
+        labels,
         dict(values.get("evaluation", {})),
         dict(values.get("provenance", {})),
         read_do_lower_case(directory),
+        scores,
     )
+
+
+def _labels_and_scores(directory: Path, values: Mapping[str, Any], task: Task) -> tuple[list[str], Scores]:
+    """The labels of a task that has them, and the scores of a classifier of texts; raises CheckpointError."""
+    if task not in LABELLED:
+        return [], "softmax"
+    try:
+        labels = labels_of_folder(directory, values, "config.json")
+        if task != "classify":
+            return labels, "softmax"
+        scores = scores_of_folder(directory, values, "config.json")
+    except LabelError as error:
+        raise CheckpointError(str(error)) from error
+    # The softmax of a single output is always 1.
+    return labels, "raw" if len(labels) == 1 and scores == "softmax" else scores
 
 
 def _instead_of(directory: Path, name: str) -> str:
@@ -188,11 +208,15 @@ def published_task(values: Mapping[str, Any]) -> Task | None:
 def model_of(checkpoint: Checkpoint, directory: Path) -> nn.Layer:
     """A randomly initialised model for the checkpoint.
 
-    Raises CheckpointError if a task with labels has fewer than two.
+    Raises CheckpointError if a task with labels has too few: one is enough unless the scores are a softmax.
     """
     labels = len(checkpoint.labels)
-    if checkpoint.task in LABELLED and labels < 2:
-        raise CheckpointError(f'{directory / "config.json"}: "labels" must name at least two classes, not {labels}.')
+    least = 1 if checkpoint.task == "classify" and checkpoint.scores != "softmax" else 2
+    if checkpoint.task in LABELLED and labels < least:
+        raise CheckpointError(
+            f'{directory / "config.json"}: "labels" must name at least {"one class" if least == 1 else "two classes"}, '
+            f"not {labels}."
+        )
     if checkpoint.task == "fill-mask":
         return ErnieForMaskedLM(checkpoint.config)
     if checkpoint.task == "question-answering":

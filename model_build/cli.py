@@ -17,6 +17,7 @@ from typing import Any
 
 from model_build.bundle import Bundle, BundleError, find_bundles
 from model_build.bundle_check import check_bundle
+from model_build.labels import SCORES
 
 AddCommand = Callable[[Any], None]
 """Adds one command to what `ArgumentParser.add_subparsers` returned."""
@@ -89,6 +90,13 @@ def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
         help="number of candidate tokens that a fill-mask graph returns for each mask; no effect for other tasks "
         "(default: 100)",
     )
+    export.add_argument(
+        "--scores",
+        choices=SCORES,
+        help="scores of a classifier: softmax (one label a text), sigmoid (any number of labels a text) or "
+        "raw (the outputs of the model, for example of a regression) (default: as problem_type in config.json or "
+        "scores.txt says; without them softmax, or raw if the model has one output)",
+    )
     export.set_defaults(run=_export)
 
     convert = commands.add_parser(
@@ -140,6 +148,7 @@ def _export(arguments: argparse.Namespace) -> None:
         name=arguments.name,
         version=arguments.model_version,
         top_candidates=arguments.top_candidates,
+        scores=arguments.scores,
     )
     print(f"wrote {bundle.directory}")
     describe(bundle)
@@ -160,6 +169,8 @@ def describe(bundle: Bundle) -> None:
     print(f"{manifest.name} version {manifest.version}: {manifest.task}, at most {manifest.max_length} tokens")
     if manifest.labels:
         print(f"  labels: {', '.join(manifest.labels)}")
+    if manifest.task == "classify":
+        print(f"  scores: {manifest.scores}")
     if "quantization" in manifest.provenance:
         source = manifest.provenance["made_from"]
         print(f"  {manifest.provenance['quantization']['precision']}, made from {source['name']} {source['version']}")

@@ -19,6 +19,7 @@ from model_build.bundle import (
     Bundle,
     GraphFile,
     Manifest,
+    Scores,
     TokenizerSettings,
     new_bundle_path,
     open_bundle,
@@ -30,6 +31,8 @@ from model_build.graphs import FillMaskGraph, Graph, LogitsGraph, QuestionAnswer
 from model_build.runners import Arrays, Runner, onnx_runner, paddle_runner
 
 MAX_PARITY_ERROR = 1e-4
+NEEDED = ("[CLS]", "[SEP]", "[UNK]")
+"""Tokens that every vocabulary must have. A classifier needs neither [MASK] nor [PAD], whose id is `pad_token_id`."""
 ONNX_OPSET = 13
 # Paddle 3 saves graphs as `.json` (PIR), which no runtime of the service reads, so the bundle gets only the ONNX graph.
 SAVES_PIR = int(paddle.__version__.partition(".")[0]) >= 3
@@ -172,15 +175,19 @@ def export_checkpoint(
     name: str | None = None,
     version: str = "1",
     top_candidates: int = 100,
+    scores: Scores | None = None,
     make_graph: Callable[[Checkpoint, nn.Layer, int, int], Graph] | None = None,
 ) -> Bundle:
     """Writes the bundle `<models>/<name>/<version>` of a checkpoint folder; `name` defaults to `name_of` the folder.
 
     The graphs are checked on the sentences in the checkpoint's `sentences.txt`, or on a few built-in sentences.
-    `top_candidates` applies to fill-mask only; `make_graph` replaces `graph_of`. Raises CheckpointError, ConfigError or
-    WeightsError for a checkpoint that cannot be read, and the errors of `write_bundle`.
+    `top_candidates` applies to fill-mask only; `scores` replaces those of the checkpoint, which must be a classifier of
+    texts; `make_graph` replaces `graph_of`. Raises CheckpointError, ConfigError or WeightsError for a checkpoint that
+    cannot be read, ExportError for `scores` that do not fit, and the errors of `write_bundle`.
     """
     checkpoint = read_checkpoint(directory)
+    if scores:
+        _check_scores(checkpoint, scores, directory)
     vocab_path = directory / "vocab.txt"
     check_vocabulary(vocab_path, checkpoint.config, str(directory))
     model = load_model(directory)
@@ -189,7 +196,7 @@ def export_checkpoint(
     fill_mask = checkpoint.task == "fill-mask"
     sentences_path = directory / "sentences.txt"
     sentences = sentences_path.read_text(encoding="utf-8").splitlines() if sentences_path.is_file() else []
-    ids = {token: index for index, token in enumerate(vocabulary)}
+    ids = _ids(vocabulary, vocab_path, [*NEEDED, "[MASK]"] if fill_mask else NEEDED)
     rows = [character_ids(text, ids, checkpoint.max_length) for text in sentences or DEFAULT_SENTENCES]
     manifest = Manifest(
         name=name or name_of(directory.resolve()),
@@ -198,6 +205,7 @@ def export_checkpoint(
         architecture=checkpoint.config.to_dict(),
         max_length=checkpoint.max_length,
         labels=checkpoint.labels,
+        scores=scores or checkpoint.scores,
         tokenizer=TokenizerSettings(do_lower_case=checkpoint.do_lower_case),
         graphs={},
         inputs=[],
@@ -210,9 +218,31 @@ def export_checkpoint(
         (make_graph or graph_of)(checkpoint, model, len(vocabulary), top),
         manifest,
         vocab_path,
-        parity_batches(rows, checkpoint.task, mask_id=ids["[MASK]"], pad_id=ids["[PAD]"]),
+        parity_batches(rows, checkpoint.task, mask_id=ids.get("[MASK]", 0), pad_id=checkpoint.config.pad_token_id),
         models,
     )
+
+
+def _check_scores(checkpoint: Checkpoint, scores: Scores, directory: Path) -> None:
+    """Raises ExportError if a model cannot have such scores."""
+    if checkpoint.task != "classify":
+        raise ExportError(
+            f"--scores is for classifiers of texts, but {directory} is for {checkpoint.task}; leave it out."
+        )
+    if scores == "softmax" and len(checkpoint.labels) == 1:
+        raise ExportError(
+            f"--scores softmax needs at least two labels, but {directory} has one; give --scores raw or sigmoid."
+        )
+
+
+def _ids(vocabulary: Sequence[str], path: Path, needed: Sequence[str]) -> dict[str, int]:
+    """The id of each token; raises ExportError if a token that the model needs is missing."""
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    if missing := [token for token in needed if token not in ids]:
+        raise ExportError(
+            f"{path} lacks {' and '.join(missing)}, which the model needs; copy the vocabulary of its training."
+        )
+    return ids
 
 
 def name_of(directory: Path) -> str:

@@ -15,14 +15,14 @@ class Vocabulary(NamedTuple):
 
 
 def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
-    """Reads a UTF-8 file whose line n, from 0, holds the token with id n.
+    """Reads a UTF-8 file, with or without byte order mark, whose line n, from 0, holds the token with id n.
 
     A token may occur twice. Raises ValueError with the line number if a line is empty or has another id, OSError if the
     file cannot be read. `model_build.bundle.read_vocabulary` follows the same rules, because `model_build` may not
     import this package; a test compares the two.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
     missing_final_newline = lines[-1] != ""

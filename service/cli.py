@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import tempfile
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -71,7 +70,7 @@ def _serve(settings: Settings) -> int:
     bundles = find_bundles(settings.models, SERVED_TASKS)
     for bundle in bundles:
         log.info("%s version %s: %s", bundle.manifest.name, bundle.manifest.version, bundle.manifest.task)
-    with listen(settings) as listener, tempfile.TemporaryDirectory(prefix="ernie-") as directory:
+    with listen(settings) as listener, _temporary_folder() as directory:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d, documentation at /docs", shown, port)
@@ -81,7 +80,7 @@ def _serve(settings: Settings) -> int:
         from service.parent.supervisor import EngineStartFailed
 
         async def run() -> None:
-            await Fleet(settings, bundles, listener, Path(directory)).run()
+            await Fleet(settings, bundles, listener).run()
 
         try:
             asyncio.run(run())
@@ -89,6 +88,18 @@ def _serve(settings: Settings) -> int:
             print(f"ernie-serve: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A private folder for the files of the metrics; raises OSError with one sentence if it cannot be created."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="ernie-", ignore_cleanup_errors=True)
+    except OSError as error:
+        folder = os.environ.get("TMPDIR", "/tmp")
+        raise OSError(
+            f"no temporary folder can be created in {folder}: {error.strerror or error}; set TMPDIR to a folder that "
+            "can be written."
+        ) from error
 
 
 def listen(settings: Settings) -> socket.socket:

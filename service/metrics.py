@@ -1,24 +1,27 @@
 """Prometheus metrics. All children are created at the start, so that rates are right from the first request.
 
 The processes of a service share the folder PROMETHEUS_MULTIPROC_DIR, which is set before prometheus_client is imported.
-Each process writes its own files there, and each can report the sums over all processes. Without the variable a process
-reports only its own metrics.
+Each process writes its own files there (metric_files.py), and each can report the sums over all processes. Without the
+variable a process reports only its own metrics.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.values import MultiProcessValue
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from model_build.bundle import Bundle
 from service.endpoints import ENDPOINTS
 from service.messages.inference import BatchDone
+from service.metric_files import SharedValue, ValueFiles
 from service.problem import STATUS
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -30,28 +33,13 @@ INFER = "/v2/models/{name}/infer"
 
 _COUNTED = frozenset(ENDPOINTS.values())
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-
-
-def _cheap(shared: type[Any]) -> type[Any]:
-    """prometheus_client's values in a shared file, without the lock and the check of the process id for each count.
-
-    A process of the service counts in one thread, and it does not fork after the first value is created.
-    """
-
-    class Value(shared):
-        def inc(self, amount: float) -> None:
-            self._value += amount
-            self._file.write_value(self._key, self._value, 0.0)
-
-        def set(self, value: float, timestamp: float | None = None) -> None:
-            self._value = value
-            self._file.write_value(self._key, value, timestamp or 0.0)
-
-    return Value
+# How often a process checks that its files are still there.
+RESTORE_SECONDS = 5.0
 
 
 if FOLDER in os.environ:
-    values.ValueClass = _cheap(MultiProcessValue())
+    SharedValue.files = ValueFiles(Path(os.environ[FOLDER]), str(os.getpid()))
+    values.ValueClass = SharedValue
 
 
 class Observer:
@@ -174,13 +162,33 @@ class Metrics:
 
     def text(self) -> bytes:
         """The text that Prometheus scrapes."""
-        if FOLDER not in os.environ:
-            return generate_latest(self.registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-        return generate_latest(registry)
+        return generate_latest(_Totals(SharedValue.files) if FOLDER in os.environ else self.registry)
 
     @staticmethod
     def forget(pid: int) -> None:
-        """Removes the gauges of a process that no longer runs; its counters stay."""
-        mark_process_dead(pid)
+        """Removes the gauges of a process that no longer runs; its counts are added to those of all such processes."""
+        SharedValue.files.end(str(pid))
+
+    @staticmethod
+    async def keep_files() -> None:
+        """Writes the files again when they are missing or could not be written; runs until it is cancelled."""
+        while FOLDER in os.environ:
+            await asyncio.sleep(RESTORE_SECONDS)
+            SharedValue.files.restore()
+
+
+class _Totals:
+    """The sums over all processes, in the form that `generate_latest` takes."""
+
+    def __init__(self, files: ValueFiles) -> None:
+        self._files = files
+
+    def collect(self) -> Iterable[Metric]:
+        metrics: dict[str, Metric] = {}
+        for (kind, key), value in self._files.totals().items():
+            name, sample, labels, text = json.loads(key)
+            if name not in metrics:
+                metrics[name] = Metric(name, text, kind.split("_")[0])
+                metrics[name]._multiprocess_mode = "livesum"  # type: ignore[attr-defined]
+            metrics[name].add_sample(sample, tuple(sorted(labels.items())), value)  # type: ignore[arg-type]
+        return MultiProcessCollector._accumulate_metrics(metrics, accumulate=True)

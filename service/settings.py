@@ -84,6 +84,12 @@ class Settings(BaseSettings):
         2048, ge=1, description="maximum number of texts that the model runs for one fill-mask request"
     )
     max_body_bytes: int = Field(2 << 20, ge=1, description="maximum size of a request body")
+    max_answer_bytes: int = Field(
+        8 << 20,
+        ge=1,
+        description="maximum size of an answer; a request whose answer could be larger is refused with 413 before the "
+        "model runs",
+    )
     max_reading_bytes: int = Field(
         64 << 20,
         ge=1,

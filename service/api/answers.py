@@ -6,11 +6,13 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import NotRequired, TypedDict, final
 
+from model_build.bundle import Scores
+
 Result = TypeVar("Result")
 
 
 class Label(TypedDict):
-    """A class and its probability."""
+    """A class and its score: a probability, or the number itself if the model's scores are raw."""
 
     label: str
     score: float
@@ -24,7 +26,7 @@ class _TextResult(TypedDict):
 
 
 class Classified(_TextResult):
-    """The classes of one text, likeliest first."""
+    """The classes of one text, highest score first."""
 
     labels: list[Label]
 
@@ -80,6 +82,8 @@ class Results(TypedDict, Generic[Result]):
     version: str
     results: list[Result]
     usage: Usage
+    label_count: NotRequired[int]
+    """Number of labels of the model, if the answer has only the best 100 of each text because it has no top_k."""
 
 
 class Description(TypedDict):
@@ -90,6 +94,8 @@ class Description(TypedDict):
     task: str
     max_length: int
     labels: list[str]
+    scores: Scores | None
+    """What the scores of a classifier are; null for other tasks."""
     top_candidates: int | None
     evaluation: dict[str, Any]
     ready: bool

@@ -59,14 +59,16 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(log_unhandled)
-        running = asyncio.create_task(background(app)) if background else None
+        running = [asyncio.create_task(metrics.keep_files())]
+        if background:
+            running.append(asyncio.create_task(background(app)))
         try:
             yield
         finally:
-            if running:
-                running.cancel()
+            for task in running:
+                task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await running
+                    await task
             await catalog.stop()
 
     app = FastAPI(

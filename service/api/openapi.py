@@ -37,10 +37,11 @@ EXAMPLES: dict[type, Any] = {
 
 
 async def classify() -> Any:
-    """Probabilities of the classes for every input, the likeliest first; `top_k` limits their number.
+    """Labels and scores for every input, the highest score first; `top_k` and `threshold` limit their number.
 
-    A text that is longer than the model allows is read in windows. Its probabilities are the mean over the windows,
-    weighted by their tokens.
+    `scores` in /models says what the scores are: `softmax` (one label a text), `sigmoid` (any number of labels a text)
+    or `raw` (the outputs of the model). A text that is longer than the model allows is read in windows. Its scores are
+    the mean over the windows, weighted by their tokens; with `sigmoid`, the largest score of each label.
     """
 
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from service.messages.inference import Priority
-from service.problem import Problem
+from service.problem import MAX_DETAIL_CHARACTERS, Problem
 from service.settings import MAX_INPUTS
 
 Truncation = Literal["error", "truncate", "window"]
@@ -26,6 +26,12 @@ CHOICES = {"truncation": get_args(Truncation), "priority": get_args(Priority), "
 MAX_TARGET_CHARACTERS = 64
 MAX_TARGETS = 1000
 MAX_TIMEOUT_MS = 600_000
+# A valid body has far fewer values: 1024 pairs of texts and 1000 targets. More would block the event loop for too long.
+MAX_VALUES = 10_000
+# The expressions of `sentence` are slow on a message of megabytes.
+MAX_MESSAGE_CHARACTERS = 2 * MAX_DETAIL_CHARACTERS
+# The values of a shorter body are not counted: it cannot have many more.
+UNCOUNTED_BYTES = 1 << 15
 
 # __post_init__ checks this, because this kind of constraint is not reliable in msgspec 0.22.
 Text = Annotated[str, Meta(extra_json_schema={"pattern": r"\S"})]
@@ -102,6 +108,13 @@ def _text_input(given: str | TextInput, index: int) -> TextInput:
 class ClassifyRequest(WorkRequest):
     """Body of POST /classify."""
 
+    threshold: Annotated[
+        float | None, Meta(description="only labels with at least this score; the list of a text may be empty")
+    ] = None
+    raw_scores: Annotated[
+        bool, Meta(description="logits instead of probabilities: the outputs of the model before softmax or sigmoid")
+    ] = False
+
 
 Target = Annotated[str, Meta(max_length=MAX_TARGET_CHARACTERS)]
 
@@ -143,6 +156,8 @@ class Decoder(Generic[Body]):
 
     def decode(self, body: bytes) -> Body:
         """Raises Problem: `invalid_json` with the position, `invalid_input` with the field, or `too_large`."""
+        if len(body) > UNCOUNTED_BYTES:
+            _check_value_count(body)
         try:
             return self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -165,6 +180,24 @@ class Decoder(Generic[Body]):
 def _check_count(inputs: Sequence[object]) -> None:
     if len(inputs) > MAX_INPUTS:
         raise Problem("too_large", f"the request has {len(inputs)} inputs, but at most {MAX_INPUTS} are allowed.")
+
+
+def _check_value_count(body: bytes) -> None:
+    """Raises Problem if a body has more than MAX_VALUES values.
+
+    Each value but the first is after a comma, a colon or an opening bracket outside a string, so these are counted.
+    Each step is a fast loop over bytes; together they take a few milliseconds for a body of 2 MiB.
+    """
+    if _separators(body) <= MAX_VALUES:
+        return
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Before the body is split, because each string of a body with many would become an object.
+    if unescaped.count(b'"') > 2 * MAX_VALUES or _separators(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES:
+        raise Problem("too_large", f"the body has more than {MAX_VALUES} JSON values; send fewer texts and parameters.")
+
+
+def _separators(body: bytes) -> int:
+    return len(body) - len(body.translate(None, b",:[{"))
 
 
 def _json(body: bytes) -> Any:
@@ -237,13 +270,15 @@ def _kinds(names: str) -> str:
 
 def _meant(name: str) -> str:
     """A suggestion for an unknown field: the known field with the most similar name."""
-    known = [*FillMaskRequest.__struct_fields__, *TextInput.__struct_fields__]
+    known = [*FillMaskRequest.__struct_fields__, *ClassifyRequest.__struct_fields__, *TextInput.__struct_fields__]
     close = difflib.get_close_matches(name[:MAX_TARGET_CHARACTERS], known, 1)
     return f" of this request (did you mean {close[0]}?)" if close else " of this request"
 
 
 def sentence(message: str) -> str:
     """msgspec's message about a value, such as "Expected `int`, got `str` - at `$.top_k`", as one sentence."""
+    if len(message) > MAX_MESSAGE_CHARACTERS:  # it repeats a name or a value of the body
+        message = f"{message[: MAX_MESSAGE_CHARACTERS // 2]}…{message[-MAX_MESSAGE_CHARACTERS // 2 :]}"
     found = re.fullmatch(r"(.*?)(?: - at `\$([^`]*)`)?", message, re.S)
     assert found
     what, at = found[1], (found[2] or "").lstrip(".")

@@ -57,6 +57,7 @@ def _description(model: ServedModel) -> Description:
         "task": manifest.task,
         "max_length": manifest.max_length,
         "labels": model.labels(ready.num_outputs if ready else 0),
+        "scores": model.scores if manifest.task == "classify" else None,
         "top_candidates": manifest.top_candidates,
         "evaluation": manifest.evaluation,
         "ready": model.ready,

@@ -23,6 +23,7 @@ from service.logs import configure_logging
 from service.messages.control import Configure, ToWorker
 from service.messages.frames import READ_BYTES, FrameReader
 from service.messages.launch import START_FAILED
+from service.messages.local_socket import native_address
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def main() -> int:
     # A closing terminal sends SIGHUP to every process; only the parent acts on it: it reloads.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    link.connect(arguments.control)
+    link.connect(native_address(arguments.control))
     frames = FrameReader(ToWorker)
     configuration = _configuration(link, frames)
     settings = Settings(**configuration.settings)

@@ -29,7 +29,7 @@ NICENESS = 5
 def main() -> int:
     """Serves until standard input has a byte or is closed."""
     parser = argparse.ArgumentParser(prog="python -m service.engine", description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
+    parser.add_argument("--socket", required=True, help="address of the Unix socket to listen on")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
@@ -47,7 +47,12 @@ def main() -> int:
         runtime = load_runtime(bundle, options)
         shapes = FewShapes() if runtime.compiles_shapes else AnyShape()
         engine = EngineLoop(runtime, Tensors(bundle, shapes), Batcher(batching, shapes))
-        engine.warm_up()
+        ready = engine.warm_up()
+        if ready.scores_in_graph:
+            print(
+                f"the graph of {bundle.manifest.name} ends in a {ready.scores}: its outputs are the scores",
+                file=sys.stderr,
+            )
     except (BundleError, RuntimeUnavailable, OutputError, msgspec.DecodeError) as error:
         print(error, file=sys.stderr)
         return START_FAILED

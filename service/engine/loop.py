@@ -39,6 +39,7 @@ from service.engine.wake_up import WakeUp
 from service.engine.warm_up import warm_up
 from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
 from service.messages.inference import Failed, Inferred, Output, Ready, ToApi, ToEngine
+from service.messages.local_socket import is_own_user, native_address
 from service.runtime.base import Runtime
 
 # After these errors of a forward pass the engine continues.
@@ -80,14 +81,14 @@ class EngineLoop:
         self._ready = warm_up(self._runtime, self._tensors, self._batching, self._clock)
         return self._ready
 
-    def serve(self, path: Path, parent: int) -> None:
-        """Listens on `path`. `parent` is a pipe: a byte from it ends this call when the queue is empty; if the pipe is
-        closed, the process exits immediately.
+    def serve(self, address: str | Path, parent: int) -> None:
+        """Listens on the Unix socket `address`. `parent` is a pipe: a byte from it ends this call when the queue is
+        empty; if the pipe is closed, the process exits immediately.
 
         Raises OutputError or RuntimeError if the graph no longer runs.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(str(path))
+            listener.bind(native_address(address))
             listener.listen()
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept(listener))
@@ -173,6 +174,9 @@ class EngineLoop:
 
     def _accept(self, listener: socket.socket) -> None:
         accepted, _ = listener.accept()
+        if not is_own_user(accepted):
+            accepted.close()
+            return
         accepted.setblocking(False)
         connection = _Connection(accepted)
         self._connections.add(connection)

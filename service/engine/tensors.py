@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model_build.bundle import Bundle, BundleError, read_vocabulary
+from service.engine.scores import ScoreRule
 from service.engine.shapes import AnyShape, Shapes
 from service.messages.inference import Item, MaskOutput, Output
 from service.runtime.base import Runtime
@@ -33,6 +34,9 @@ class Tensors:
         self.directory = bundle.directory
         self.labels = manifest.labels
         self.fill_mask = manifest.task == "fill-mask"
+        self.rule = ScoreRule(manifest.scores)
+        """How outputs become scores; the warm-up replaces it by what it has found about the graph."""
+        self.graphs = [bundle.directory / graph.path for graph in manifest.graphs.values()]
         self.max_length = manifest.max_length
         self.pad_id = vocabulary.index("[PAD]") if "[PAD]" in vocabulary else 0
         self.cls_id = vocabulary.index("[CLS]")
@@ -89,15 +93,22 @@ class Tensors:
         return max(tokens, min(self.shapes.length(tokens), self.max_length))
 
     def outputs(self, arrays: dict[str, np.ndarray], items: Sequence[Item]) -> list[Output]:
-        """One Output for each item; raises OutputError if a score is not finite or a row is missing."""
-        scores = arrays["top_scores"] if self.fill_mask else arrays["logits"]
+        """One Output for each item, with the outputs of the graph as they are for an item that is `raw`.
+
+        Raises OutputError if a score is not finite or a row is missing.
+        """
+        scores = arrays["top_scores"] if self.fill_mask else matrix(arrays["logits"])
         rows = sum(len(item.mask_positions) for item in items) if self.fill_mask else len(items)
         if scores.ndim != 2 or len(scores) != (self.shapes.masks(rows) if self.fill_mask else rows):
             raise OutputError(f"the graph gave outputs of shape {list(scores.shape)} for {rows} rows.")
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             raise OutputError("the graph gave scores that are not finite numbers.")
         if not self.fill_mask:
-            return [Output(scores=row) for row in softmax(scores).tolist()]
+            rows_of_scores = self.rule.apply(scores).tolist()
+            for row, item in enumerate(items):
+                if item.raw:
+                    rows_of_scores[row] = scores[row].tolist()
+            return [Output(scores=row) for row in rows_of_scores]
         results, start = [], 0
         for item in items:
             stop = start + len(item.mask_positions)
@@ -122,13 +133,18 @@ class Tensors:
                 f"{self.directory} has {len(self.labels)} labels, but its graph {len(output.scores)} classes."
             )
 
+    def varied(self, rows: int, length: int) -> list[Item]:
+        """Items of `length` tokens, each with other tokens, to see how the outputs depend on the input."""
+        limit = max(1, min(self.num_ids, self.num_tokens) // 2)
+        ids = np.random.default_rng(0).integers(0, limit, (rows, length)).tolist()
+        return [Item([self.cls_id, *row[1:]], [0] * length) for row in ids]
+
     def example(self, rows: int, length: int) -> list[Item]:
         """Items of `length` tokens for the warm-up."""
         masks = [length // 2] if self.fill_mask else []
         return [Item([self.cls_id] * length, [0] * length, masks) for _ in range(rows)]
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis, in float32 and safe for large values."""
-    exponents = np.exp(logits.astype(np.float32) - logits.max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
+def matrix(outputs: np.ndarray) -> np.ndarray:
+    """[B, C] as it is; the single outputs [B] of a regression as [B, 1]."""
+    return outputs[:, None] if outputs.ndim == 1 else outputs

@@ -6,16 +6,22 @@ from typing import Literal
 
 import msgspec
 
+from model_build.bundle import Scores
+
 Priority = Literal["interactive", "batch"]
 
 
 class Item(msgspec.Struct, array_like=True):
-    """One text as token ids. `mask_positions` are the columns of its masks, `target_ids` are the tokens to score."""
+    """One text as token ids. `mask_positions` are the columns of its masks, `target_ids` are the tokens to score.
+
+    With `raw`, a classifier returns the outputs of its graph for this text instead of scores.
+    """
 
     input_ids: list[int]
     token_type_ids: list[int]
     mask_positions: list[int] = []
     target_ids: list[int] = []
+    raw: bool = False
 
 
 class Infer(msgspec.Struct, tag=True, array_like=True):
@@ -47,11 +53,16 @@ class Cancel(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """Engine to API, first message of a connection: the engine has warmed up."""
+    """Engine to API, first message of a connection: the engine has warmed up.
+
+    `scores` is what the scores of a classifier are. With `scores_in_graph` its graph computes them, and has no logits.
+    """
 
     num_outputs: int
     backend: str
     warmup_seconds: float
+    scores: Scores = "softmax"
+    scores_in_graph: bool = False
 
 
 class MaskOutput(msgspec.Struct, array_like=True):
@@ -63,7 +74,7 @@ class MaskOutput(msgspec.Struct, array_like=True):
 
 
 class Output(msgspec.Struct, array_like=True):
-    """Result of one item: class probabilities in label order, or one MaskOutput for each mask."""
+    """Result of one item: scores in label order, or one MaskOutput for each mask."""
 
     scores: list[float] = []
     masks: list[MaskOutput] = []

@@ -22,6 +22,7 @@ from service.messages.control import (
     ToParent,
 )
 from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
+from service.messages.local_socket import is_own_user, native_address
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def listening(self, path: Path) -> AsyncIterator[None]:
-        """Accepts workers on the socket `path` until the `with` block ends."""
-        server = await asyncio.start_unix_server(self._serve, str(path))
+    async def listening(self, address: str | Path) -> AsyncIterator[None]:
+        """Accepts workers on the Unix socket `address` until the `with` block ends."""
+        server = await asyncio.start_unix_server(self._serve, native_address(address))
         try:
             yield
         finally:
@@ -87,6 +88,9 @@ class Control:
             worker.send(message)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not is_own_user(writer.get_extra_info("socket")):
+            writer.close()
+            return
         worker = _Worker(writer)
         worker.send(self._configure)
         worker.send(self._table)

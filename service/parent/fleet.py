@@ -12,7 +12,6 @@ import logging
 import signal
 import socket
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from model_build.bundle import Bundle, BundleError, read_repository
 from service.endpoints import SERVED_TASKS
 from service.messages.control import ModelEntry, Reloaded
 from service.messages.launch import START_FAILED, BatchingOptions
+from service.messages.local_socket import new_address
 from service.metrics import Metrics
 from service.parent.child import child_command
 from service.parent.control import Control
@@ -65,12 +65,11 @@ def batching(settings: Settings) -> BatchingOptions:
 class Fleet:
     """All processes of one `ernie-serve`."""
 
-    def __init__(self, settings: Settings, bundles: list[Bundle], listener: socket.socket, directory: Path) -> None:
-        """`directory` is a private directory for the sockets between the processes."""
+    def __init__(self, settings: Settings, bundles: list[Bundle], listener: socket.socket) -> None:
         self._settings = settings
         self._bundles = bundles
         self._listener = listener
-        self._socket = directory / "control"
+        self._socket = new_address()
         self._metrics = Metrics(bundles)
         self._numbers = itertools.count(1)
         self._served: dict[str, Load] = {}
@@ -92,6 +91,7 @@ class Fleet:
             self._publish()
             workers = [asyncio.create_task(self._keep_worker()) for _ in range(self._settings.api_workers)]
             self._background(self._start())
+            self._background(self._metrics.keep_files())
             try:
                 failure = await self._ending
                 await asyncio.wait(workers, timeout=self._longest_drain())
@@ -161,7 +161,7 @@ class Fleet:
         models = []
         for load in self._served.values():
             running = load.engine.running
-            socket, responsive = (str(running.socket), running.responsive) if running else (None, False)
+            socket, responsive = (running.socket, running.responsive) if running else (None, False)
             name, directory = load.bundle.manifest.name, str(load.bundle.directory.resolve())
             models.append(ModelEntry(load.number, name, directory, socket, responsive))
         self._control.publish(models)
@@ -257,7 +257,7 @@ class Fleet:
             began = loop.time()
             worker = await asyncio.create_subprocess_exec(
                 *child_command("service.api.worker"),
-                *("--control", str(self._socket), "--listener", str(self._listener.fileno())),
+                *("--control", self._socket, "--listener", str(self._listener.fileno())),
                 pass_fds=[self._listener.fileno()],
             )
             self._workers[worker.pid] = worker

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ from pathlib import Path
 import msgspec
 
 from model_build.bundle import Bundle
+from service.messages import local_socket
 from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
 from service.messages.inference import Alive, BatchDone, Probe, Ready, ToApi
 from service.messages.launch import START_FAILED, BatchingOptions
+from service.messages.local_socket import new_address
 from service.parent.child import child_command
 from service.parent.restarts import Restarts
 from service.runtime.base import RuntimeOptions
@@ -48,7 +49,8 @@ class WatchOptions:
 class Running:
     """An engine process that has warmed up."""
 
-    socket: Path
+    socket: str
+    """Its address (messages/local_socket.py)."""
     ready: Ready
     responsive: bool = True
     """Whether it has answered a recent probe."""
@@ -132,36 +134,35 @@ class Supervisor:
     async def _run_once(self, started: asyncio.Future[None]) -> float:
         """Runs one engine process from start to end; returns the seconds it served after it had warmed up."""
         loop = asyncio.get_running_loop()
-        with tempfile.TemporaryDirectory(prefix="ernie-") as directory:
-            socket = Path(directory) / "engine"
-            process = self._process = await self._spawn(socket)
-            errors = asyncio.create_task(_last_line(process))
-            try:
-                connecting = self._connect(process, socket, errors)
-                reader, writer, ready = await asyncio.wait_for(connecting, self._watch_options.start_seconds)
-                warm = loop.time()
-                self._change(Running(socket, ready))
-                if not started.done():
-                    started.set_result(None)
-                await self._watch(process, reader, writer)
-                served_seconds = loop.time() - warm
-            finally:
-                self._change(None)
-                # Usually it has stopped or is stopping. Killing it immediately could lose its exit status.
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(process.wait(), 1.0)
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-                errors.cancel()
-            if not self._stopping:
-                log.error("%s: the engine ended with status %s", self.bundle.manifest.name, process.returncode)
-            return served_seconds
+        socket = new_address()
+        process = self._process = await self._spawn(socket)
+        errors = asyncio.create_task(_last_line(process))
+        try:
+            connecting = self._connect(process, socket, errors)
+            reader, writer, ready = await asyncio.wait_for(connecting, self._watch_options.start_seconds)
+            warm = loop.time()
+            self._change(Running(socket, ready))
+            if not started.done():
+                started.set_result(None)
+            await self._watch(process, reader, writer)
+            served_seconds = loop.time() - warm
+        finally:
+            self._change(None)
+            # Usually it has stopped or is stopping. Killing it immediately could lose its exit status.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(process.wait(), 1.0)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            errors.cancel()
+        if not self._stopping:
+            log.error("%s: the engine ended with status %s", self.bundle.manifest.name, process.returncode)
+        return served_seconds
 
-    async def _spawn(self, socket: Path) -> asyncio.subprocess.Process:
+    async def _spawn(self, socket: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *child_command("service.engine.__main__"),
-            *("--socket", str(socket)),
+            *("--socket", socket),
             *("--bundle", str(self.bundle.directory.resolve())),
             *("--runtime", msgspec.json.encode(self.runtime).decode()),
             *("--batching", msgspec.json.encode(self._batching).decode()),
@@ -171,11 +172,11 @@ class Supervisor:
         )
 
     async def _connect(
-        self, process: asyncio.subprocess.Process, socket: Path, errors: asyncio.Task[str]
+        self, process: asyncio.subprocess.Process, socket: str, errors: asyncio.Task[str]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Ready]:
         """Waits until the engine has warmed up and listens."""
         while process.returncode is None:
-            if socket.exists() and (connection := await connect(socket)):
+            if connection := await connect(socket):
                 return connection
             await asyncio.sleep(CONNECT_EVERY_SECONDS)
         sentence = await errors
@@ -240,12 +241,13 @@ async def _last_line(process: asyncio.subprocess.Process) -> str:
     return last
 
 
-async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Ready] | None:
+async def connect(address: str | Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Ready] | None:
     """Connects to an engine; None if no engine listens, or if it stops before it has warmed up."""
     try:
-        reader, writer = await asyncio.open_unix_connection(str(path))
+        connected = await local_socket.connect(address)
     except ConnectionRefusedError:
         return None
+    reader, writer = await asyncio.open_unix_connection(sock=connected)
     frames = FrameReader(ToApi)
     while data := await reader.read(READ_BYTES):
         for message in frames.feed(data):

@@ -33,8 +33,11 @@ def export(directory: Path, files: dict[str, bytes]) -> Path:
         ({"config.json": b"{"}, "config.json: the document: Invalid JSON"),
         ({"config.json": b"[]"}, "config.json: the document: Input should be an object"),
         ({"config.json": b"\xff"}, "config.json is not UTF-8 at byte 0"),
-        ({"config.json": json.dumps({"id2label": {"one": "a"}}).encode()}, "config.json: id2label.one"),
-        ({"config.json": json.dumps({"id2label": ["a", "b"]}).encode()}, "config.json: id2label: "),
+        (
+            {"config.json": json.dumps({"id2label": {"one": "a"}}).encode()},
+            "config.json: id2label: the number of a class",
+        ),
+        ({"config.json": json.dumps({"id2label": ["a", "b"]}).encode()}, "config.json: id2label must be a JSON object"),
         ({"model_config.json": b'{"max_position_embeddings": "many"}'}, "model_config.json: max_position_embeddings: "),
         ({"labels.txt": b"\xb2\xee"}, "labels.txt is not UTF-8 at byte 0"),
     ],

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from model_build import export
-from model_build.bundle import BundleError, find_bundles, open_bundle, verify_bundle
+from model_build.bundle import BundleError, find_bundles, open_bundle, read_vocabulary, verify_bundle
 from model_build.checkpoint import Checkpoint, save_checkpoint
 from model_build.cli import main
 from model_build.config import ErnieConfig
@@ -34,6 +34,55 @@ def checkpoint(directory: Path, task: str) -> Path:
     about = Checkpoint(config, task, 64, labels, evaluation={"accuracy": 0.5})  # type: ignore[arg-type]
     save_checkpoint(directory / task, about, model, vocab, [])
     return directory / task
+
+
+def with_vocabulary(source: Path, text: str) -> Path:
+    (source / "vocab.txt").write_text(text, encoding="utf-8")
+    return source
+
+
+@pytest.mark.parametrize("lacking", ["[MASK]", "[PAD]"])
+def test_a_classifier_needs_neither_a_mask_token_nor_a_padding_token(tmp_path: Path, lacking: str) -> None:
+    tokens = ["[unused]" if token == lacking else token for token in TOKENS]
+    source = with_vocabulary(checkpoint(tmp_path, "classify"), "\ufeff" + "\n".join(tokens))
+    assert read_vocabulary(export.export_checkpoint(source, tmp_path / "models").vocab_path) == tokens
+
+
+def test_a_vocabulary_that_lacks_a_needed_token_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for task, lacking in (("classify", "[UNK]"), ("fill-mask", "[MASK]")):
+        tokens = ["[unused]" if token == lacking else token for token in TOKENS]
+        source = with_vocabulary(checkpoint(tmp_path, task), "\n".join(tokens))
+        assert main(["export", str(source), "--models", str(tmp_path / "models")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(f"vocab.txt lacks {lacking}, which the model needs; copy the vocabulary of its training.")
+
+
+def test_the_scores_are_those_of_the_checkpoint_or_of_the_flag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = checkpoint(tmp_path, "classify")
+    config = json.loads((source / "config.json").read_text("utf-8"))
+    assert config["problem_type"] == "single_label_classification"
+    config["problem_type"] = "multi_label_classification"
+    (source / "config.json").write_text(json.dumps(config), "utf-8")
+    models = tmp_path / "models"
+    assert export.export_checkpoint(source, models).manifest.scores == "sigmoid"
+    assert main(["export", str(source), "--models", str(models), "--model-version", "2", "--scores", "raw"]) == 0
+    assert open_bundle(models / "classify" / "2").manifest.scores == "raw"
+    masked = checkpoint(tmp_path, "fill-mask")
+    capsys.readouterr()
+    assert main(["export", str(masked), "--models", str(models), "--scores", "raw"]) == 2
+    assert "--scores is for classifiers of texts" in capsys.readouterr().err
+
+
+def test_a_model_with_one_output_is_exported_and_answers_a_number(tmp_path: Path) -> None:
+    config = ErnieConfig.from_dict(CONFIG.to_dict())
+    vocab = tmp_path / "vocab-source.txt"
+    vocab.write_text("\n".join(TOKENS), encoding="utf-8")
+    about = Checkpoint(config, "classify", 64, ["score"])
+    save_checkpoint(tmp_path / "match", about, ErnieForSequenceClassification(config, 1), vocab, [])
+    bundle = export.export_checkpoint(tmp_path / "match", tmp_path / "models")
+    assert (bundle.manifest.scores, bundle.manifest.outputs[0].shape) == ("raw", [-1, 1])
 
 
 @pytest.fixture(params=["classify", "fill-mask"])

@@ -138,6 +138,12 @@ def paddlenlp_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exported_heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`models/` with PaddleNLP exports of other heads, and `probabilities.json` of the one with a softmax."""
+    return write_bundles("heads", tmp_path_factory.mktemp("heads"))
+
+
+@pytest.fixture(scope="session")
 def service(tiny_models: Path) -> Iterator[Service]:
     """A ready service of both tiny models, with small limits; tests must leave it working."""
     with serving(tiny_models, "--max-inputs", "40", "--max-masks", "3") as running:

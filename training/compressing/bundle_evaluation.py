@@ -141,6 +141,7 @@ def _task(bundle: Bundle) -> Task:
     about = Checkpoint(
         _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance,
         do_lower_case=manifest.tokenizer.do_lower_case,
+        scores=manifest.scores,
     )  # fmt: skip
     return task_of_model(bundle.directory, about)
 

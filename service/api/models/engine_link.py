@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from service.messages import local_socket
 from service.messages.frames import FrameError, FrameReader, frame
 from service.messages.inference import (
     Cancel,
@@ -139,11 +140,12 @@ class EngineLink:
         self._client: EngineClient | None = None
         self._attached = asyncio.Event()
 
-    async def attach(self, path: Path) -> None:
+    async def attach(self, address: str | Path) -> None:
         """Connects to a warm engine. Raises OSError or EngineFailed if it has stopped."""
         await self.detach()
         loop = asyncio.get_running_loop()
-        _, client = await loop.create_unix_connection(lambda: EngineClient(self._lose), str(path))
+        connected = await local_socket.connect(address)
+        _, client = await loop.create_unix_connection(lambda: EngineClient(self._lose), sock=connected)
         try:
             ready = await client.ready
         except asyncio.CancelledError:

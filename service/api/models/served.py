@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from model_build.bundle import Bundle
+import msgspec
+
+from model_build.bundle import Bundle, Scores
 from service.api.deadline import Deadline
 from service.api.models.admission import Admission, Place
 from service.api.models.engine_link import EngineFailed, EngineLink
@@ -27,6 +29,11 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# Maximum number of scores in one message of the engine. Decoding a message with more would block the event loop.
+SCORES_AT_ONCE = 100_000
+# Bytes of {"label": …, "score": …} in JSON without the name of the label.
+LABEL_BYTES = 44
+
 
 class ServedModel:
     """One bundle that is served."""
@@ -41,6 +48,7 @@ class ServedModel:
         self.engine = EngineLink()
         self.responsive = True
         """Whether the supervisor has seen a recent forward pass of the engine."""
+        self._label_bytes: list[int] = []
         self._socket: str | None = None
         self._attaching: asyncio.Task[None] | None = None
         self._users = 0
@@ -70,7 +78,7 @@ class ServedModel:
 
     async def _attach(self, socket: str, attached: Callable[[], None]) -> None:
         try:
-            await self.engine.attach(Path(socket))
+            await self.engine.attach(socket)
         except (OSError, EngineFailed, FrameError) as error:
             # The engine has already stopped; the next table has the new one.
             log.warning("%s: no connection to the engine: %s", self.name, error)
@@ -105,6 +113,23 @@ class ServedModel:
     def labels(self, count: int) -> list[str]:
         """Names of `count` classes; LABEL_0, LABEL_1 … if the bundle has none."""
         return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
+
+    @property
+    def scores(self) -> Scores:
+        """What the scores of a classifier are: as the engine has found at its warm-up, before that as in the bundle."""
+        return self.engine.ready.scores if self.engine.ready else self.manifest.scores
+
+    @property
+    def label_count(self) -> int:
+        """Number of classes. If the bundle does not name them, it is 0 while the engine is not ready."""
+        return len(self.manifest.labels) or (self.engine.ready.num_outputs if self.engine.ready else 0)
+
+    def label_bytes(self, count: int) -> int:
+        """Upper limit of the bytes of `count` labels with their scores in JSON."""
+        if not self._label_bytes:
+            names = [LABEL_BYTES + len(msgspec.json.encode(label)) for label in self.labels(self.label_count)]
+            self._label_bytes = list(itertools.accumulate(sorted(names, reverse=True)))
+        return self._label_bytes[min(count, len(self._label_bytes)) - 1] if self._label_bytes else 0
 
     async def answered(self, asked: WorkRequest, timings: Timings, work: Callable[[Session], Awaitable[T]]) -> T:
         """Runs `work` on a session with the engine and returns its result. Every failure is raised as a Problem."""
@@ -200,10 +225,28 @@ class Session:
         )
 
     async def infer(self, items: Sequence[Item]) -> list[Output]:
-        """The results of the items, from one request to the engine; raises Problem and EngineFailed."""
+        """The results of the items; raises Problem and EngineFailed.
+
+        It is one request to the engine, or several in turn if the results have more than SCORES_AT_ONCE scores.
+        """
         tokens = sum(len(item.input_ids) for item in items)
+        outputs: list[Output] = []
         with self._place.holding(tokens):
-            inferred = await self.model.engine.infer(items, self._deadline, self._asked.priority)
-        self._timings.queue += inferred.queue_seconds
-        self._timings.inference += inferred.inference_seconds
-        return inferred.outputs
+            for part in self._parts(items):
+                inferred = await self.model.engine.infer(part, self._deadline, self._asked.priority)
+                self._timings.queue += inferred.queue_seconds
+                self._timings.inference += inferred.inference_seconds
+                outputs += inferred.outputs
+        return outputs
+
+    def _parts(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        """The items in their order, so that the results of a part have at most SCORES_AT_ONCE scores, or are one."""
+        labels, candidates = self.model.label_count, 2 * (self.model.manifest.top_candidates or 0)
+        start = scores = 0
+        for index, item in enumerate(items):
+            more = len(item.mask_positions) * (candidates + len(item.target_ids)) or labels
+            scores += more
+            if scores > SCORES_AT_ONCE and index > start:
+                yield items[start:index]
+                start, scores = index, more
+        yield items[start:] if start else items

@@ -280,7 +280,7 @@ function showAnswer(path, body, answer) {
   const show = () => {
     clear();
     $("idle").hidden = true;
-    const parts = result.masks ? masks(body, result.masks, chosen, active, pick) : [labels(result.labels)];
+    const parts = result.masks ? masks(body, result.masks, chosen, active, pick) : [labels(result.labels, kindOf(answer.body.model))];
     if (result.truncated) parts.push(make("p", { class: "note" }, say("truncated")));
     $("result").replaceChildren(...parts);
     showTiming(answer);
@@ -299,23 +299,30 @@ function showAnswer(path, body, answer) {
   show();
 }
 
-function bar(tag, name, score, attributes) {
+/** What the scores of a model are: softmax, sigmoid or raw. */
+function kindOf(name) {
+  return state.models.find((model) => model.name === name)?.scores;
+}
+
+function bar(tag, name, score, attributes, shown) {
   const fill = make("i");
   // Set a moment later, so that it grows.
-  requestAnimationFrame(() => (fill.style.width = `${score * 100}%`));
+  requestAnimationFrame(() => (fill.style.width = `${Math.min(1, Math.max(0, score)) * 100}%`));
   return make(
     tag,
     attributes,
     make("span", { class: "name", lang: "zh" }, name),
     make("span", { class: "track", "aria-hidden": "true" }, fill),
-    make("span", { class: "share" }, `${(score * 100).toFixed(score < 0.001 ? 3 : 1)}%`),
+    make("span", { class: "share" }, shown ?? `${(score * 100).toFixed(score < 0.001 ? 3 : 1)}%`),
   );
 }
 
-function labels(ranked) {
-  const rows = ranked
-    .slice(0, SHOWN_LABELS)
-    .map((each, place) => make("li", {}, bar("div", each.label, each.score, { class: place ? "bar" : "bar best" })));
+function labels(ranked, kind) {
+  const rows = ranked.slice(0, SHOWN_LABELS).map(({ label, score }, place) => {
+    const best = kind === "sigmoid" ? score >= 0.5 : place === 0;
+    const shown = kind === "raw" ? score.toPrecision(4) : undefined;
+    return make("li", {}, bar("div", label, score, { class: best ? "bar best" : "bar" }, shown));
+  });
   if (ranked.length > SHOWN_LABELS) rows.push(make("li", { class: "hint" }, say("more", ranked.length - SHOWN_LABELS)));
   return make("ul", { class: "bars" }, ...rows);
 }

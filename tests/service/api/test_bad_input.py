@@ -132,7 +132,7 @@ def test_a_bad_field_is_named_in_one_sentence(
         (b'{"inputs": "\xff\xfe"}', 400, "invalid_json"),
         (b'{"inputs": ', 400, "invalid_json"),
         (b"", 422, "invalid_input"),
-        (b"[" * 100_000, 400, "invalid_json"),
+        (b"[" * 10_000, 400, "invalid_json"),
         (b'{"inputs": "\\ud800"}', 422, "invalid_input"),
         (b'{"inputs": "\xe5\xa5\xbd", "top_k": NaN}', 422, "invalid_input"),
         (b'{"inputs": NaN}', 422, "invalid_input"),

@@ -1,6 +1,7 @@
 """The grammar of bodies: what is read, what is refused and with which sentence, and that the OpenAPI schemas agree."""
 
 import json
+import time
 from typing import Any
 
 import jsonschema
@@ -52,7 +53,7 @@ def problem_of(decoder: Decoder[Any], body: bytes) -> tuple[str, str]:
         (b"nul", "invalid_json", "the body is not JSON: Expecting value at character 0."),
         (b'{"text": "a"} x', "invalid_json", "the body is not JSON: Extra data at character 14."),
         (b'{"text": "\xff"}', "invalid_json", "the body is not UTF-8 at byte 10."),
-        (b"[" * 100_000, "invalid_json", "the body is nested too deeply."),
+        (b"[" * 10_000, "invalid_json", "the body is nested too deeply."),
         (b'{"unknown": ' + b"9" * 5000 + b"}", "invalid_json", "the body holds a number with too many digits."),
         (b'{"text": NaN}', "invalid_input", "text must be a finite number, not nan."),
         (
@@ -170,3 +171,47 @@ def test_the_schema_of_the_document_accepts_what_the_grammar_does(
         words_only = ("inputs" in body and "text_pair" in body) or "span" in body or body.get("strategy") == "joint"
         if not words_only and body.get("top_k") != 1.0:
             assert valid is accepted, body
+
+
+LISTS = b"[]," * 600_000
+MANY_VALUES = {
+    "lists": b'{"inputs": [' + LISTS + b'""]}',
+    "an unknown field": b'{"text": "a", "x": [' + LISTS + b'""]}',
+    "names": b"{" + b",".join(b'"%d": 1' % number for number in range(150_000)) + b"}",
+    "nested": b"[" * 1_000_000 + b"]" * 1_000_000,
+    "strings": b'{"inputs": [' + b'"",' * 600_000 + b'""]}',
+    "UTF-16": ('{"text": "a", "x": [' + "[]," * 300_000 + '""]}').encode("utf-16"),
+}
+LONG = {
+    "a long name": b'{"' + b"x" * (2 << 20) + b'": 1}',
+    "a long value": b'{"text": "a", "priority": "' + b"x" * (2 << 20) + b'"}',
+    "a long number": b'{"text": "a", "top_k": ' + b"1" * (2 << 20) + b"}",
+    "blanks": b'{"text": "' + b" " * (2 << 20) + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", [*MANY_VALUES, *LONG])
+def test_no_body_of_two_megabytes_takes_longer_than_50_ms_to_refuse(name: str) -> None:
+    took = []
+    for _ in range(3):  # the processor may serve other processes meanwhile: the fastest of three counts
+        begun = time.thread_time()
+        code, detail = problem_of(CLASSIFY, {**MANY_VALUES, **LONG}[name])
+        took.append(time.thread_time() - begun)
+    if name in MANY_VALUES:
+        assert (code, detail.startswith("the body has more than 10000 JSON values")) == ("too_large", True)
+    else:
+        assert code in ("invalid_input", "invalid_json")
+    assert min(took) < 0.05
+
+
+@pytest.mark.parametrize("filling", [",", "[{:", '\\",', "\\\\,", "好,"])
+def test_what_is_inside_a_string_is_not_a_value(filling: str) -> None:
+    body = b'{"inputs": ["%b", "%b"]}' % ((filling * 50_000).encode(), filling.encode())
+    assert len(CLASSIFY.decode(body).texts) == 2
+
+
+def test_the_largest_valid_body_is_not_refused() -> None:
+    texts = [{"text": "a,[", "text_pair": "b:{" * 20} for _ in range(1024)]
+    body = json.dumps({"inputs": texts, "targets": ["x" * 64] * 1000}).encode()
+    assert len(body) > 1 << 15
+    assert len(FILL_MASK.decode(body).texts) == 1024

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_build.bundle import open_bundle
-from service.engine.tensors import InvalidItem, OutputError, Tensors, softmax
-from service.messages.inference import Item, MaskOutput
+from model_build.bundle import BundleError, open_bundle
+from service.engine.tensors import InvalidItem, OutputError, Tensors
+from service.messages.inference import Item, MaskOutput, Output
 
 
 @pytest.fixture
@@ -66,5 +66,13 @@ def test_scores_that_are_no_numbers_are_never_answered(classify: Tensors) -> Non
         classify.outputs({"logits": np.zeros((2, 3), dtype=np.float32)}, items)
 
 
-def test_softmax_stands_large_logits() -> None:
-    assert softmax(np.array([[1000.0, 1000.0, -1000.0]])).tolist() == [[0.5, 0.5, 0.0]]
+def test_an_item_that_is_raw_gets_the_outputs_of_the_graph(classify: Tensors) -> None:
+    items = [Item([1, 2], [0, 0]), Item([1, 2], [0, 0], raw=True)]
+    scores, raw = classify.outputs({"logits": np.array([[0.0, 0.0, -99.0], [0.0, 0.0, -99.0]], np.float32)}, items)
+    assert scores.scores == pytest.approx([0.5, 0.5, 0.0])
+    assert raw.scores == [0.0, 0.0, -99.0]
+
+
+def test_a_graph_with_another_number_of_classes_than_labels_is_refused(classify: Tensors) -> None:
+    with pytest.raises(BundleError, match="has 3 labels, but its graph 2 classes"):
+        classify.check_labels(Output(scores=[0.5, 0.5]))

@@ -16,7 +16,7 @@ import pytest
 
 from model_build.bundle import BundleError, open_bundle, sha256_of
 from service.api.models.engine_link import EngineFailed, EngineLink
-from service.engine.tensors import softmax
+from service.engine.scores import softmax
 from service.messages.inference import BatchDone, Item
 from service.messages.launch import BatchingOptions
 from service.parent import restarts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from service.api.answers import Filled
 from service.api.exchange import Answer, Work
 from service.api.models.catalog import Catalog
@@ -11,16 +13,17 @@ from service.api.models.served import ServedModel, Session
 from service.api.models.tokenization import MASK
 from service.api.request import Timings
 from service.api.request_bodies import Decoder, FillMaskRequest
-from service.api.tasks.fill_mask.filling import DEFAULT_TOP_K, Filler, target_tokens
+from service.api.tasks.fill_mask.filling import DEFAULT_SPAN, DEFAULT_TOP_K, Filler, target_tokens
 from service.api.tasks.fill_mask.masks import mask_count, mask_runs
-from service.api.tasks.results import check_json, results_answer
+from service.api.tasks.results import check_answer_bytes, check_json, results_answer
 from service.problem import Problem
 
-# A larger answer would block the event loop or exceed the size of an engine message.
-MAX_ANSWER_CHARACTERS = 4_000_000
+# More scores would block the event loop or exceed the size of an engine message.
 MAX_SCORES = 500_000
-# Size of a candidate without its text: names, numbers, brackets.
-CANDIDATE_CHARACTERS = 80
+# Bytes of a candidate in JSON without its texts: names, numbers, brackets.
+CANDIDATE_BYTES = 130
+# Bytes of a token in JSON. Few tokens of ERNIE's vocabularies are longer.
+TOKEN_BYTES = 12
 
 
 class FillMask:
@@ -38,7 +41,7 @@ class FillMask:
         asked = self.decoder.decode(body)
         model = self._catalog.for_task(asked.model, "fill-mask")
         request.model, request.timings = model.name, (timings := Timings())
-        return results_answer(model, await filled(model, asked, timings))
+        return await results_answer(model, await filled(model, asked, timings))
 
 
 async def filled(
@@ -52,9 +55,11 @@ async def filled(
     most = max(1, (model.manifest.top_candidates or 1) - len(model.tokenizer.special_ids))
     if not asked.targets and (asked.top_k or 0) > most:
         raise Problem("invalid_input", f"top_k is {asked.top_k}, but {model.name} gives at most {most} candidates.")
-    _check_size(asked, padded)
+    _check_scores(asked)
 
     async def work(session: Session) -> Sequence[Filled]:
+        limit = session.settings.max_answer_bytes
+        check_answer_bytes(_answer_bytes(asked, padded), limit, "fewer texts or masks, or a smaller top_k")
         _check_masks(asked, session.settings.max_masks)
         targets = await target_tokens(model.tokenizer, asked.targets or [], session.settings.max_span)
         filler = Filler(session, asked, targets)
@@ -78,24 +83,35 @@ def _check_masks(asked: FillMaskRequest, most: int) -> None:
             raise Problem("invalid_input", f'inputs[{index}] has a {MASK}+, which needs "strategy": "joint".')
 
 
-def _check_size(asked: FillMaskRequest, padded: bool) -> None:
-    """Raises Problem if the answer would be too large."""
+def _answer_bytes(asked: FillMaskRequest, padded: bool) -> int:
+    """Upper limit of the size of the answer. A candidate has its tokens up to three times, and the text around them."""
+    joint = asked.strategy == "joint"
     masks = [mask_count(each) for each in asked.texts]
-    top_k = min(asked.top_k or DEFAULT_TOP_K, len(asked.targets or []) or MAX_ANSWER_CHARACTERS)
-    lengths = [max(len(each.text), len(each.text_pair or "")) for each in asked.texts]
-    candidates = top_k * (len(masks) * max(masks) if padded else sum(masks))
-    characters = candidates * CANDIDATE_CHARACTERS
-    characters += top_k * sum(count * length for count, length in zip(masks, lengths, strict=True))
-    if characters > MAX_ANSWER_CHARACTERS:
+    lists = [1] * len(masks) if joint else masks
+    top_k = asked.top_k or DEFAULT_TOP_K
+    token = TOKEN_BYTES
+    if asked.targets:
+        top_k = min(top_k, len(asked.targets))
+        token = max(map(_json_bytes, asked.targets))
+    elif joint:
+        token *= max(*masks, asked.span or DEFAULT_SPAN)
+    candidates = top_k * (len(lists) * max(lists) if padded else sum(lists))
+    pairs = [(_json_bytes(each.text), _json_bytes(each.text_pair or "")) for each in asked.texts]
+    around = [sum(pair) if joint else max(pair) for pair in pairs]
+    sequences = sum(count * length for count, length in zip(lists, around, strict=True))
+    return candidates * (CANDIDATE_BYTES + 3 * token) + top_k * sequences
+
+
+def _json_bytes(text: str) -> int:
+    return len(msgspec.json.encode(text))
+
+
+def _check_scores(asked: FillMaskRequest) -> None:
+    """Raises Problem if the engine would have to send too many scores of targets."""
+    masks, targets = sum(mask_count(each) for each in asked.texts), len(asked.targets or [])
+    if masks * targets > MAX_SCORES:
         raise Problem(
             "too_large",
-            f"the answer would have {characters} characters, more than {MAX_ANSWER_CHARACTERS}; "
-            "send fewer texts or masks, or a smaller top_k.",
-        )
-    scores = sum(masks) * len(asked.targets or [])
-    if scores > MAX_SCORES:
-        raise Problem(
-            "too_large",
-            f"{sum(masks)} masks with {len(asked.targets or [])} targets are {scores} scores, more than {MAX_SCORES}; "
+            f"{masks} masks with {targets} targets are {masks * targets} scores, more than {MAX_SCORES}; "
             "send fewer texts, masks or targets.",
         )

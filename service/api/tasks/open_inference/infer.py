@@ -26,11 +26,13 @@ from service.api.tasks.open_inference.wire import (
     read_request,
     write_response,
 )
+from service.api.turn import Turn
 from service.problem import Problem
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 INPUTS: dict[str, Datatype] = {"text": "BYTES", "text_pair": "BYTES"}
-# Shapes: N texts, M masks, K results. M is the largest number of masks in a text; the rows of texts with fewer masks
+# Shapes: N texts, M masks, K results. K is the largest number of labels of a text; the rows of texts with fewer labels
+# above the threshold end with "" and 0. M is the largest number of masks in a text; the rows of texts with fewer masks
 # end with "" and 0. With the strategy joint M is 1: `tokens` has the tokens for all masks, `scores` the token_score.
 OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     "classify": {"labels": ("BYTES", 2), "scores": ("FP32", 2), "windows": ("INT32", 1), "truncated": ("BOOL", 1)},
@@ -44,7 +46,7 @@ OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
     },
 }
 PARAMETERS = {
-    "classify": ("top_k", "truncation", "priority", "timeout_ms"),
+    "classify": ("top_k", "truncation", "priority", "timeout_ms", "threshold", "raw_scores"),
     "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "targets", "strategy", "span"),
 }
 
@@ -79,7 +81,7 @@ class Infer:
         head = {"model_name": served.name, "model_version": served.manifest.version}
         if asked.id is not None:
             head["id"] = asked.id
-        written, length = write_response(head, [(tensors[each], binary) for each, binary in wanted.items()])
+        written, length = await write_response(head, [(tensors[each], binary) for each, binary in wanted.items()])
         if length is None:
             return Answer(200, written)
         return Answer(200, written, "application/octet-stream", [(HEAD_LENGTH.lower().encode(), b"%d" % length)])
@@ -125,7 +127,7 @@ async def _tensors(
     inputs = [{"text": text, "text_pair": pair} for text, pair in zip(texts["text"], pairs, strict=True)]
     body = {"inputs": inputs, "model": served.name, **_parameters(asked, served.manifest.task)}
     if served.manifest.task == "classify":
-        return _labels(await classified(served, _converted(Classify.decoder, body), timings))
+        return await _labels(await classified(served, _converted(Classify.decoder, body), timings))
     return _masks(await filled(served, _converted(FillMask.decoder, body), timings, padded=True))
 
 
@@ -156,13 +158,21 @@ def _parameters(asked: InferRequest, task: Task) -> dict[str, Any]:
     return given
 
 
-def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
-    """N texts with K labels each."""
-    ranked = [each for result in results for each in result["labels"]]
-    shape = (len(results), len(ranked) // len(results))
+async def _labels(results: Sequence[Classified]) -> list[OutputTensor]:
+    """N texts with K labels each; with a threshold, rows of fewer labels are filled with "" and 0."""
+    labels: list[str] = []
+    scores: list[float] = []
+    depth = max(len(result["labels"]) for result in results)
+    turn = Turn()
+    for result in results:
+        missing = depth - len(result["labels"])
+        labels += [each["label"] for each in result["labels"]] + [""] * missing
+        scores += [each["score"] for each in result["labels"]] + [0.0] * missing
+        await turn.pause()
+    shape = (len(results), depth)
     return [
-        OutputTensor("labels", "BYTES", shape, [each["label"] for each in ranked]),
-        OutputTensor("scores", "FP32", shape, [each["score"] for each in ranked]),
+        OutputTensor("labels", "BYTES", shape, labels),
+        OutputTensor("scores", "FP32", shape, scores),
         *_windows(results),
     ]
 

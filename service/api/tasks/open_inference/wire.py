@@ -16,11 +16,15 @@ import msgspec
 from msgspec import Meta
 
 from service.api.request_bodies import MAX_INPUTS, Decoder
+from service.api.tasks.results import json_list
+from service.api.turn import Turn
 from service.problem import Problem
 
 Datatype = Literal["BYTES", "FP32", "INT32", "BOOL"]
 _STRUCT_CODES = {"FP32": "f", "INT32": "i", "BOOL": "?"}
 _MAX_TENSORS = 16
+# A tensor with more elements is written in slices, and other requests run between.
+ELEMENTS_AT_ONCE = 2000
 _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -70,12 +74,19 @@ class OutputTensor:
     shape: tuple[int, ...]
     data: Sequence[Any]
 
-    def raw(self) -> bytes:
+    async def raw(self) -> bytes:
         """Little-endian bytes without padding. Before each element of BYTES is its length as a uint32."""
-        if self.datatype == "BYTES":
-            encoded = (text.encode() for text in self.data)
-            return b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))
-        return struct.pack(f"<{len(self.data)}{_STRUCT_CODES[self.datatype]}", *self.data)
+        parts: list[bytes] = []
+        turn = Turn()
+        for start in range(0, len(self.data), ELEMENTS_AT_ONCE):
+            data = self.data[start : start + ELEMENTS_AT_ONCE]
+            if self.datatype == "BYTES":
+                encoded = [text.encode() for text in data]
+                parts += [part for text in encoded for part in (struct.pack("<I", len(text)), text)]
+            else:
+                parts.append(struct.pack(f"<{len(data)}{_STRUCT_CODES[self.datatype]}", *data))
+            await turn.pause()
+        return b"".join(parts)
 
 
 def read_request(body: bytes, head_length: str | None) -> tuple[InferRequest, dict[str, list[str]]]:
@@ -108,17 +119,20 @@ def read_request(body: bytes, head_length: str | None) -> tuple[InferRequest, di
     return request, texts
 
 
-def write_response(head: dict[str, Any], tensors: Sequence[tuple[OutputTensor, bool]]) -> tuple[bytes, int | None]:
+async def write_response(
+    head: dict[str, Any], tensors: Sequence[tuple[OutputTensor, bool]]
+) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its head if any tensor is binary (True)."""
     described: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for tensor, binary in tensors:
         about = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         if binary:
-            tail.append(tensor.raw())
+            tail.append(await tensor.raw())
             described.append({**about, "parameters": {"binary_data_size": len(tail[-1])}})
         else:
-            described.append({**about, "data": tensor.data})
+            long = len(tensor.data) > ELEMENTS_AT_ONCE
+            described.append({**about, "data": await json_list(tensor.data, ELEMENTS_AT_ONCE) if long else tensor.data})
     encoded = msgspec.json.encode({**head, "outputs": described})
     return b"".join([encoded, *tail]), len(encoded) if tail else None
 

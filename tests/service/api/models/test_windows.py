@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.api.models.tokenization import Encoding
 from service.api.models.windows import LEAST_ROOM, NoRoom, Windows, spans
-from service.api.tasks.classify import weighted_mean
+from service.api.tasks.classify import of_windows
 
 CLS, SEP, MASK = 1, 2, 3
 
@@ -94,5 +94,10 @@ def test_a_second_text_that_leaves_no_room_is_refused() -> None:
 
 
 def test_windows_count_by_their_tokens_and_a_single_one_is_left_as_it_is() -> None:
-    assert weighted_mean([[0.25, 0.75]], [7]) == [0.25, 0.75]
-    assert weighted_mean([[1.0, 0.0], [0.0, 1.0]], [30, 10]) == [0.75, 0.25]
+    assert of_windows([[0.25, 0.75]], [7], "softmax") == [0.25, 0.75]
+    for scores in ("softmax", "raw"):
+        assert of_windows([[1.0, 0.0], [0.0, 1.0]], [30, 10], scores) == [0.75, 0.25]
+
+
+def test_a_label_applies_to_a_long_text_if_it_applies_to_one_window() -> None:
+    assert of_windows([[0.9, 0.1], [0.2, 0.3]], [30, 10], "sigmoid") == [0.9, 0.3]
