@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
@@ -26,14 +23,23 @@ from model_build.bundle import (
     read_vocabulary,
     sha256_of,
 )
-from model_build.checkpoint import Checkpoint, check_vocabulary, load_model, read_checkpoint
+from model_build.checkpoint import (
+    Checkpoint,
+    check_vocabulary,
+    load_model,
+    published_fields,
+    read_checkpoint,
+    write_vocabulary,
+)
+from model_build.config import ErnieConfig
 from model_build.graphs import FillMaskGraph, Graph, LogitsGraph, QuestionAnsweringGraph, TokenLogitsGraph
+from model_build.onnx_graph import ExportError, save_onnx
 from model_build.runners import Arrays, Runner, onnx_runner, paddle_runner
+from model_build.tokenizer_config import write_tokenizer_config
 
 MAX_PARITY_ERROR = 1e-4
 NEEDED = ("[CLS]", "[SEP]", "[UNK]")
 """Tokens that every vocabulary must have. A classifier needs neither [MASK] nor [PAD], whose id is `pad_token_id`."""
-ONNX_OPSET = 13
 # Paddle 3 saves graphs as `.json` (PIR), which no runtime of the service reads, so the bundle gets only the ONNX graph.
 SAVES_PIR = int(paddle.__version__.partition(".")[0]) >= 3
 DEFAULT_SENTENCES = (
@@ -42,10 +48,6 @@ DEFAULT_SENTENCES = (
     "质量太差了，用了两天就坏了，非常失望。",
     "北京是中华人民共和国的首都。",
 )
-
-
-class ExportError(RuntimeError):
-    """An export whose graphs are wrong; the message is one sentence."""
 
 
 def save_paddle(graph: Graph, directory: Path) -> Path:
@@ -71,58 +73,6 @@ def strip_callstacks(path: Path) -> None:
         for operator in map(block.op, range(block.op_size())):
             operator.remove_attr("op_callstack")
     path.write_bytes(program.serialize_to_string())
-
-
-def save_onnx(saved: Path, input_names: Sequence[str], output_names: Sequence[str]) -> None:
-    """Converts a graph that `save_paddle` wrote to `model.onnx` in the same folder.
-
-    The outputs get the names `output_names`. Raises ExportError if the inputs of the ONNX graph are not `input_names`.
-    """
-    import onnx
-    import paddle2onnx
-
-    target = saved.with_suffix(".onnx")
-    # The optimiser of paddle2onnx 2 would install packages. It is not needed, because runtimes fold constants.
-    options = {"optimize_tool": None} if SAVES_PIR else {}
-    with quiet():
-        paddle2onnx.export(
-            str(saved),
-            str(saved.with_suffix(".pdiparams")),
-            str(target),
-            opset_version=ONNX_OPSET,
-            enable_onnx_checker=True,
-            **options,
-        )
-    model = onnx.load(str(target))
-    renamed = dict(zip((output.name for output in model.graph.output), output_names, strict=True))
-    for output in model.graph.output:
-        output.name = renamed[output.name]
-    for node in model.graph.node:
-        node.output[:] = [renamed.get(name, name) for name in node.output]
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    have = [value.name for value in model.graph.input]
-    if sorted(have) != sorted(input_names):
-        raise ExportError(
-            f"paddle2onnx wrote a graph with the inputs {have} instead of {list(input_names)}; install the version of "
-            "paddle2onnx that constraints.txt names."
-        )
-    onnx.save(model, str(target))
-
-
-@contextlib.contextmanager
-def quiet() -> Any:
-    """Discards everything that is printed on standard output and standard error, also by native libraries."""
-    with open(os.devnull, "w") as null:
-        saved = os.dup(1), os.dup(2)
-        os.dup2(null.fileno(), 1)
-        os.dup2(null.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)
-            os.close(saved[0])
-            os.close(saved[1])
 
 
 def parity(graph: Graph, run: Runner, batches: Sequence[Arrays]) -> float:
@@ -162,10 +112,23 @@ def write_bundle(
         graph.eval()
         manifest.graphs = _checked_graphs(graph, saved, aside, batches)
         manifest.inputs, manifest.outputs = list(graph.input_specs), list(graph.output_specs)
-        shutil.copyfile(vocab_path, aside / "vocab.txt")
+        write_vocabulary(aside, vocab_path)
         manifest.vocab_sha256 = sha256_of(aside / "vocab.txt")
+        if "paddle" in manifest.graphs:
+            _write_description(directory, manifest, vocab_path)
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return open_bundle(target)
+
+
+def _write_description(directory: Path, manifest: Manifest, vocab_path: Path) -> None:
+    """Writes the files with which PaddleNLP's Taskflow and AutoTokenizer read the folder of the Paddle graph."""
+    config = ErnieConfig.from_dict(manifest.architecture)
+    scores = manifest.scores or "softmax"
+    about = Checkpoint(config, manifest.task, manifest.max_length, manifest.labels, scores=scores)
+    text = json.dumps(published_fields(about), indent=2, ensure_ascii=False) + "\n"
+    (directory / "config.json").write_text(text, encoding="utf-8")
+    write_vocabulary(directory, vocab_path)
+    write_tokenizer_config(directory, do_lower_case=manifest.tokenizer.do_lower_case)
 
 
 def export_checkpoint(

@@ -16,7 +16,7 @@ import copy
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model_build.bundle import Bundle, BundleError, GraphFile
 from model_build.derived import write_derived
+from model_build.onnx_graph import with_initializers
 from model_build.runners import Arrays, onnx_runner
 from model_build.settings import QuantizeSettings
 
@@ -261,22 +262,6 @@ def _int8_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(table / scales).astype(np.int8), scales
 
 
-def with_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph with its constants as initializers, as quantisers expect.
-
-    Paddle2onnx writes them as nodes.
-    """
-    made = copy.deepcopy(model)
-    graph = made.graph
-    graph.initializer.extend(_constants(graph))
-    nodes = [node for node in graph.node if node.op_type != "Constant"]
-    for number, node in enumerate(nodes):
-        node.name = node.name or f"{node.op_type}.unnamed.{number}"  # because products are selected by name
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return made
-
-
 def fold_transposes(graph: onnx.GraphProto) -> None:
     """Replaces Transpose nodes on weights by transposed weights, in place.
 
@@ -295,14 +280,6 @@ def fold_transposes(graph: onnx.GraphProto) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     _drop_unused(graph)
-
-
-def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for node in graph.node:
-        if node.op_type == "Constant":
-            tensor = copy.deepcopy(next(each.t for each in node.attribute if each.name == "value"))
-            tensor.name = node.output[0]
-            yield tensor
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -31,7 +31,8 @@ RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 INFER = "/v2/models/{name}/infer"
 
 
-_COUNTED = frozenset(ENDPOINTS.values())
+# "" stands for data that is not a valid head, so it has no path.
+_COUNTED = frozenset((*ENDPOINTS.values(), ""))
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # How often a process checks that its files are still there.
 RESTORE_SECONDS = 5.0
@@ -99,7 +100,7 @@ class Metrics:
         self._durations: dict[str, Observer] = {}
         for bundle in bundles:
             self.add(bundle)
-        for endpoint in (*ENDPOINTS.values(), INFER):
+        for endpoint in (*ENDPOINTS.values(), INFER, ""):
             self._count(endpoint, "")  # requests without a known model
         for reason in STATUS:
             self.failures.labels(reason)

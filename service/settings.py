@@ -101,16 +101,34 @@ class Settings(BaseSettings):
         description="maximum number of open connections of an API process; a new connection then closes the connection "
         "that has been idle longest",
     )
-    body_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="time for a request body to arrive, then 408; a connection that sends no complete head is closed "
-        "after the sum of --keep-alive-seconds and --body-seconds",
+    max_head_bytes: int = Field(
+        64 << 10,
+        ge=1024,
+        description="maximum size of the head of a request, and of its trailers; larger ones are refused with 431",
+    )
+    max_head_fields: int = Field(
+        100,
+        ge=1,
+        description="maximum number of header and trailer fields of a request; more are refused with 431",
+    )
+    head_seconds: float = Field(
+        10.0, gt=0, description="time for the head of a request to arrive, from its first byte, then 408"
+    )
+    body_seconds: float = Field(10.0, gt=0, description="time for a request body to arrive, then 408")
+    write_seconds: float = Field(
+        30.0, gt=0, description="a connection is closed if its client reads nothing of an answer for this time"
+    )
+    max_sending_bytes: int = Field(
+        64 << 20,
+        ge=1,
+        description="maximum total size of the answers in one API process that clients have not read yet; beyond it, "
+        "the connections that have been without progress longest are closed",
     )
     keep_alive_seconds: int = Field(
         75,
         ge=1,
-        description="time after which an idle connection is closed; a proxy should close its connections earlier",
+        description="time after which an idle connection is closed (a new one: --head-seconds later); a proxy "
+        "should close its connections earlier",
     )
     request_timeout_ms: int = Field(30_000, ge=1, description="time limit of a request that does not set timeout_ms")
 

@@ -25,7 +25,7 @@ class AsgiAdapter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends nothing if the client leaves first."""
         exchange = self._exchange
-        request = exchange.open(scope["method"], scope["path"], scope["headers"])
+        request = exchange.open(scope["method"], scope["path"], scope["headers"], scope["http_version"])
         if request is None:  # FastAPI's routes also match a path with a line break at its end
             raise HTTPException(404)
         answer = exchange.refuse(request)

@@ -1,28 +1,41 @@
 """Connections of clients. This is the only file that uses private names of uvicorn.
 
-Connection extends uvicorn's class. It limits the number of connections and the time that they may be silent. It passes
-the requests of the exchange to it and writes their answers; uvicorn passes all other requests to FastAPI.
+Connection extends uvicorn's class. It limits heads, silence and unsent bytes. It passes the requests of the exchange to
+it and writes their answers; uvicorn passes all other requests to FastAPI.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import http
 import logging
 import math
+import socket
+import struct
+import sys
+import termios
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.api.arrival import ClientLeft
+from service.api.departures import Departures
 from service.api.exchange import Answer, Exchange, Work
+from service.api.heads import check_target, head_too_large, parser_problem, without_offer
+from service.api.lingering import Lingering
+from service.api.open_connections import OpenConnections
 from service.api.request import Request
+from service.api.silence import Silence
+from service.api.unsent import Unsent
+from service.problem import Problem
+from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +45,29 @@ MAX_PIPELINED = 100
 MAX_REFUSED_AT_ONCE = 64
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+# The first bytes of every answer. They are sent early to find out whether a client that has sent EOF is still there.
+_EARLY = b"HTTP/1.1 "
+# The value of SO_LINGER that makes the kernel drop unsent bytes when the socket is closed.
+_DISCARD = struct.pack("ii", 1, 0)
 # The private names of uvicorn that this file uses: attributes of classes, and names that methods of uvicorn must use.
 ATTRIBUTES = {
     HttpToolsProtocol: (
-        "connections cycle flow loop pipeline scope server_state tasks timeout_keep_alive transport _start_asgi_task "
-        "on_headers_complete on_message_begin on_message_complete on_response_complete send_400_response"
+        "connections cycle expect_100_continue flow headers loop parser pipeline scope server_state tasks "
+        "timeout_keep_alive transport _start_asgi_task on_body on_header on_headers_complete on_message_begin "
+        "on_message_complete on_response_complete on_url pause_writing resume_writing"
     ),
-    FlowControl: "drain resume_reading write_paused",
+    FlowControl: "drain read_paused resume_reading write_paused",
     ServerState: "default_headers total_requests",
     RequestResponseCycle: (
-        "body default_headers disconnected keep_alive more_body on_response receive response_complete response_started "
-        "scope waiting_for_100_continue"
+        "body default_headers disconnected keep_alive message_event more_body on_response receive response_complete "
+        "response_started scope waiting_for_100_continue"
     ),
 }
 CALLS = {
     HttpToolsProtocol.on_headers_complete: "_start_asgi_task on_response_complete pipeline",
-    HttpToolsProtocol.data_received: "send_400_response",
     HttpToolsProtocol.on_body: "response_complete",
+    HttpToolsProtocol.on_message_begin: "headers url",
+    HttpToolsProtocol.on_header: "expect_100_continue headers",
 }
 
 
@@ -67,72 +86,164 @@ def _unknown_uvicorn(reason: str) -> str:
     return f"uvicorn {uvicorn.__version__} does not fit: {reason}; install the release that ernie-zh requires."
 
 
+class Shared(NamedTuple):
+    """The objects that all connections of a process use."""
+
+    settings: Settings
+    exchange: Exchange
+    draining: Callable[[], bool]
+    table: OpenConnections
+    unsent: Unsent
+    departures: Departures
+
+
 class Connection(HttpToolsProtocol):
-    """One connection. If there are too many, a new connection closes the one that has been idle longest.
+    """One connection of a client."""
 
-    If every other connection has a request, the new one is closed.
-    """
-
-    def __init__(
-        self,
-        *uvicorns: Any,
-        max_connections: int,
-        head_seconds: float,
-        exchange: Exchange | None,
-        draining: Callable[[], bool],
-        idle: dict[Connection, None],
-        **more: Any,
-    ) -> None:
-        """All connections share `idle`: the connections without a request, the one that has been idle longest first."""
+    def __init__(self, *uvicorns: Any, shared: Shared, **more: Any) -> None:
         super().__init__(*uvicorns, **more)
-        self._max_connections = max_connections
-        # uvicorn's limit covers silence after an answer. This one covers the time until a complete head arrives.
-        self._idle_seconds = self.timeout_keep_alive + head_seconds
-        self._exchange = exchange
+        self._shared = shared
+        self._exchange = shared.exchange
+        self._draining = shared.draining
+        self._idle = shared.table.idle
+        self._max_head_bytes = shared.settings.max_head_bytes
+        self._max_head_fields = shared.settings.max_head_fields
         self._answering: tuple[Work, asyncio.Task[None]] | None = None
-        self._draining = draining
+        self._unwritten_bytes = 0
         self._refused_at_once = 0
         self._refused_unread = False
-        self._idle = idle
-        # The connection is closed at these times unless data, or a complete head, arrives before. The timer is replaced
-        # only if it would fire too late: two timers per request would cost more than checking the clock sometimes.
-        self._silent_until = self._headless_until = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = math.inf
+        self._rejected: Problem | None = None
+        self._early = 0
+        self._half_closed = self._ended = False
+        # The head that is arriving, with its trailers. Parts that the parser has not completed yet count in pieces of
+        # what has been received.
+        self._in_head = self._head_timed = False
+        self._head_bytes = self._head_fields = self._incomplete_bytes = 0
+        # The limit covers the time before a complete head.
+        self._silence = Silence(self.loop, self._silent)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_request()
-        if len(self.connections) > self._max_connections:
-            next(iter(self._idle)).close()
+        self._shared.unsent.watch(self.loop, self.connections)  # type: ignore[arg-type]
+        self._silence.limit(self.timeout_keep_alive + self._shared.settings.head_seconds)
+        self._shared.table.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._rejected:
+            return
         self._refused_at_once = 0
-        self._silent_until = math.inf
-        super().data_received(data)
+        self._incomplete_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+            if self._incomplete_bytes > self._max_head_bytes:
+                raise head_too_large(self._max_head_bytes, self._max_head_fields)
+        except httptools.HttpParserUpgrade as offer:
+            self._ignore_upgrade(data[offer.args[0] :])
+        except httptools.HttpParserError as error:
+            self._reject(parser_problem(error))
+        except Problem as problem:
+            self._reject(problem)
+        if self._in_head and not self._head_timed and self._silence.until != math.inf:
+            self._limit_head()
 
     def on_message_begin(self) -> None:
-        self._refused_unread = False
+        self._in_head = True
+        self._head_timed = self._refused_unread = False
+        self._head_bytes = self._head_fields = self._incomplete_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """As in uvicorn, but with limits, and without adding trailers to the head: nothing in them was checked."""
+        self._head_bytes += len(name) + len(value)
+        self._head_fields += 1
+        if self._head_bytes > self._max_head_bytes or self._head_fields > self._max_head_fields:
+            raise head_too_large(self._max_head_bytes, self._max_head_fields)
+        if self._in_head:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
-        if self.transport.is_closing():
+        if self._ended or self.transport.is_closing():
             return  # data after the end of a connection is not a request
-        self._await_no_request()
-        if len(self.pipeline) >= MAX_PIPELINED:
-            self.transport.abort()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise Problem("method_not_allowed", "CONNECT is not allowed: this service is not a proxy.")
             return
+        self._head_bytes += len(self.url)
+        if self._head_bytes > self._max_head_bytes:
+            raise head_too_large(self._max_head_bytes, self._max_head_fields)
+        check_target(self.url)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.abort()
+            return
+        self._in_head = False
+        self._idle.pop(self, None)
+        self._silence.until = math.inf
         super().on_headers_complete()
+        if self.pipeline:
+            self._shared.departures.watch(self, self.loop)
+
+    def on_body(self, body: bytes) -> None:
+        self._incomplete_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._refused_unread = False
+        if self._in_head:
+            return  # the head was not accepted, or it offers an upgrade
+        if self._refused_unread:
+            self._refused_unread = False
+            self._silence.limit(self.timeout_keep_alive)
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Continues without the offer of another protocol: after an offer, the parser does not expect a body."""
+        head = without_offer(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
+        self.data_received(head + rest)
+
+    def _reject(self, problem: Problem) -> None:
+        """Ends the connection because its data is not a valid request. Earlier requests are still answered."""
+        if self._ended or self.transport.is_closing():
+            return
+        self._rejected = problem
+        cycle = self.cycle
         if self._refused_unread:
-            self.close()  # the request already has its answer; its body does not matter
-        else:
-            super().send_400_response(msg)
+            self._linger()  # the request already has its answer; its body does not matter
+        elif cycle is None or cycle.response_complete:
+            self._answer_rejected()
+        elif not self._in_head and cycle.more_body:
+            if self.pipeline:
+                self.pipeline.popleft()
+            else:
+                self._drop(cycle)
+                self._answer_rejected()
+
+    def _drop(self, cycle: RequestResponseCycle) -> None:
+        """Ends the work for a request without an answer."""
+        cycle.disconnected = True
+        cycle.on_response = _nothing
+        cycle.message_event.set()
+        if self._answering:
+            request, task = self._answering
+            self._answering = None
+            request.left = True
+            task.cancel()
+
+    def _answer_rejected(self) -> None:
+        assert self._rejected
+        request = Request("", "", self.headers if self._in_head else ())
+        answer = self._exchange.reject(request, self._rejected)
+        self._idle.pop(self, None)
+        self._silence.until = math.inf
+        try:
+            self._write(request, answer, self.server_state.default_headers, keep_alive=False)
+            self._linger()
+        except Exception:
+            log.exception("the answer to request %s could not be written or counted", request.id)
+            self.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Called with a request whose head has arrived, when the earlier requests of the connection are answered."""
@@ -142,12 +253,11 @@ class Connection(HttpToolsProtocol):
         scope: Any = cycle.scope
         exchange = self._exchange
         try:
-            request = exchange.open(scope["method"], scope["path"], scope["headers"]) if exchange else None
-            answer = exchange.refuse(request) if exchange and request else None
+            request = exchange.open(scope["method"], scope["path"], scope["headers"], scope["http_version"])
+            answer = exchange.refuse(request) if request else None
         except Exception:
             # In a callback of the parser, which would report it as an error of the client.
             log.exception("a request could not be accepted")
-            assert exchange
             failed = Request(scope["method"], scope["path"], scope["headers"])
             self._finish(cycle, failed, exchange.failure(failed))
             return
@@ -172,7 +282,6 @@ class Connection(HttpToolsProtocol):
 
     async def _answer(self, cycle: RequestResponseCycle, request: Work, refusal: Answer | None) -> None:
         """Writes the refusal, or the answer of the exchange, unless the client leaves first."""
-        assert self._exchange
         try:
             answer = refusal
             if answer is None:
@@ -182,10 +291,12 @@ class Connection(HttpToolsProtocol):
                 body: Any = bytes(cycle.body) if declared and not cycle.more_body else cycle.receive
                 answer = await self._exchange.answer(request, body)
             if self.flow.write_paused:
+                self._unwritten_bytes = len(answer.body)
                 await self.flow.drain()
         except (ClientLeft, asyncio.CancelledError):
             return
         finally:
+            self._unwritten_bytes = 0
             self._answering = None
         if cycle.disconnected:
             return
@@ -195,47 +306,89 @@ class Connection(HttpToolsProtocol):
             self._finish(cycle, request, answer)
 
     def _finish(self, cycle: RequestResponseCycle, request: Request, answer: Answer) -> None:
-        assert self._exchange
         cycle.keep_alive = cycle.keep_alive and not answer.close and not self._draining()
         cycle.response_started = cycle.response_complete = True  # the rest of the request is dropped
         cycle.on_response = _nothing  # otherwise connection and cycle would keep each other in memory
         try:
-            self.transport.write(self._written(request, answer, cycle.default_headers, cycle.keep_alive))
+            self._write(request, answer, cycle.default_headers, cycle.keep_alive)
             if not cycle.keep_alive:
-                self.transport.close()
-            self._exchange.written(request, answer)
+                # A client that sends many requests without waiting for their answers is not waited for either.
+                if self._refused_at_once < MAX_REFUSED_AT_ONCE and (cycle.more_body or self.flow.read_paused):
+                    self._linger()
+                else:
+                    self.close()
         except Exception:
             log.exception("the answer to request %s could not be written or counted", request.id)
-            self.transport.abort()
+            self.abort()
         self.on_response_complete()
 
-    def _written(
+    def _write(
         self, request: Request, answer: Answer, default_headers: list[tuple[bytes, bytes]], keep_alive: bool
-    ) -> bytes:
-        """The bytes of an answer, head and body."""
-        assert self._exchange
+    ) -> None:
+        """Writes and counts an answer."""
         parts = [_STATUS_LINES[answer.status]]
+        if self._early:
+            parts[0] = parts[0][self._early :]
+            self._early = 0
         for name, value in (*default_headers, *self._exchange.document(request, answer)):
             parts += (name, b": ", value, b"\r\n")
         parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", answer.body)
-        return b"".join(parts)
+        self.transport.write(b"".join(parts))
+        self._exchange.written(request, answer)
 
     def on_response_complete(self) -> None:
         # As in uvicorn, except for the timer.
         self.server_state.total_requests += 1
+        if self._ended:
+            return
         if self.transport.is_closing():
+            self._shared.table.ended(self)
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._rejected:
+            self._answer_rejected()
+        elif self._half_closed:
+            self.close()
         else:
-            self._silent_until = self.loop.time() + self.timeout_keep_alive
             self._await_request()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keeps the connection if a request is being answered: the client may have closed only its direction."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or (cycle.more_body and not self.pipeline):
+            return False
+        if cycle.more_body:
+            self.pipeline.popleft()  # the rest of its body cannot arrive
+        else:
+            cycle.keep_alive = False
+        self._half_closed = True
+        self.half_closed()
+        self._shared.departures.watch(self, self.loop)
+        return True
+
+    def half_closed(self) -> None:
+        """Sends the first bytes of the answer: if the client has left, its kernel rejects them."""
+        if not self._answering or self._early or self.transport.get_write_buffer_size():
+            return
+        request, _ = self._answering
+        if b"expect" not in request.first_header:  # such a client may still get "100 Continue"
+            self._early = len(_EARLY)
+            self.transport.write(_EARLY)
+
+    def file_number(self) -> int:
+        """The file descriptor of the socket if a client that leaves would not be noticed otherwise, else -1."""
+        busy = self._answering and not self._ended and not self.transport.is_closing()
+        if busy and (self._half_closed or self.flow.read_paused):
+            return int(self.transport.get_extra_info("socket").fileno())
+        return -1
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._await_no_request()
-        if self._timer:
-            self._timer.cancel()
+        self._ended = True
+        self._silence.stop()
+        self._shared.table.remove(self)
+        self._shared.unsent.progressed(self)
         for cycle in (self.cycle, *(each for each, _ in self.pipeline)):
             if cycle:
                 cycle.on_response = _nothing  # as in _finish
@@ -245,35 +398,66 @@ class Connection(HttpToolsProtocol):
             request.left = True
             task.cancel()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._shared.unsent.paused(self, self.connections)  # type: ignore[arg-type]
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._shared.unsent.progressed(self)
+
+    def unsent_bytes(self) -> int:
+        """The number of bytes that wait until the client reads, with those in the kernel if its buffer is full."""
+        size = self.transport.get_write_buffer_size() + self._unwritten_bytes
+        if not size:
+            return 0
+        queue = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return size + int.from_bytes(queue, sys.byteorder)
+
+    def abort(self) -> None:
+        """Closes the connection now; unsent bytes are lost."""
+        self._ended = True
+        self._silence.until = math.inf
+        if sock := self.transport.get_extra_info("socket"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        self.transport.abort()
+
     def close(self) -> None:
         """Closes the connection after all pending bytes are sent."""
-        self._await_no_request()
+        self._end()
         self.transport.close()
 
-    def _await_request(self) -> None:
-        self._idle.pop(self, None)
-        self._idle[self] = None
-        self._headless_until = self.loop.time() + self._idle_seconds
-        self._watch()
-
-    def _await_no_request(self) -> None:
-        self._idle.pop(self, None)
-        self._silent_until = self._headless_until = math.inf
-
-    def _watch(self) -> None:
-        """Sets the timer, unless it already fires early enough."""
-        due = min(self._silent_until, self._headless_until)
-        if due < self._timer_due:
-            if self._timer:
-                self._timer.cancel()
-            self._timer, self._timer_due = self.loop.call_at(due, self._look), due
-
-    def _look(self) -> None:
-        self._timer, self._timer_due = None, math.inf
-        if self.loop.time() >= min(self._silent_until, self._headless_until):
+    def _linger(self) -> None:
+        """Closes the connection after all pending bytes are sent and the client has finished sending."""
+        if self._half_closed:
             self.close()
+            return
+        self._end()
+        self.flow.resume_reading()
+        Lingering(self.transport, self.loop, self.connection_lost)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._silence.until = math.inf
+        self._shared.table.ended(self)
+
+    def _await_request(self) -> None:
+        self._idle[self] = None
+        if self._in_head:
+            self._limit_head()
         else:
-            self._watch()
+            self._silence.limit(self.timeout_keep_alive)
+
+    def _limit_head(self) -> None:
+        self._head_timed = True
+        self._silence.limit(self._shared.settings.head_seconds)
+
+    def _silent(self) -> None:
+        if self._in_head:
+            seconds = self._shared.settings.head_seconds
+            self._reject(Problem("head_timeout", f"the head had not arrived after {seconds:g} s; send it faster."))
+        else:
+            self.close()
 
 
 def _nothing() -> None:
@@ -281,33 +465,19 @@ def _nothing() -> None:
 
 
 def connections(
-    max_connections: int,
-    head_seconds: float,
-    exchange: Exchange | None = None,
-    draining: Callable[[], bool] = lambda: False,
+    settings: Settings, exchange: Exchange, draining: Callable[[], bool] = lambda: False
 ) -> Callable[..., Connection]:
     """The value of `http` in `uvicorn.Config`, for one server. While it drains, each answer closes its connection.
 
     Raises RuntimeError if the installed uvicorn lacks a private name that this file uses.
     """
     check_uvicorn()
-    return functools.partial(
-        Connection,
-        max_connections=max_connections,
-        head_seconds=head_seconds,
-        exchange=exchange,
-        draining=draining,
-        idle={},
+    shared = Shared(
+        settings,
+        exchange,
+        draining,
+        OpenConnections(settings.max_connections),
+        Unsent(settings.max_sending_bytes, settings.write_seconds),
+        Departures(),
     )
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers: only the parent process handles signals."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn on SIGTERM and SIGINT."""
-
-    def end(self, at_once: bool = False) -> None:
-        """Stops accepting connections, and ends when all running requests are answered; `at_once`: without waiting."""
-        self.should_exit = True
-        self.force_exit = self.force_exit or at_once
+    return functools.partial(Connection, shared=shared)

@@ -53,9 +53,15 @@ class Work(Request):
     __slots__ = ("endpoint", "parameters")
 
     def __init__(
-        self, method: str, path: str, headers: Sequence[Header], endpoint: Endpoint, parameters: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[Header],
+        version: str,
+        endpoint: Endpoint,
+        parameters: dict[str, str],
     ) -> None:
-        super().__init__(method, path, headers)
+        super().__init__(method, path, headers, version)
         self.endpoint = endpoint
         self.parameters = parameters
 
@@ -86,18 +92,18 @@ class Exchange:
                 return endpoint, match.groupdict()
         return None
 
-    def open(self, method: str, path: str, headers: Sequence[Header]) -> Work | None:
+    def open(self, method: str, path: str, headers: Sequence[Header], version: str) -> Work | None:
         """The record of a request whose head has just arrived; None if no endpoint has its path."""
         if (routed := self.route(method, path)) is None:
             return None
-        return Work(method, path, headers, *routed)
+        return Work(method, path, headers, version, *routed)
 
     def refuse(self, request: Work) -> Answer | None:
         """The answer to a request that is rejected because of its head; None if its body must be read."""
         try:
             self._gate.check(request)
         except Problem as problem:
-            return self._refusal(request, problem, close=problem.code == "too_large")
+            return self._refusal(request, problem, close=problem.code in ("too_large", "invalid_request"))
         except Exception:
             log.exception("request %s failed", request.id)
             return self.failure(request)
@@ -147,6 +153,10 @@ class Exchange:
     def written(self, request: Request, answer: Answer) -> None:
         """Counts and logs an answer that has been written."""
         self._telemetry.answered(request, answer.status)
+
+    def reject(self, request: Request, problem: Problem) -> Answer:
+        """The answer to data that is not a request within the limits. After it, the connection is closed."""
+        return self._refusal(request, problem, close=True)
 
     def failure(self, request: Request, close: bool = True) -> Answer:
         """The answer if our own code fails."""

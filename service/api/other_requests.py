@@ -39,7 +39,7 @@ class OtherRequests:
         if scope["type"] != "http" or self._exchange.route(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
-        request = Request(scope["method"], scope["path"], scope["headers"])
+        request = Request(scope["method"], scope["path"], scope["headers"], scope["http_version"])
         scope.setdefault("state", {})["request"] = request
         started = False
 
@@ -52,6 +52,7 @@ class OtherRequests:
             await send(message)
 
         try:
+            self._gate.check_head(request)
             if self._cors and is_preflight(request):
                 await self._cors.preflight_response(Headers(scope=scope))(scope, receive, recorded)
                 return
@@ -71,4 +72,6 @@ def problem_response(request: Request, problem: Problem) -> Response:
     request.failure = problem.code
     body, media_type = problem.document(request.path, request.id)
     headers = {name.decode(): value.decode() for name, value in problem.headers()}
+    if problem.code == "invalid_request":
+        headers["connection"] = "close"
     return Response(body, problem.status, headers, media_type)

@@ -27,14 +27,16 @@ class Request:
 
     __slots__ = (
         "failure", "first_header", "headers", "id", "left", "method", "model", "path", "seconds", "started", "timings",
+        "version",
     )  # fmt: skip
 
-    def __init__(self, method: str, path: str, headers: Sequence[Header]) -> None:
-        """`headers` have names in lower case."""
+    def __init__(self, method: str, path: str, headers: Sequence[Header], version: str = "1.1") -> None:
+        """`headers` have names in lower case; `version` is that of HTTP. A head that is not valid has no path."""
         self.started = time.perf_counter()
         self.method = method
         self.path = path
         self.headers = headers
+        self.version = version
         self.first_header: Mapping[bytes, bytes] = dict(reversed(headers))
         """Headers by name. If a header occurs several times, the first one counts."""
         sent = self.first_header.get(b"x-request-id")

@@ -12,12 +12,13 @@ import logging
 import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.api.app import create_app
-from service.api.connection import Server, connections
+from service.api.connection import connections
 from service.api.parent_link import ParentLink
 from service.logs import configure_logging
 from service.messages.control import Configure, ToWorker
@@ -30,6 +31,18 @@ log = logging.getLogger(__name__)
 
 # The garbage collector runs when this many new objects are alive. A running request holds about a hundred.
 GARBAGE_THRESHOLD = 10_000
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: only the parent process handles signals."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn on SIGTERM and SIGINT."""
+
+    def end(self, at_once: bool = False) -> None:
+        """Stops accepting connections, and ends when all running requests are answered; `at_once`: without waiting."""
+        self.should_exit = True
+        self.force_exit = self.force_exit or at_once
 
 
 class Worker:
@@ -85,9 +98,7 @@ def main() -> int:
 
     app = create_app(settings, digests=configuration.digests, background=follow_parent)
     try:
-        http = connections(
-            settings.max_connections, settings.body_seconds, app.state.exchange, lambda: app.state.draining
-        )
+        http = connections(settings, app.state.exchange, lambda: app.state.draining)
     except RuntimeError as error:
         print(f"ernie-serve: {error}", file=sys.stderr)
         return START_FAILED

@@ -1,6 +1,8 @@
 """An export writes a bundle whose graphs agree with eager mode, or nothing."""
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from model_build.checkpoint import Checkpoint, save_checkpoint
 from model_build.cli import main
 from model_build.config import ErnieConfig
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
+from model_build.onnx_graph import save_onnx
 
 CHARACTERS = "今天气真好我们去公园散步吧这家酒店的房间很干净服务周到下次还会再来，。"
 TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *dict.fromkeys(CHARACTERS)]
@@ -97,7 +100,10 @@ def test_both_graphs_agree_with_eager_mode_and_the_manifest_has_the_error(export
     # The graph that Paddle 3 writes is not put into the bundle.
     assert set(bundle.manifest.graphs) == ({"onnx"} if export.SAVES_PIR else {"paddle", "onnx"})
     written = {path.name for path in (bundle.directory / "graph").iterdir()}
-    assert written == {Path(file).name for graph in bundle.manifest.graphs.values() for file in graph.sha256}
+    graphs = {Path(file).name for graph in bundle.manifest.graphs.values() for file in graph.sha256}
+    # PaddleNLP's Taskflow reads these next to the Paddle graph.
+    described = set() if export.SAVES_PIR else {"config.json", "tokenizer_config.json", "vocab.txt"}
+    assert written == graphs | described
     for graph in bundle.manifest.graphs.values():
         assert graph.parity_max_abs_error is not None
         assert graph.parity_max_abs_error <= 1e-4
@@ -117,6 +123,45 @@ def test_the_embedding_table_is_stored_once(exported: Path) -> None:
     constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
     tables = [tensor for tensor in [*constants, *graph.initializer] if list(tensor.dims) == [CONFIG.vocab_size, 24]]
     assert len(tables) == 1
+
+
+def test_weights_are_initializers_so_that_quantisers_find_them(exported: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    (bundle,) = find_bundles(exported)
+    graph = onnx.load(str(bundle.graph("onnx")[0])).graph
+    assert not [node.name for node in graph.node if node.op_type == "Constant"]
+    quantize_dynamic(str(bundle.graph("onnx")[0]), str(tmp_path / "int8.onnx"))
+    made = [node.op_type for node in onnx.load(str(tmp_path / "int8.onnx")).graph.node]
+    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    assert made.count("MatMulInteger") == len(products) > 6
+
+
+@pytest.mark.parametrize("optimises", [True, False])
+def test_no_optimiser_of_paddle2onnx_runs_because_it_installs_packages(
+    optimises: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [tensor], [result])
+    found = []
+
+    def convert(model: str, params: str, save_file: str, **options: object) -> None:
+        found.append(options)
+        onnx.save(onnx.helper.make_model(graph, ir_version=8), save_file)
+
+    def version_2(
+        model: str, params: str, save_file: str, optimize_tool: str = "polygraphy", **options: object
+    ) -> None:
+        convert(model, params, save_file, optimize_tool=optimize_tool, **options)
+
+    monkeypatch.setitem(
+        sys.modules, "paddle2onnx", types.SimpleNamespace(export=version_2 if optimises else convert)
+    )  # fmt: skip
+    save_onnx(tmp_path / "model.json", ["x"], ["scores"])
+    assert found[0].get("optimize_tool") is None
+    assert [each.name for each in onnx.load(str(tmp_path / "model.onnx")).graph.output] == ["scores"]
 
 
 def test_a_changed_file_is_found(exported: Path) -> None:

@@ -15,7 +15,7 @@ from model_build.export import parity
 from model_build.graphs import FillMaskGraph, LogitsGraph
 from model_build.heads import ErnieForMaskedLM, ErnieForSequenceClassification
 from model_build.last_layer import first_states, states_at
-from model_build.quantization import with_initializers
+from model_build.onnx_graph import with_initializers
 from model_build.runners import onnx_runner, paddle_runner
 from tests.model_build.small_models import batches, small_bundle
 

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from model_build.bundle import Bundle, BundleError, find_bundles, open_bundle, verify_bundle
+from model_build.onnx_graph import with_initializers
 from model_build.quantization import (
     QuantizationError,
     half_graph,
@@ -18,7 +19,6 @@ from model_build.quantization import (
     quantize,
     quantize_tables,
     relative_error,
-    with_initializers,
 )
 from model_build.runners import Runner, bf16_runner, has_bf16, onnx_runner
 from model_build.settings import QuantizeSettings

@@ -15,6 +15,7 @@ from training.finetuning.settings import FinetuneRunSettings, FinetuneSettings
 if TYPE_CHECKING:  # Paddle is imported only when the command runs
     from training.finetuning.job import FinetuneJob
 
+Parts = Mapping[str, Sequence[Any]]
 FILES = ("train", "dev", "test")
 TABLES = (".tsv", ".csv", ".jsonl")
 TASKS = ("classify", "token-classification", "question-answering")
@@ -58,6 +59,15 @@ def add_example_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that `read_parts` reads."""
     data = parser.add_argument_group("examples", "either --dataset, or files; docs/finetuning-data.md describes both")
     data.add_argument("--task", choices=TASKS, help="task (default: the task of --dataset; for files, `classify`)")
+    data.add_argument(
+        "--multi-label", action=argparse.BooleanOptionalAction, default=None,
+        help="a text may have any number of labels: the label column has them with --label-separator between them, a "
+        ".jsonl has a list, and a .txt has lines of text, tab and labels (default: one label a text; a file that looks "
+        "otherwise is an error)",
+    )  # fmt: skip
+    data.add_argument(
+        "--label-separator", default=",", metavar="TEXT", help="with --multi-label: text between labels (default: ,)"
+    )
     add_set_flags(data)
     data.add_argument("--train", type=Path, metavar="FILE", help="training examples")
     data.add_argument("--dev", type=Path, metavar="FILE", help="development examples, which select the best weights")
@@ -161,6 +171,8 @@ def _evaluate(arguments: argparse.Namespace, predict: bool) -> Mapping[str, Mapp
     from training.finetuning import evaluation
 
     directory = arguments.output / "model"
+    if arguments.multi_label is None and (directory / "config.json").is_file():
+        arguments.multi_label = read_checkpoint(directory).scores == "sigmoid" or None
     task = arguments.task or ("" if arguments.dataset else read_checkpoint(directory).task)
     task, examples, _ = read_parts(arguments, task)
     evaluation.warn_of_overlap(examples)
@@ -195,6 +207,7 @@ def read_parts(
     If `task` is not given, it is the data set's own task, and files are read as tables of labelled texts. Raises
     ValueError if both or neither of --dataset and files are given, and if the task does not fit.
     """
+    from training.datasets.multi_label import check_single, read_multi_label
     from training.datasets.registry import NAMED, load_named
     from training.datasets.squad import read_questions
     from training.datasets.table import read_examples
@@ -216,11 +229,20 @@ def read_parts(
     }
     if task and task not in read:
         raise ValueError(f"{arguments.output / 'model'} is for {task}, which is not a task of finetuning.")
+    multi_label = getattr(arguments, "multi_label", None)
+    if multi_label and task in (None, "classify"):
+        several: Parts = {part: read_multi_label(path, arguments.label_separator) for part, path in files.items()}
+        return "classify", several, {}
+    if multi_label:
+        raise ValueError(f"--multi-label is for classification, not for {task}; leave it out.")
     for path in files.values():
         if not task and path.suffix not in TABLES:
             raise ValueError(f"{path}: not a table of labelled texts ({', '.join(TABLES)}); give --task.")
     kind, reader = read[task or "classify"]
-    return kind, {part: reader(path) for part, path in files.items()}, {}
+    parts = {part: list(reader(path)) for part, path in files.items()}
+    if multi_label is None and kind == "classify":
+        check_single(parts)
+    return kind, parts, {}
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -24,6 +24,13 @@ class Example:
 
 
 @dataclass(frozen=True)
+class MultiLabelExample(Example):
+    """Multi-label classification: `label` is the text of the file, `labels` are the labels in it, maybe none."""
+
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TaggedSentence:
     """Token classification: one tag per token; in Chinese data a token is usually one character."""
 
@@ -52,9 +59,14 @@ class Question:
     """file, for errors"""
 
 
+def labels_of(example: Example) -> tuple[str, ...]:
+    """The labels of an example: one, or for multi-label examples any number."""
+    return example.labels if isinstance(example, MultiLabelExample) else (example.label,)
+
+
 def label_names(examples: Sequence[Example]) -> list[str]:
     """The distinct labels, sorted; as numbers if all labels are numbers."""
-    names = {example.label for example in examples}
+    names = {label for example in examples for label in labels_of(example)}
     return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
 
 
@@ -105,7 +117,7 @@ def check_kinds(parts: Mapping[str, Sequence[Any]]) -> None:
 def check_known(known: Collection[str], rows: Sequence[Example] | Sequence[TaggedSentence], whose: str) -> None:
     """Raises ValueError for the first row with a label that is not `known`; `whose` names the owner of the labels."""
     for row in rows:
-        for label in row.tags if isinstance(row, TaggedSentence) else (row.label,):
+        for label in row.tags if isinstance(row, TaggedSentence) else labels_of(row):
             if label not in known:
                 raise ValueError(
                     f"{row.where or 'evaluation'}: {'tag' if isinstance(row, TaggedSentence) else 'label'} {label!r} "

@@ -12,12 +12,13 @@ from paddle import nn
 
 from model_build.atomic_write import atomic_file
 from model_build.checkpoint import Checkpoint, load_model, read_checkpoint
-from training.datasets.examples import TaskName, check_known
+from training.datasets.examples import MultiLabelExample, TaskName, check_known
 from training.datasets.overlap import overlap_report
 from training.datasets.tag_schemes import SCHEMES, detect_scheme
 from training.finetuning.loop import predict
 from training.finetuning.settings import FinetuneSettings
 from training.tasks.classification import Classification
+from training.tasks.multi_label import MultiLabelClassification
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Task
 from training.tasks.token_classification import TokenClassification
@@ -61,6 +62,9 @@ def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Fi
     if not parts:
         raise ValueError("there is nothing to evaluate; give examples with --dev or --test.")
     task = task_of_model(directory, about)
+    several = isinstance(task, MultiLabelClassification)
+    if any(isinstance(row, MultiLabelExample) != several for rows in parts.values() for row in rows[:1]):
+        raise ValueError(f"{directory} {'needs' if several else 'is not'} multi-label: correct the flag --multi-label.")
     if task.labels:
         for rows in parts.values():
             check_known(task.labels, rows, str(directory))
@@ -81,6 +85,8 @@ def task_of_model(directory: Path, about: Checkpoint) -> Task:
     if about.task == "token-classification":
         scheme = SCHEMES.get(about.provenance.get("scheme", "")) or detect_scheme([labels])
         return TokenClassification(tokenizer, labels, length, scheme)
+    if about.task == "classify" and about.scores == "sigmoid":
+        return MultiLabelClassification(tokenizer, labels, length)
     if about.task == "classify":
         return Classification(tokenizer, labels, length)
     raise ValueError(f"{directory} is for {about.task}, which is not a task of finetuning; give a finetuned model.")

@@ -15,9 +15,11 @@ from typing import Any
 from paddle import nn
 
 from model_build.atomic_write import atomic_file
+from model_build.bundle import Scores
 from model_build.checkpoint import Checkpoint, save_checkpoint
 from training.datasets.examples import (
     Example,
+    MultiLabelExample,
     Question,
     TaggedSentence,
     TaskName,
@@ -53,6 +55,7 @@ from training.runs.interruption import InterruptedRun, interruption
 from training.runs.records import Records
 from training.tasks.classification import Classification, balanced_weights
 from training.tasks.metrics import spread
+from training.tasks.multi_label import MultiLabelClassification
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.task import Task
 from training.tasks.token_classification import TokenClassification
@@ -120,7 +123,9 @@ class FinetuneJob:
                     "with --hard-weight 0 and --logits-weight 0 the head would not be trained; raise one of them."
                 )
             _check_unlabelled(self.examples["train"][0], self.distillation.unlabelled)
-        metrics = TASKS[self.task].metrics
+        if self.is_multi_label and (self.distillation or self.settings.class_weights != "none"):
+            raise ValueError("multi-label examples cannot be distilled, and have no --class-weights; leave them out.")
+        metrics = self._metrics
         if self.settings.metric and self.settings.metric not in metrics:
             raise ValueError(
                 f"--metric {self.settings.metric} is not a metric of {self.task}; give one of {', '.join(metrics)}."
@@ -129,7 +134,16 @@ class FinetuneJob:
     @property
     def metric(self) -> str:
         """The metric on dev that selects the best weights and run."""
-        return self.settings.metric or TASKS[self.task].metrics[0]
+        return self.settings.metric or self._metrics[0]
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return isinstance(self.examples["train"][0], MultiLabelExample)
+
+    @property
+    def _metrics(self) -> Sequence[str]:
+        return (MultiLabelClassification if self.is_multi_label else TASKS[self.task]).metrics
 
 
 @dataclass(frozen=True)
@@ -238,6 +252,8 @@ def task_of(job: FinetuneJob) -> Task:
     if job.task == "token-classification":
         return TokenClassification(tokenizer, tag_names(train), length, scheme_of(train))
     labels = label_names(train)
+    if job.is_multi_label:
+        return MultiLabelClassification(tokenizer, labels, length)
     weights = balanced_weights(train, labels) if job.settings.class_weights == "balanced" else None
     return Classification(tokenizer, labels, length, weights)
 
@@ -333,6 +349,7 @@ def _results(job: FinetuneJob, task: Task, run_results: Sequence[RunResult]) -> 
     return {
         "task": job.task,
         **scheme_name(task),
+        **({"multi_label": True} if job.is_multi_label else {}),
         "pretrained": job.start.described,
         "settings": {**dataclasses.asdict(run_results[0].settings), "seed": list(job.seeds)},
         "figures": {
@@ -359,7 +376,8 @@ def _checkpoint(job: FinetuneJob, task: Task, best: RunResult, results: Mapping[
     }
     # The service uses the length that was evaluated.
     length, lower = best.settings.max_seq_length, job.start.do_lower_case
-    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, lower)
+    scores: Scores = "sigmoid" if job.is_multi_label else "softmax"
+    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, lower, scores)
 
 
 def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Layer) -> dict[str, Any]:

@@ -24,10 +24,31 @@ def class_sections(where: str, figures: Mapping[str, Any], names: Sequence[str])
         heading = "Most frequent confusions" if many else "Confusion matrix"
         cards = section(f"{heading} {where}", matrix) + section(f"Classes {where}", _classes(names, confusion))
         return f'<div class="beside">{cards}</div>'
+    if "labels" in figures:
+        return section(f"Labels {where}", _labels(figures["labels"]))
     if "types" in figures:
         scores = [(kind, *(each[key] for key in SCORES), each["entities"]) for kind, each in figures["types"].items()]
         return section(f"Entity types {where}", _scores("type", "entities", scores))
     return ""
+
+
+def _labels(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Scores of every label at the threshold, and the threshold that would give the highest F1."""
+    columns = [("at the threshold", name) for name in ("precision", "recall", "F1")]
+    columns += [("", "examples"), ("best on these examples", "threshold"), ("best on these examples", "F1")]
+    rows = [
+        (
+            name,
+            [
+                *((percent(each[key]), False) for key in SCORES),
+                (f"{each['examples']:,}", False),
+                (f"{each['best_threshold']:.3f}", False),
+                (percent(each["best_f1"]), False),
+            ],
+        )
+        for name, each in figures.items()
+    ]
+    return html_page.grouped_table("label", columns, rows)
 
 
 SCORES = ("precision", "recall", "f1")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from training.datasets.examples import Example, Question, TaggedSentence
+from training.datasets.examples import Example, MultiLabelExample, Question, TaggedSentence
 from training.datasets.tag_schemes import SCHEMES, Scheme
 from training.reports.detokenization import needs_space
 from training.reports.error_analysis import (
@@ -44,6 +44,8 @@ def wrong_predictions(
     `results` (results.json) gives the task and the tagging scheme; `labels` maps the labels to display names.
     """
     task = results["task"]
+    if results.get("multi_label"):
+        return _mislabelled(examples, predictions)
     if task == "classify":
         return _misclassified(examples, predictions, labels)
     if task == "token-classification":
@@ -78,6 +80,32 @@ def _misclassified_one(each: Misclassified, labels: Mapping[str, str]) -> str:
         ("scores", f"<ol>{scores}</ol>"),
     ]
     return _article(lines)
+
+
+def _mislabelled(examples: Sequence[MultiLabelExample], predictions: Sequence[Mapping[str, Any]]) -> str:
+    """Texts with missed or wrongly predicted labels, those with the most first."""
+    pairs = [(each, set(given["labels"])) for each, given in zip(examples, predictions, strict=True)]
+    found = sorted(
+        ((example, given) for example, given in pairs if given != set(example.labels)),
+        key=lambda pair: -len(pair[1] ^ set(pair[0].labels)),
+    )
+    hint = (
+        'The most errors first. <span class="right">Correct</span>, <span class="missed">missed</span>, '
+        '<span class="wrong">wrongly predicted</span>.'
+    )
+    return _listed(found, len(examples), hint, _mislabelled_one)
+
+
+def _mislabelled_one(pair: tuple[MultiLabelExample, set[str]]) -> str:
+    example, given = pair
+    gold = set(example.labels)
+    marks = [(name, "right" if name in given else "missed") for name in example.labels]
+    marks += [(name, "wrong") for name in sorted(given - gold)]
+    shown = " ".join(f'<span class="{kind}">{escape(name)}</span>' for name, kind in marks)
+    lines = [("text", _text(example.text))]
+    if example.text_pair is not None:
+        lines.append(("second text", _text(example.text_pair)))
+    return _article([*lines, ("labels", shown)])
 
 
 def _text(text: str) -> str:

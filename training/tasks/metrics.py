@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+import numpy as np
+
 from training.datasets.examples import Question
 from training.datasets.tag_schemes import Scheme
 
@@ -26,6 +28,46 @@ def classification_scores(labels: Sequence[str], predicted: Sequence[str], names
         "micro_f1": float(f1_score(labels, predicted, average="micro", zero_division=0)),
         "confusion": confusion_matrix(labels, predicted, labels=list(names)).tolist(),
     }
+
+
+def multi_label_scores(gold: np.ndarray, scores: np.ndarray, names: Sequence[str], threshold: float) -> dict[str, Any]:
+    """subset_accuracy (all labels of a text correct), macro_f1 and micro_f1 by scikit-learn, and scores of each label.
+
+    `gold` is bool [N, labels], `scores` are probabilities [N, labels]; a label is predicted if its probability is at
+    least `threshold`. `labels` has precision, recall and F1 of each label by name, the number of its examples, and the
+    threshold with the highest F1 on these examples with that F1.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+    predicted = scores >= threshold
+    each = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)
+    best = [best_threshold(gold[:, column], scores[:, column]) for column in range(len(names))]
+    return {
+        "examples": len(gold),
+        "subset_accuracy": float(accuracy_score(gold, predicted)),
+        "macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0)),
+        "micro_f1": float(f1_score(gold, predicted, average="micro", zero_division=0)),
+        "threshold": threshold,
+        "labels": {
+            name: {
+                "precision": float(each[0][column]), "recall": float(each[1][column]), "f1": float(each[2][column]),
+                "examples": int(each[3][column]), "best_threshold": best[column][0], "best_f1": best[column][1],
+            }
+            for column, name in enumerate(names)
+        },
+    }  # fmt: skip
+
+
+def best_threshold(gold: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """The score of an example that as a threshold gives the highest F1, and this F1; (0.5, 0) without an example."""
+    if not gold.any():
+        return 0.5, 0.0
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(gold[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + gold.sum())
+    last = np.append(scores[order][1:] != scores[order][:-1], True)  # equal scores are predicted together
+    place = int(np.argmax(np.where(last, f1, 0)))
+    return float(scores[order][place]), float(f1[place])
 
 
 def entity_scores(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme) -> dict[str, Any]:

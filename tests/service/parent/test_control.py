@@ -10,9 +10,8 @@ import pytest
 import uvicorn
 
 from service.api.app import create_app
-from service.api.connection import Server
 from service.api.parent_link import ParentLink
-from service.api.worker import Worker
+from service.api.worker import Server, Worker
 from service.messages.control import ModelTable, Reloaded, ToWorker
 from service.messages.frames import FrameReader
 from service.parent.control import Control

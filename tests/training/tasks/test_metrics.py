@@ -177,3 +177,9 @@ def test_exact_match_is_paddlenlps_and_f1_is_at_most_its_on_han_answers() -> Non
 def test_the_spread_of_runs() -> None:
     assert spread([0.5, 0.7]) == {"mean": pytest.approx(0.6), "standard_deviation": pytest.approx(0.02**0.5), "n": 2}
     assert spread([0.5]) == {"mean": 0.5, "standard_deviation": None, "n": 1}
+
+
+def test_an_entity_whose_last_tag_is_wrong_is_wrong() -> None:
+    # seqeval's default mode counts B M M as the entity B M E.
+    found = entity_scores([["B-PER", "M-PER", "E-PER", "O"]], [["B-PER", "M-PER", "M-PER", "O"]], BMES)
+    assert (found["precision"], found["recall"], found["f1"], found["entities"]) == (0.0, 0.0, 0.0, 1)

@@ -22,6 +22,7 @@ from benchmarks.serving.fuzz_bodies import KINDS
 from model_build.bundle import Task
 from service.api.connection import ATTRIBUTES, Connection, check_uvicorn, connections
 from service.api.models.engine_link import EngineFailed
+from service.settings import Settings
 from tests.service.api.connection.sockets import BODY, connected, request, told, unheard
 from tests.service.stand_in import StandInEngine, application
 
@@ -69,7 +70,7 @@ async def served(
     """The service on our connections, or on uvicorn's own if `plain`."""
     app, engines = application(folder, MODELS, **settings)
     draining = asyncio.Event()
-    http = "httptools" if plain else connections(99, 60.0, app.state.exchange, draining.is_set)
+    http = "httptools" if plain else connections(Settings(**settings), app.state.exchange, draining.is_set)
     config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))

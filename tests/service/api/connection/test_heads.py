@@ -57,7 +57,7 @@ async def test_a_path_with_a_line_break_is_not_that_of_an_endpoint(tmp_path: Pat
             assert [each.status for each in await told(streams, request(path))] == [404]
 
 
-@pytest.mark.parametrize("target", ["/" + "a" * 70_000, "http://service", "/\u00e9"])
+@pytest.mark.parametrize("target", ["http://service", "/\u00e9"])
 async def test_a_target_that_is_not_a_path_is_the_clients_fault(
     tmp_path: Path, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:

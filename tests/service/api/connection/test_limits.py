@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.app import create_app
 from service.api.connection import connections
+from service.settings import Settings
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: service\r\n\r\n"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -31,11 +33,12 @@ class Held:
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Held, max_connections: int, head_seconds: float = 60.0, draining: asyncio.Event | None = None
+    app: ASGIApp, keep_alive: float = 60, draining: asyncio.Event | None = None, **limits: object
 ) -> AsyncIterator[int]:
     """A port where `app` is served."""
-    http = connections(max_connections, head_seconds, None, (draining or asyncio.Event()).is_set)
-    keep_alive = 60 if draining else 0
+    settings = Settings(**limits)  # type: ignore[arg-type]
+    exchange = create_app(settings).state.exchange
+    http = connections(settings, exchange, (draining or asyncio.Event()).is_set)
     config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -43,7 +46,8 @@ async def serving(
     try:
         yield listener.getsockname()[1]
     finally:
-        app.go.set()
+        if isinstance(app, Held):
+            app.go.set()
         server.should_exit = True
         await running
 
@@ -81,7 +85,7 @@ async def test_the_connections_that_are_idle_longest_give_way_to_new_ones() -> N
 async def test_while_the_service_drains_an_answer_announces_the_end_of_its_connection() -> None:
     app, draining = Held(), asyncio.Event()
     app.go.set()
-    async with serving(app, max_connections=9, draining=draining) as port:
+    async with serving(app, draining=draining) as port:
         ((reader, writer),) = await connect(port, 1)
         await ask((reader, writer))
         assert b"connection: close" not in (await reader.readuntil(b"ok")).lower()
@@ -111,17 +115,18 @@ async def test_connections_with_a_request_stay_and_a_new_one_is_closed() -> None
 async def test_a_connection_over_which_no_whole_head_comes_is_closed(said: bytes) -> None:
     app = Held()
     app.go.set()
-    async with serving(app, max_connections=9, head_seconds=0.05) as port:
+    async with serving(app, keep_alive=0.1, head_seconds=0.05) as port:
         ((reader, writer),) = await connect(port, 1)
         writer.write(said)
         answer = await reader.read()  # returns when the other end has closed
         assert answer.count(b"HTTP/1.1 200") == said.count(REQUEST)
+        assert answer.count(b"HTTP/1.1 408") == said.strip().endswith((b"Host:", b"HT"))
         writer.close()
 
 
 async def test_a_request_in_work_is_not_hurried_by_the_bound_on_silence() -> None:
     app = Held()
-    async with serving(app, max_connections=9, head_seconds=0.01) as port:
+    async with serving(app, keep_alive=0.2) as port:
         silent, asking = await connect(port, 2)
         await ask(asking)
         assert await silent[0].read() == b""  # the bound has passed

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from model_build.bundle import Task
 from service.api.connection import MAX_REFUSED_AT_ONCE, Connection, connections
+from service.settings import Settings
 from tests.service.api.connection.sockets import BODY, connected, request, told, unheard
 from tests.service.stand_in import StandInEngine, application
 
@@ -40,12 +41,11 @@ async def full(
     models: dict[str, Task] = MODELS,
     *,
     keep_alive: int = 5,
-    head_seconds: float = 60.0,
     **settings: object,
 ) -> AsyncIterator[Full]:
     """A service whose place for each model that classifies is taken until the end."""
     app, engines = application(tmp_path, models, max_queue_requests=1, **settings)
-    http = connections(99, head_seconds, app.state.exchange)
+    http = connections(Settings(), app.state.exchange)
     config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
