@@ -296,7 +296,7 @@ def _param_shape(file: BinaryIO, size: int) -> list[int]:
     """One tensor: version, level of detail, version, TensorDesc, values. Raises ValueError if it is incomplete."""
     _, levels = struct.unpack("<IQ", file.read(12))
     if levels > 8 or size < 32:
-        raise ValueError("no tensor has so many levels")
+        raise ValueError("the tensor has more than 8 levels")
     for _ in range(levels):
         (bytes_of_level,) = struct.unpack("<Q", file.read(8))
         file.seek(bytes_of_level, 1)
