@@ -12,12 +12,22 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from model_build.bundle_files import (
+    MAX_VOCABULARY_BYTES,
+    FilesError,
+    check_documents,
+    check_files,
+    check_name,
+    check_size,
+    check_values,
+    readable,
+)
 from model_build.labels import LabelError, Scores, labels_of_folder, scores_of_folder
-from model_build.tokenizer_config import TokenizerConfigError, read_do_lower_case
+from model_build.tokenizer_config import TokenizerConfigError, TokenizerSettings, read_tokenizer_config
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +45,29 @@ class OtherTaskError(BundleError):
     """A valid bundle whose task is not one of the requested tasks."""
 
 
+class NotUtf8Error(BundleError):
+    """A directory whose name is not UTF-8."""
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError(f"{name!r} has a character that cannot be printed")
+    return name
+
+
+def _plain(name: str) -> str:
+    if name.startswith(".") or "/" in name or "\\" in name:
+        raise ValueError(f"{name!r} must be one name, without / and without a dot at its start")
+    return _printable(name)
+
+
+# A name becomes part of paths, addresses, logs and metrics.
+Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
+Label = Annotated[str, Field(max_length=1024)]
+FilePath = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_printable)]
+Dimension = Annotated[int, Field(ge=-1, lt=1 << 31)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -42,15 +75,9 @@ class _Strict(BaseModel):
 class TensorSpec(_Strict):
     """Name, dtype and shape of one input or output of a graph; -1 marks a dynamic axis."""
 
-    name: str
-    dtype: str
-    shape: list[int]
-
-
-class TokenizerSettings(_Strict):
-    """How the tokenizer splits text; its vocabulary is the file `vocab.txt` of the bundle."""
-
-    do_lower_case: bool = True
+    name: FilePath
+    dtype: Annotated[str, Field(max_length=32)]
+    shape: Annotated[list[Dimension], Field(max_length=8)]
 
 
 class GraphFile(_Strict):
@@ -59,30 +86,30 @@ class GraphFile(_Strict):
     `parity_max_abs_error` is the largest difference from the outputs of the model in eager mode.
     """
 
-    path: str
-    params_path: str | None = None
-    sha256: dict[str, str] = {}
+    path: FilePath
+    params_path: FilePath | None = None
+    sha256: Annotated[dict[FilePath, str], Field(max_length=64)] = {}
     parity_max_abs_error: float | None = None
 
 
 class Manifest(_Strict):
     """The content of `bundle.json`. Bundles of earlier releases lack `vocab_sha256`."""
 
-    schema_version: int = SCHEMA_VERSION
-    name: str
-    version: str
+    schema_version: Annotated[int, Field(ge=1)] = SCHEMA_VERSION
+    name: Name
+    version: Name
     task: Task
     architecture: dict[str, Any] = {}
-    max_length: int
-    labels: list[str] = []
+    max_length: Annotated[int, Field(ge=2, le=65536)]
+    labels: Annotated[list[Label], Field(max_length=1_000_000)] = []
     scores: Scores = "softmax"
     """what the scores of a classifier are; no effect for other tasks"""
     tokenizer: TokenizerSettings = TokenizerSettings()
-    vocab_sha256: str | None = None
-    graphs: dict[str, GraphFile]
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
-    top_candidates: int | None = None
+    vocab_sha256: Annotated[str, Field(max_length=64)] | None = None
+    graphs: Annotated[dict[str, GraphFile], Field(max_length=16)]
+    inputs: Annotated[list[TensorSpec], Field(max_length=16)]
+    outputs: Annotated[list[TensorSpec], Field(max_length=16)]
+    top_candidates: Annotated[int, Field(ge=1, le=100_000)] | None = None
     evaluation: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
 
@@ -177,7 +204,7 @@ def _paddlenlp_export(directory: Path) -> Bundle:
     try:
         labels = labels_of_folder(directory, named, config_name)
         scores = scores_of_folder(directory, named, config_name)
-        tokenizer = TokenizerSettings(do_lower_case=read_do_lower_case(directory))
+        tokenizer = read_tokenizer_config(directory)
     except (LabelError, TokenizerConfigError) as error:
         raise BundleError(str(error)) from error
     ids = [TensorSpec(name=name, dtype="int64", shape=[-1, -1]) for name in ("input_ids", "token_type_ids")]
@@ -218,7 +245,21 @@ def open_bundle(directory: Path) -> Bundle:
     Raises BundleError if a file is missing, invalid or cannot be read. Hashes are not checked; see `verify_bundle`.
     """
     try:
-        return _read_bundle(directory)
+        check_name(directory)
+    except FilesError as error:
+        raise NotUtf8Error(str(error)) from error
+    try:
+        check_documents(directory)
+        bundle = _read_bundle(directory)
+        check_size(bundle.vocab_path, MAX_VOCABULARY_BYTES)
+        check_files(directory, ["vocab.txt", *_graph_files(bundle.manifest)])
+        return bundle
+    except FilesError as error:
+        raise BundleError(str(error)) from error
+    except ValidationError as error:  # the manifest of an export, which is made from the names of folders and labels
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{directory}: the {where} of this export: {first['msg']}.") from error
     except OSError as error:
         raise BundleError(f"{directory} cannot be read: {error.strerror or error}.") from error
 
@@ -233,6 +274,14 @@ def _read_bundle(directory: Path) -> Bundle:
             f"{directory} is neither a bundle (it lacks bundle.json) nor a PaddleNLP export ({', '.join(needed)})."
         )
     manifest = _validated(Manifest, manifest_path)
+    check_values(
+        manifest_path,
+        {
+            "architecture": manifest.architecture,
+            "evaluation": manifest.evaluation,
+            "provenance": manifest.provenance,
+        },
+    )
     if manifest.schema_version > SCHEMA_VERSION:
         raise BundleError(
             f"{manifest_path} has schema version {manifest.schema_version}, but this release reads up to "
@@ -248,6 +297,14 @@ def _read_bundle(directory: Path) -> Bundle:
         if not path.is_file():
             raise BundleError(f"{path} is missing from the bundle; copy the bundle again.")
     return bundle
+
+
+def _graph_files(manifest: Manifest) -> list[str]:
+    """Paths of all files of the graphs, relative to the bundle."""
+    names = []
+    for graph in manifest.graphs.values():
+        names += [graph.path, *([graph.params_path] if graph.params_path else []), *graph.sha256]
+    return names
 
 
 def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
@@ -279,7 +336,7 @@ def read_repository(root: Path, tasks: Sequence[Task] = TASKS) -> tuple[list[Bun
             if bundle.manifest.task not in tasks:
                 raise OtherTaskError(f"{path}: the bundle is for {bundle.manifest.task}, not for {' or '.join(tasks)}.")
         except BundleError as error:
-            refused[str(path.relative_to(root))] = error
+            refused[readable(path.relative_to(root))] = error
             continue
         known = newest.get(bundle.manifest.name)
         if not known or _version_key(bundle.manifest.version) > _version_key(known.manifest.version):
@@ -295,7 +352,7 @@ def find_bundles(root: Path, tasks: Sequence[Task] = TASKS) -> list[Bundle]:
     """
     bundles, refused = read_repository(root, tasks)
     for error in refused.values():
-        if not isinstance(error, OtherTaskError) or not bundles:
+        if not isinstance(error, OtherTaskError | NotUtf8Error) or not bundles:
             raise error
         log.warning("skipped: %s", error)
     if not bundles:

@@ -4,7 +4,7 @@ model_state.pdparams   weights under PaddleNLP's names
 config.json            the fields of ErnieConfig, those that PaddleNLP's classes need (`architectures`, `id2label`, …),
                        and "task", "labels", "problem_type", "max_length", "evaluation", "provenance"
 vocab.txt
-tokenizer_config.json  `do_lower_case`, and the class of PaddleNLP's tokenizer
+tokenizer_config.json  `TokenizerSettings`, and the class of PaddleNLP's tokenizer
 sentences.txt          real sentences, one on each line, for the parity check of the export
 
 Folders of PaddleNLP and Hugging Face with a model of ERNIE or BERT are read too; see `model_build.formats`.
@@ -33,7 +33,7 @@ from model_build.heads import (
     ErnieForTokenClassification,
 )
 from model_build.labels import PROBLEM_TYPES, LabelError, labels_of_folder, scores_of_folder
-from model_build.tokenizer_config import read_do_lower_case, write_tokenizer_config
+from model_build.tokenizer_config import TokenizerSettings, read_tokenizer_config, write_tokenizer_config
 from model_build.weights import load_state, read_weights
 
 LONGEST = 512
@@ -66,7 +66,7 @@ class Checkpoint:
     labels: list[str] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    do_lower_case: bool = True
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     scores: Scores = "softmax"
     """of a classifier of texts; `config.json` has it as `problem_type`, under PaddleNLP's and Hugging Face's names"""
 
@@ -97,7 +97,7 @@ def write_checkpoint(
     }
     (directory / "config.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_vocabulary(directory, vocab_path)
-    write_tokenizer_config(directory, do_lower_case=checkpoint.do_lower_case)
+    write_tokenizer_config(directory, checkpoint.tokenizer)
     (directory / "sentences.txt").write_text("".join(line + "\n" for line in sentences), encoding="utf-8")
 
 
@@ -151,7 +151,7 @@ def read_checkpoint(directory: Path, vocab: Path | None = None) -> Checkpoint:
         labels,
         dict(values.get("evaluation", {})),
         dict(values.get("provenance", {})),
-        read_do_lower_case(directory),
+        read_tokenizer_config(directory),
         scores,
     )
 

@@ -32,7 +32,7 @@ from model_build.config import ErnieConfig
 from model_build.ernie import ErnieModel
 from model_build.formats.names import hugging_face_names
 from model_build.formats.tokenizer_json import read_tokenizer_json
-from model_build.tokenizer_config import read_do_lower_case, write_tokenizer_config
+from model_build.tokenizer_config import read_tokenizer_config, write_tokenizer_config
 from model_build.weights import load_state, read_weights
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def convert(source: Path, output: Path, target: Format) -> None:
             load_checkpoint_state(model_of(checkpoint, source), checkpoint, state)
         else:
             load_state(ErnieModel(config), _without_prefix(state))
-            checkpoint = Checkpoint(config, "fill-mask", 0, do_lower_case=read_do_lower_case(source))
+            checkpoint = Checkpoint(config, "fill-mask", 0, tokenizer=read_tokenizer_config(source))
             state = _without_prefix(state)
         with atomic_folder(output) as folder:
             if target == "paddlenlp":
@@ -108,7 +108,7 @@ def _write_paddlenlp(
         return
     paddle.save(tensors, str(folder / "model_state.pdparams"))
     _write_description(folder, {**dataclasses.asdict(checkpoint.config), **_ENCODER}, vocab)
-    write_tokenizer_config(folder, do_lower_case=checkpoint.do_lower_case)
+    write_tokenizer_config(folder, checkpoint.tokenizer)
 
 
 def _write_hugging_face(folder: Path, checkpoint: Checkpoint, state: Mapping[str, np.ndarray], vocab: Path) -> None:
@@ -127,7 +127,7 @@ def _write_hugging_face(folder: Path, checkpoint: Checkpoint, state: Mapping[str
         named = hugging_face_names(kept, question_answering=reader)
     save_file(named, str(folder / "model.safetensors"), metadata={"format": "pt"})
     _write_description(folder, fields, vocab)
-    write_tokenizer_config(folder, do_lower_case=checkpoint.do_lower_case, tokenizer_class="BertTokenizer")
+    write_tokenizer_config(folder, checkpoint.tokenizer, tokenizer_class="BertTokenizer")
 
 
 _ENCODER = {"model_type": "ernie", "architectures": ["ErnieModel"]}

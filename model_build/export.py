@@ -17,7 +17,6 @@ from model_build.bundle import (
     GraphFile,
     Manifest,
     Scores,
-    TokenizerSettings,
     new_bundle_path,
     open_bundle,
     read_vocabulary,
@@ -128,7 +127,7 @@ def _write_description(directory: Path, manifest: Manifest, vocab_path: Path) ->
     text = json.dumps(published_fields(about), indent=2, ensure_ascii=False) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     write_vocabulary(directory, vocab_path)
-    write_tokenizer_config(directory, do_lower_case=manifest.tokenizer.do_lower_case)
+    write_tokenizer_config(directory, manifest.tokenizer)
 
 
 def export_checkpoint(
@@ -169,7 +168,7 @@ def export_checkpoint(
         max_length=checkpoint.max_length,
         labels=checkpoint.labels,
         scores=scores or checkpoint.scores,
-        tokenizer=TokenizerSettings(do_lower_case=checkpoint.do_lower_case),
+        tokenizer=checkpoint.tokenizer,
         graphs={},
         inputs=[],
         outputs=[],

@@ -7,7 +7,6 @@ these two files.
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-Buffer = memoryview
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+from model_build.protobuf import Buffer, fields, mapped, number_of, numbers, parts, text, texts
+
 # Operators whose first input has the same ids as their output.
 SAME_IDS = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 SAME_IDS |= {"cast", "assign", "reshape2", "squeeze2", "unsqueeze2", "flatten_contiguous_range"}
@@ -29,7 +28,6 @@ LOOKUPS = {"Gather", "lookup_table_v2", "lookup_table"}
 COUNTERS = {"CumSum", "Range", "cumsum", "range", "arange"}
 # Bytes of an element by Paddle's number of its type (VarType.Type).
 PADDLE_SIZES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2, 23: 8, 24: 16}
-EXTERNAL = 1
 
 
 class GraphError(ValueError):
@@ -118,9 +116,7 @@ def read_graph(model: Path, params: Path | None) -> StaticGraph:
     """
     if not model.stat().st_size:
         raise GraphError(f"{model} is empty; copy it again.")
-    with model.open("rb") as file:
-        # It is unmapped when the last part of it is freed; the traceback of an error may still have one.
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    view = mapped(model)
     try:
         graph = _onnx(view) if params is None else _paddle(view)
     except (ValueError, IndexError, KeyError) as error:
@@ -133,110 +129,37 @@ def read_graph(model: Path, params: Path | None) -> StaticGraph:
     return graph
 
 
-# Protocol Buffers
-
-
-def _varint(data: Buffer, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    raise ValueError("a number is too long")
-
-
-def _fields(data: Buffer) -> Iterator[tuple[int, int | Buffer]]:
-    """Number and value of every field; nested messages and strings are parts of the buffer."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == VARINT:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        if wire == BYTES:
-            size, at = _varint(data, at)
-        elif wire in (FIXED32, FIXED64):
-            size = 4 if wire == FIXED32 else 8
-        else:
-            raise ValueError("a field has an unknown type")
-        if at + size > len(data):
-            raise ValueError("the file ends too early")
-        yield number, data[at : at + size]
-        at += size
-
-
-def _parts(data: Buffer, number: int) -> list[Buffer]:
-    return [value for found, value in _fields(data) if found == number and not isinstance(value, int)]
-
-
-def _texts(data: Buffer, number: int) -> list[str]:
-    return [bytes(part).decode() for part in _parts(data, number)]
-
-
-def _text(data: Buffer, number: int) -> str:
-    return "".join(_texts(data, number)[-1:])
-
-
-def _number(data: Buffer, number: int) -> int:
-    return next((value for found, value in _fields(data) if found == number and isinstance(value, int)), 0)
-
-
-def _numbers(data: Buffer, number: int) -> list[int]:
-    """A repeated field of integers, packed or not."""
-    values: list[int] = []
-    for found, value in _fields(data):
-        if found != number:
-            continue
-        if isinstance(value, int):
-            values.append(value)
-            continue
-        at = 0
-        while at < len(value):
-            each, at = _varint(value, at)
-            values.append(each)
-    return [value - (1 << 64) if value >= 1 << 63 else value for value in values]
-
-
 # ONNX
 
 
 def _onnx(data: Buffer) -> StaticGraph:
-    """ModelProto: graph = 7. GraphProto: node = 1, initializer = 5, input = 11, output = 12."""
-    graphs = _parts(data, 7)
+    """ModelProto: graph = 7. GraphProto: node = 1, initializer = 5, input = 11, output = 12. TensorProto: dims = 1.
+
+    Weights in other files (external data) have their dims here; bundle_files.py checks the files.
+    """
+    graphs = parts(data, 7)
     if len(graphs) != 1:
         raise GraphError("it has no graph")
     found = StaticGraph()
     named: list[str] = []
-    for number, value in _fields(graphs[0]):
+    for number, value in fields(graphs[0]):
         if isinstance(value, int):
             continue
         if number == 1:
-            kind = _text(value, 4)
-            found.operators.append(Operator(kind, _texts(value, 1), _texts(value, 2)))
+            kind = text(value, 4)
+            found.operators.append(Operator(kind, texts(value, 1), texts(value, 2)))
             if kind == "Constant":
-                for tensor in (tensor for attribute in _parts(value, 5) for tensor in _parts(attribute, 5)):
-                    found.shapes[found.operators[-1].outputs[0]] = _onnx_shape(tensor)
+                for tensor in (tensor for attribute in parts(value, 5) for tensor in parts(attribute, 5)):
+                    found.shapes[found.operators[-1].outputs[0]] = numbers(tensor, 1)
         elif number == 5:
-            found.shapes[_text(value, 8)] = _onnx_shape(value)
+            found.shapes[text(value, 8)] = numbers(value, 1)
         elif number == 11:
-            named.append(_text(value, 1))
+            named.append(text(value, 1))
         elif number == 12:
-            found.outputs.append(_text(value, 1))
+            found.outputs.append(text(value, 1))
     # Older exporters list the weights among the inputs too.
     found.inputs = [name for name in named if name not in found.shapes]
     return found
-
-
-def _onnx_shape(tensor: Buffer) -> list[int]:
-    """TensorProto: dims = 1, external_data = 13, data_location = 14."""
-    if _number(tensor, 14) == EXTERNAL or _parts(tensor, 13):
-        raise GraphError("it keeps weights in another file; save it as one file")
-    return _numbers(tensor, 1)
 
 
 # Paddle
@@ -247,25 +170,25 @@ def _paddle(data: Buffer) -> StaticGraph:
 
     OpDesc: inputs = 1, outputs = 2, type = 3, attrs = 4.
     """
-    blocks = _parts(data, 1)
+    blocks = parts(data, 1)
     if not blocks:
         raise GraphError("it has no program")
     found = StaticGraph()
     feeds: dict[int, str] = {}
     fetches: dict[int, str] = {}
-    for variable in _parts(blocks[0], 3):
+    for variable in parts(blocks[0], 3):
         # VarType: lod_tensor = 3; LoDTensorDesc: tensor = 1; TensorDesc: dims = 2.
-        tensors = [tensor for kind in _parts(variable, 2) for lod in _parts(kind, 3) for tensor in _parts(lod, 1)]
-        if _number(variable, 3) and tensors:
-            found.shapes[_text(variable, 1)] = _numbers(tensors[0], 2)
-    for operator in _parts(blocks[0], 4):
-        kind = _text(operator, 3)
+        tensors = [tensor for kind in parts(variable, 2) for lod in parts(kind, 3) for tensor in parts(lod, 1)]
+        if number_of(variable, 3) and tensors:
+            found.shapes[text(variable, 1)] = numbers(tensors[0], 2)
+    for operator in parts(blocks[0], 4):
+        kind = text(operator, 3)
         # OpDesc.Var: parameter = 1, arguments = 2.
-        taken = {_text(each, 1): _texts(each, 2) for each in _parts(operator, 1)}
-        given = {_text(each, 1): _texts(each, 2) for each in _parts(operator, 2)}
+        taken = {text(each, 1): texts(each, 2) for each in parts(operator, 1)}
+        given = {text(each, 1): texts(each, 2) for each in parts(operator, 2)}
         if kind in ("feed", "fetch"):
             # Attr: name = 1, i = 3.
-            column = next((_number(each, 3) for each in _parts(operator, 4) if _text(each, 1) == "col"), 0)
+            column = next((number_of(each, 3) for each in parts(operator, 4) if text(each, 1) == "col"), 0)
             (feeds if kind == "feed" else fetches)[column] = (given["Out"] if kind == "feed" else taken["X"])[0]
             continue
         first = ("W", "Ids") if kind in LOOKUPS else ("X",)
@@ -302,7 +225,7 @@ def _param_shape(file: BinaryIO, size: int) -> list[int]:
         file.seek(bytes_of_level, 1)
     _, length = struct.unpack("<II", file.read(8))
     description = memoryview(file.read(length))
-    shape, bytes_of_type = _numbers(description, 2), PADDLE_SIZES[_number(description, 1)]
+    shape, bytes_of_type = numbers(description, 2), PADDLE_SIZES[number_of(description, 1)]
     if min(shape, default=0) < 0 or (end := file.tell() + prod(shape) * bytes_of_type) > size:
         raise ValueError("the file ends too early")
     file.seek(end)

@@ -11,6 +11,8 @@ def version() -> str:
 def unicode_version() -> str:
     """Version of the Unicode tables: `unicodedata.unidata_version` of the Python that built the extension."""
 
+Rules: TypeAlias = Literal["bert", "paddlenlp"]
+SpecialTokens: TypeAlias = Literal["none", "mask", "all"]
 Truncation: TypeAlias = Literal["longest_first", "only_first", "only_second", "none"]
 Ids: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
@@ -39,6 +41,12 @@ class Encoding:
         """Number of tokens that truncation removed."""
     @property
     def truncated(self) -> bool: ...
+    @property
+    def unknown(self) -> int:
+        """Number of [UNK] among the tokens, after truncation."""
+    @property
+    def text_lengths(self) -> tuple[int, int]:
+        """Number of tokens of the text and of the pair (0 without one), before truncation, without added tokens."""
     def __len__(self) -> int: ...
 
 class PaddedBatch:
@@ -75,11 +83,15 @@ class ErnieTokenizer:
         lower_case: bool = True,
         strip_accents: bool | None = None,
         split_cjk: bool = True,
+        rules: Rules = "bert",
+        fold_width: bool = False,
     ) -> None:
         """The id of a token is its index in `tokens`; if a token occurs several times, its last index.
 
         `lower_case` converts letters to lower case. `strip_accents` removes combining marks; None means the value of
-        `lower_case`. `split_cjk` makes every Chinese character a separate word. Raises ValueError if a token is empty
+        `lower_case`. `split_cjk` makes every Chinese character a separate word. With the rules `paddlenlp`, symbols
+        such as ℃ and 〇 are words too, as in PaddleNLP's Python tokenizer. `fold_width` reads full-width letters and
+        digits as ASCII. Raises ValueError if a token is empty
         or if [CLS], [SEP] or [UNK] is missing, TypeError if `tokens` is not a sequence of str.
         """
     @staticmethod
@@ -89,6 +101,8 @@ class ErnieTokenizer:
         lower_case: bool = True,
         strip_accents: bool | None = None,
         split_cjk: bool = True,
+        rules: Rules = "bert",
+        fold_width: bool = False,
     ) -> ErnieTokenizer:
         """Reads the vocabulary from a file with lines `token` or `token<TAB>id`.
 
@@ -100,10 +114,14 @@ class ErnieTokenizer:
         pair: str | None = None,
         *,
         add_special_tokens: bool = True,
+        special_tokens: SpecialTokens = "all",
         max_length: int | None = None,
         truncation: Truncation = "longest_first",
     ) -> Encoding:
-        """Encodes a text or a pair. A special token in the text, such as "[MASK]", becomes its id.
+        """Encodes a text or a pair.
+
+        `special_tokens`: which special tokens, if they are written in the text, become their ids: none, only [MASK], or
+        all. Other special tokens are read as brackets and letters.
 
         `max_length` counts tokens, including the special ones. `longest_first` shortens the longer text to the length
         of the other, then both in turn, beginning with the second, as PaddleNLP does. `only_first` and `only_second`
@@ -116,6 +134,7 @@ class ErnieTokenizer:
         pairs: Sequence[str] | None = None,
         *,
         add_special_tokens: bool = True,
+        special_tokens: SpecialTokens = "all",
         max_length: int | None = None,
         truncation: Truncation = "longest_first",
         padding: Literal["longest", "max_length"] = "longest",
@@ -169,6 +188,10 @@ class ErnieTokenizer:
     def strip_accents(self) -> bool: ...
     @property
     def split_cjk(self) -> bool: ...
+    @property
+    def rules(self) -> Rules: ...
+    @property
+    def fold_width(self) -> bool: ...
 
 MAX_BLENDING_PERIOD: int
 """The largest sum of the weights of a `Blending`."""

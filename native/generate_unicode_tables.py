@@ -16,11 +16,17 @@ from pathlib import Path
 
 BLOCK = 256
 HANGUL = range(0xAC00, 0xD7A4)
-KINDS = ("letter", "control", "space", "mark", "punctuation")
+KINDS = ("letter", "control", "space", "mark", "punctuation", "symbol")
+# Letters and digits that PaddleNLP's tokenizer reads as symbols, next to those of the categories S*.
+# Source: paddlenlp 2.8.1, transformers/tokenizer_utils.py, _is_symbol.
+PADDLENLP_SYMBOLS = "\u00b2\u00b5\u00ba\u00d8\u014b\u01b1\u3007"
 
 
 def kind(character: str) -> str:
-    """The kind of a character in BERT's tokenizer (google-research/bert, tokenization.py, BasicTokenizer)."""
+    """The kind of a character in BERT's tokenizer (google-research/bert, tokenization.py, BasicTokenizer).
+
+    "symbol" is a letter for BERT, and punctuation for PaddleNLP.
+    """
     category = unicodedata.category(character)
     if character in "\t\n\r" or category.startswith("Z"):
         return "space"
@@ -28,6 +34,8 @@ def kind(character: str) -> str:
         return "control"
     if category.startswith("P") or ("!" <= character <= "~" and not character.isalnum()):
         return "punctuation"
+    if category.startswith("S") or character in PADDLENLP_SYMBOLS:
+        return "symbol"
     return "mark" if category == "Mn" else "letter"
 
 

@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from model_build.bundle import Bundle
-from service.endpoints import ENDPOINTS
+from service.endpoints import ENDPOINTS, TOKENIZE
 from service.messages.inference import BatchDone
 from service.metric_files import SharedValue, ValueFiles
 from service.problem import STATUS
@@ -32,7 +32,7 @@ INFER = "/v2/models/{name}/infer"
 
 
 # "" stands for data that is not a valid head, so it has no path.
-_COUNTED = frozenset((*ENDPOINTS.values(), ""))
+_COUNTED = frozenset((*ENDPOINTS.values(), TOKENIZE, ""))
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # How often a process checks that its files are still there.
 RESTORE_SECONDS = 5.0
@@ -92,6 +92,7 @@ class Metrics:
         self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
         self.padding = histogram("batch_padding_ratio", "Share of a batch that is padding.", RATIOS)
         self.truncated = counter("truncated", "Texts cut to the model's length.")
+        self.unknown_tokens = counter("unknown_tokens", "Tokens of texts that the vocabulary does not know.")
         self.restarts = counter("engine_restarts", "Engine processes started again.")
         self.ready = gauge("ready", "1 while the model's engine is ready.")
         self.model_info = gauge("model_info", "1 for what is served.", ("model", "version", "task"))
@@ -100,7 +101,7 @@ class Metrics:
         self._durations: dict[str, Observer] = {}
         for bundle in bundles:
             self.add(bundle)
-        for endpoint in (*ENDPOINTS.values(), INFER, ""):
+        for endpoint in (*ENDPOINTS.values(), TOKENIZE, INFER, ""):
             self._count(endpoint, "")  # requests without a known model
         for reason in STATUS:
             self.failures.labels(reason)
@@ -116,11 +117,12 @@ class Metrics:
 
     def _create(self, model: str, endpoint: str) -> None:
         self._count(endpoint, model)
+        self._count(TOKENIZE, model)
         self._count(INFER, model)
         for metric in (
             *(self.duration, self.tokenize, self.queue, self.inference, self.queue_requests, self.queue_tokens),
             *(self.batch_requests, self.batch_tokens, self.padding, self.truncated, self.restarts, self.ready),
-            self.in_flight,
+            *(self.in_flight, self.unknown_tokens),
         ):
             metric.labels(model)
 

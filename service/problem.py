@@ -19,6 +19,7 @@ STATUS = {
     "too_large": 413,
     "unsupported_encoding": 415,
     "invalid_input": 422,
+    "refused_input": 422,
     "overloaded": 429,
     "head_too_large": 431,
     "internal": 500,

@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     )
     start_seconds: float = Field(600.0, gt=0, description="time for an engine to warm up; TensorRT needs minutes")
     hang_seconds: float = Field(
-        60.0, gt=0, description="an engine that does not answer for this time is killed and restarted"
+        60.0, gt=0, description="an engine or an API process that does not answer for this time is killed and restarted"
     )
     max_restarts: int = Field(
         5,
@@ -168,6 +168,11 @@ class Settings(BaseSettings):
         False,
         description="sends OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT; needs pip install 'ernie-zh[otel]'",
     )
+
+    @property
+    def beat_seconds(self) -> float:
+        """Time between two messages by which an API process shows the parent that it runs."""
+        return min(self.probe_seconds, self.hang_seconds / 4)
 
 
 def parser() -> argparse.ArgumentParser:

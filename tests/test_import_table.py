@@ -23,7 +23,7 @@ SERVICE = {
     "api/tasks": {"messages", "api", *SERVICE_FILES},
     "api": {"messages", *SERVICE_FILES},
     "parent": {"messages", "runtime", *SERVICE_FILES},
-    ".": {"messages", "runtime", "metric_files", *SERVICE_FILES},
+    ".": {"messages", "runtime", "start", "engine", "metric_files", *SERVICE_FILES},
 }
 # A module that must not know those above it: the road of a request goes down this list.
 ROAD = [
@@ -79,7 +79,7 @@ def test_a_folder_of_the_service_imports_only_what_the_table_allows(folder: str)
     wrong = []
     found = (ROOT / "service").glob("*.py") if folder == "." else (ROOT / "service" / folder).rglob("*.py")
     for path in sorted(found):
-        if path.name == "cli.py":
+        if path.name == "start.py":
             continue  # starts the parent
         for name in imports(path):
             if name.startswith("service."):

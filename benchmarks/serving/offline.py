@@ -30,6 +30,8 @@ from service.settings import read_settings
 __all__ = ["Alone", "Arrays", "Item", "OfflineModel", "Runtime", "RuntimeUnavailable", "runtime_options"]
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
+WIDE = {ord(wide): plain for wide in map(chr, range(0xFF10, 0xFF5B)) if (plain := chr(ord(wide) - 0xFEE0)).isalnum()}
+"""Full-width letters and digits, which a bundle with `fold_width` reads as ASCII."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -46,6 +48,7 @@ class OfflineModel:
             strip_accents=True,
             lowercase=manifest["tokenizer"]["do_lower_case"],
         )
+        self._folds = manifest["tokenizer"].get("fold_width", False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
@@ -54,7 +57,7 @@ class OfflineModel:
 
     def ids(self, text: str) -> list[int]:
         """All token ids, with `[CLS]` and `[SEP]`."""
-        ids: list[int] = self._tokenizer.encode(text).ids
+        ids: list[int] = self._tokenizer.encode(text.translate(WIDE) if self._folds else text).ids
         return ids
 
     def classify(self, text: str) -> dict[str, float]:
@@ -118,7 +121,7 @@ class Alone:
         bundle = open_bundle(directory)
         self.manifest = bundle.manifest
         self.runtime = load_runtime(bundle, options)
-        self._tokenizer = tokenizer_named("native", bundle.vocab_path, self.manifest.tokenizer.do_lower_case)
+        self._tokenizer = tokenizer_named("native", bundle.vocab_path, self.manifest.tokenizer)
         self._tensors = Tensors(bundle, FewShapes() if self.runtime.compiles_shapes else AnyShape())
 
     async def item(self, text: str) -> Item:

@@ -21,12 +21,10 @@ from fast_tokenizer import ErnieFastTokenizer
 from tokenizers import BertWordPieceTokenizer
 
 from benchmarks.arguments import parser_of
+from benchmarks.training.text_lines import lines_of
 from native import ErnieTokenizer, unicode_version
 
 SPECIALS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"]
-LONGEST = 2000
-"""Characters of a line that are compared at once; longer lines are cut."""
-
 # Hexadecimal ranges in which Unicode 13 and Unicode 8 make the tokenizer do different things.
 LATER_THAN_UNICODE_8 = """
 7FD 8D3-8E2 9FD-9FE A76 AFA-AFF B55 C04 C77 C84 D00 D3B-D3C D81 EBA 166D 1885-1886 1ABF-1AC0 1DF6-1DF9 1DFB 2E43-2E4F
@@ -161,15 +159,6 @@ class Strings:
         """`count` texts of up to eight parts."""
         for _ in range(count):
             yield "".join(self._part() for _ in range(self._rng.randint(1, 8)))
-
-
-def lines_of(data: Path) -> Iterator[str]:
-    """Every line of the text files below a folder, in pieces of LONGEST characters."""
-    for path in sorted(data.rglob("*")):
-        if path.suffix in {".txt", ".tsv", ".json", ".md"}:
-            for line in path.read_text(encoding="utf-8").split("\n"):
-                for start in range(0, len(line), LONGEST):
-                    yield line[start : start + LONGEST]
 
 
 def character_differences(trio: Trio, characters: Sequence[str]) -> tuple[set[str], set[str]]:

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -66,14 +67,22 @@ const T* elements(const AnyArray& array, const char* name, size_t ndim = 1) {
     return static_cast<const T*>(array.data());
 }
 
+// The array as NumPy names its type. NumPy has two 64-bit integer types on Linux: nanobind's arrays have C's `long long`,
+// and libraries that compare types by identity, such as OpenVINO, accept only `np.int64`, which is C's `long`.
+template <typename T, typename... Options>
+nb::object numpy_object(const nb::ndarray<nb::numpy, T, Options...>& array) {
+    nb::object made = nb::cast(array);
+    return std::is_same_v<T, int64_t> ? made.attr("view")("int64") : made;
+}
+
 // A NumPy array [n] that owns the elements of the vector.
 template <typename T>
-nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values) {
+nb::object to_numpy(std::vector<T> values) {
     auto owner = std::make_unique<std::vector<T>>(std::move(values));
     T* data = owner->data();
     const size_t size = owner->size();
     nb::capsule capsule(owner.release(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-    return nb::ndarray<nb::numpy, T>(data, {size}, capsule);
+    return numpy_object(nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {size}, capsule));
 }
 
 }  // namespace ernie

@@ -142,7 +142,7 @@ class Maker {
     nb::dict to_dict(const BatchArrays& batch, size_t samples, const nb::object& owner) const {
         nb::dict arrays;
         const auto add = [&](const char* name, int64_t* data, std::initializer_list<size_t> shape) {
-            arrays[name] = nb::ndarray<nb::numpy, int64_t>(data, shape, owner);
+            arrays[name] = numpy_object(nb::ndarray<nb::numpy, int64_t>(data, shape, owner));
         };
         const auto rows = static_cast<size_t>(batch.rows), length = static_cast<size_t>(batch.length);
         const auto masked = static_cast<size_t>(batch.masked);

@@ -39,7 +39,7 @@ nb::tuple build(const AnyArray& offsets, const AnyArray& documents, int64_t toke
     auto* data = reinterpret_cast<int64_t*>(owner->data());
     const size_t size = owner->size();
     nb::capsule capsule(owner.release(), [](void* p) noexcept { delete static_cast<std::vector<Sample>*>(p); });
-    return nb::make_tuple(nb::ndarray<nb::numpy, int64_t>(data, {size, 2}, capsule), counts);
+    return nb::make_tuple(numpy_object(nb::ndarray<nb::numpy, int64_t>(data, {size, 2}, capsule)), counts);
 }
 
 nb::tuple permute(const AnyArray& positions, int64_t size, uint64_t seed) {

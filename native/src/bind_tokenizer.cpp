@@ -1,5 +1,6 @@
 // Python bindings of the tokenizer. It reads text in Python's own memory, without a copy, and releases the GIL.
 #include "bind.h"
+#include "bind_arrays.h"
 #include "encoding.h"
 #include "tokenizer.h"
 #include "unicode.h"
@@ -90,14 +91,6 @@ private:
     std::optional<nb::gil_scoped_release> released_;
 };
 
-template <class Value> nb::object array_of(std::vector<Value>&& values) {
-    auto kept = std::make_unique<std::vector<Value>>(std::move(values));
-    const std::size_t size = kept->size();
-    Value* data = kept->data();
-    nb::capsule owner(kept.release(), [](void* vector) noexcept { delete static_cast<std::vector<Value>*>(vector); });
-    return nb::cast(nb::ndarray<nb::numpy, Value, nb::ndim<1>>(data, {size}, owner));
-}
-
 // Zeros [rows, columns]. If there is not enough memory, Python gets a MemoryError.
 template <class Value> nb::ndarray<nb::numpy, Value, nb::ndim<2>> zeros(std::size_t rows, std::size_t columns) {
     if (columns > (std::size_t{1} << 40) / std::max<std::size_t>(rows, 1)) throw std::bad_alloc();
@@ -107,20 +100,35 @@ template <class Value> nb::ndarray<nb::numpy, Value, nb::ndim<2>> zeros(std::siz
     return {static_cast<Value*>(data), {rows, columns}, owner};
 }
 
-ErnieTokenizer make(nb::handle tokens, bool lower_case, std::optional<bool> strip_accents, bool split_cjk) {
+Rules rules_named(const std::string& name) {
+    if (name == "bert") return Rules::kBert;
+    if (name == "paddlenlp") return Rules::kPaddleNlp;
+    throw std::invalid_argument("rules must be bert or paddlenlp, not '" + name + "'.");
+}
+
+const char* name_of(Rules rules) { return rules == Rules::kBert ? "bert" : "paddlenlp"; }
+
+Specials specials_named(const std::string& name) {
+    if (name == "none") return Specials::kNone;
+    if (name == "mask") return Specials::kMask;
+    if (name == "all") return Specials::kAll;
+    throw std::invalid_argument("special_tokens must be none, mask or all, not '" + name + "'.");
+}
+
+ErnieTokenizer make(nb::handle tokens, const Options& options) {
     const Texts given(tokens, "tokens");
     std::vector<std::u32string> entries;
     entries.reserve(given.views.size());
     for (std::size_t index = 0; index < given.views.size(); ++index)
         entries.push_back(u32_of(PyTuple_GET_ITEM(given.held.ptr(), index), "tokens", index));
-    return ErnieTokenizer(std::move(entries), {lower_case, strip_accents.value_or(lower_case), split_cjk});
+    return ErnieTokenizer(std::move(entries), options);
 }
 
 // Python code reads the file. Errors of the tokens themselves get the name of the file here.
-ErnieTokenizer make_from_file(nb::handle path, bool lower_case, std::optional<bool> strip_accents, bool split_cjk) {
+ErnieTokenizer make_from_file(nb::handle path, const Options& options) {
     nb::object vocabulary = nb::module_::import_("native.vocabulary").attr("read_vocabulary")(path);
     try {
-        ErnieTokenizer tokenizer = make(vocabulary.attr("tokens"), lower_case, strip_accents, split_cjk);
+        ErnieTokenizer tokenizer = make(vocabulary.attr("tokens"), options);
         tokenizer.missing_final_newline = nb::cast<bool>(vocabulary.attr("missing_final_newline"));
         return tokenizer;
     } catch (const std::invalid_argument& error) {
@@ -128,8 +136,15 @@ ErnieTokenizer make_from_file(nb::handle path, bool lower_case, std::optional<bo
     }
 }
 
-Limits limits_of(bool add_special_tokens, std::optional<std::int64_t> max_length, const std::string& truncation) {
-    return {add_special_tokens, max_length, truncation_named(truncation)};
+Options options_of(
+    bool lower_case, std::optional<bool> strip_accents, bool split_cjk, const std::string& rules, bool fold_width) {
+    return {lower_case, strip_accents.value_or(lower_case), split_cjk, rules_named(rules), fold_width};
+}
+
+Limits limits_of(
+    bool add_special_tokens, const std::string& specials, std::optional<std::int64_t> max_length,
+    const std::string& truncation) {
+    return {add_special_tokens, specials_named(specials), max_length, truncation_named(truncation)};
 }
 
 struct PaddedBatch {
@@ -148,8 +163,8 @@ template <class Id> PaddedBatch pad(const ErnieTokenizer& tokenizer, const Batch
         lengths.push_back(static_cast<std::int64_t>(layout.length()));
         full_lengths.push_back(static_cast<std::int64_t>(layout.full_length));
     }
-    return {nb::cast(ids), nb::cast(types), nb::cast(mask), array_of(std::move(lengths)),
-            array_of(std::move(full_lengths))};
+    return {numpy_object(ids), numpy_object(types), numpy_object(mask), to_numpy(std::move(lengths)),
+            to_numpy(std::move(full_lengths))};
 }
 
 std::size_t width_of(
@@ -224,6 +239,10 @@ void bind_encoding(nb::module_& m) {
         .def_prop_ro("full_length", [](const Encoding& self) { return self.layout.full_length; })
         .def_prop_ro("overflow", [](const Encoding& self) { return self.layout.full_length - self.layout.length(); })
         .def_prop_ro("truncated", [](const Encoding& self) { return self.layout.full_length > self.layout.length(); })
+        .def_prop_ro("unknown", &unknown_tokens)
+        .def_prop_ro("text_lengths", [](const Encoding& self) {
+            return nb::make_tuple(self.first, self.tokens.size() - self.first);
+        })
         .def("__len__", [](const Encoding& self) { return self.layout.length(); });
     nb::class_<PaddedBatch>(m, "PaddedBatch")
         .def_ro("input_ids", &PaddedBatch::input_ids)
@@ -239,16 +258,17 @@ nb::list tokens_of(const ErnieTokenizer& self) {
     return tokens;
 }
 
-using State = std::tuple<nb::list, bool, bool, bool, bool>;
+using State = std::tuple<nb::list, bool, bool, bool, std::string, bool, bool>;
 
 State state_of(const ErnieTokenizer& self) {
     const Options& options = self.options();
-    return {tokens_of(self), options.lower_case, options.strip_accents, options.split_cjk, self.missing_final_newline};
+    return {tokens_of(self),        options.lower_case, options.strip_accents,       options.split_cjk,
+            name_of(options.rules), options.fold_width, self.missing_final_newline};
 }
 
 void restore(ErnieTokenizer& self, const State& state) {
-    const auto& [tokens, lower_case, strip_accents, split_cjk, missing_final_newline] = state;
-    new (&self) ErnieTokenizer(make(tokens, lower_case, strip_accents, split_cjk));
+    const auto& [tokens, lower_case, strip_accents, split_cjk, rules, fold_width, missing_final_newline] = state;
+    new (&self) ErnieTokenizer(make(tokens, options_of(lower_case, strip_accents, split_cjk, rules, fold_width)));
     self.missing_final_newline = missing_final_newline;
 }
 
@@ -259,32 +279,37 @@ void bind_tokenizer(nb::module_& m) {
     bind_encoding(m);
     nb::class_<ErnieTokenizer>(m, "ErnieTokenizer")
         .def("__init__",
-             [](ErnieTokenizer* self, nb::handle tokens, bool lower, std::optional<bool> strip, bool split) {
-                 new (self) ErnieTokenizer(make(tokens, lower, strip, split));
+             [](ErnieTokenizer* self, nb::handle tokens, bool lower, std::optional<bool> strip, bool split,
+                const std::string& rules, bool fold) {
+                 new (self) ErnieTokenizer(make(tokens, options_of(lower, strip, split, rules, fold)));
              },
-             "tokens"_a, nb::kw_only(), "lower_case"_a = true, "strip_accents"_a = nb::none(), "split_cjk"_a = true)
-        .def_static("from_file", &make_from_file, "path"_a, nb::kw_only(), "lower_case"_a = true,
-                    "strip_accents"_a = nb::none(), "split_cjk"_a = true)
+             "tokens"_a, nb::kw_only(), "lower_case"_a = true, "strip_accents"_a = nb::none(), "split_cjk"_a = true,
+             "rules"_a = "bert", "fold_width"_a = false)
+        .def_static("from_file",
+             [](nb::handle path, bool lower, std::optional<bool> strip, bool split, const std::string& rules,
+                bool fold) { return make_from_file(path, options_of(lower, strip, split, rules, fold)); },
+             "path"_a, nb::kw_only(), "lower_case"_a = true, "strip_accents"_a = nb::none(), "split_cjk"_a = true,
+             "rules"_a = "bert", "fold_width"_a = false)
         .def("encode",
              [](const ErnieTokenizer& self, nb::handle text, nb::handle pair, bool special,
-                std::optional<std::int64_t> max_length, const std::string& truncation) {
-                 const Limits limits = limits_of(special, max_length, truncation);
+                const std::string& specials, std::optional<std::int64_t> max_length, const std::string& truncation) {
+                 const Limits limits = limits_of(special, specials, max_length, truncation);
                  const Text first = text_of(text, "text");
                  const auto second = pair.is_none() ? std::nullopt : std::optional(text_of(pair, "pair"));
                  const ReleasedGil released(first.length + (second ? second->length : 0));
                  return encode(self, first, second ? &*second : nullptr, limits);
              },
              "text"_a, "pair"_a = nb::none(), nb::kw_only(), "add_special_tokens"_a = true,
-             "max_length"_a = nb::none(), "truncation"_a = "longest_first")
+             "special_tokens"_a = "all", "max_length"_a = nb::none(), "truncation"_a = "longest_first")
         .def("encode_batch",
              [](const ErnieTokenizer& self, nb::handle texts, nb::handle pairs, bool special,
-                std::optional<std::int64_t> max_length, const std::string& truncation, const std::string& padding,
+                const std::string& specials, std::optional<std::int64_t> max_length, const std::string& truncation, const std::string& padding,
                 std::optional<std::int64_t> multiple, nb::handle dtype) {
                  return encode_padded(
-                     self, texts, pairs, limits_of(special, max_length, truncation), padding, multiple, dtype);
+                     self, texts, pairs, limits_of(special, specials, max_length, truncation), padding, multiple, dtype);
              },
              "texts"_a, "pairs"_a = nb::none(), nb::kw_only(), "add_special_tokens"_a = true,
-             "max_length"_a = nb::none(), "truncation"_a = "longest_first", "padding"_a = "longest",
+             "special_tokens"_a = "all", "max_length"_a = nb::none(), "truncation"_a = "longest_first", "padding"_a = "longest",
              "pad_to_multiple_of"_a = nb::none(), "dtype"_a = "int64")
         .def("encode_flat",
              [](const ErnieTokenizer& self, nb::handle given, bool special) {
@@ -292,11 +317,11 @@ void bind_tokenizer(nb::module_& m) {
                  FlatTokens flat;
                  {
                      const ReleasedGil released(texts.characters);
-                     flat = encode_flat(self, texts.views, special);
+                     flat = encode_flat(self, texts.views, special ? Specials::kAll : Specials::kNone);
                  }
                  return nb::make_tuple(
-                     array_of(std::move(flat.tokens.ids)), array_of(std::move(flat.splits)),
-                     array_of(std::move(flat.tokens.starts)));
+                     to_numpy(std::move(flat.tokens.ids)), to_numpy(std::move(flat.splits)),
+                     to_numpy(std::move(flat.tokens.starts)));
              },
              "texts"_a, nb::kw_only(), "special_tokens"_a = false)
         .def("token_to_id",
@@ -323,6 +348,8 @@ void bind_tokenizer(nb::module_& m) {
         .def_prop_ro("lower_case", [](const ErnieTokenizer& self) { return self.options().lower_case; })
         .def_prop_ro("strip_accents", [](const ErnieTokenizer& self) { return self.options().strip_accents; })
         .def_prop_ro("split_cjk", [](const ErnieTokenizer& self) { return self.options().split_cjk; })
+        .def_prop_ro("rules", [](const ErnieTokenizer& self) { return name_of(self.options().rules); })
+        .def_prop_ro("fold_width", [](const ErnieTokenizer& self) { return self.options().fold_width; })
         .def("__getstate__", state_of)
         .def("__setstate__", restore);
 }

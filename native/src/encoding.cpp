@@ -51,18 +51,27 @@ Layout lay_out(std::size_t first, std::optional<std::size_t> second, const Limit
     return layout;
 }
 
+std::size_t unknown_tokens(const Encoding& encoding) {
+    const auto begin = encoding.tokens.ids.begin(), second = begin + static_cast<std::ptrdiff_t>(encoding.first);
+    const auto count = [&](auto from, std::size_t length) {
+        return std::count(from, from + static_cast<std::ptrdiff_t>(length), encoding.unk);
+    };
+    return static_cast<std::size_t>(count(begin, encoding.layout.first) + count(second, encoding.layout.second));
+}
+
 Encoding encode(const ErnieTokenizer& tokenizer, const Text& text, const Text* pair, const Limits& limits) {
     SpannedTokens tokens;
     tokens.reserve(text.length + (pair ? pair->length : 0));
-    tokenizer.tokenize(text, true, tokens);
+    tokenizer.tokenize(text, limits.specials, tokens);
     const std::size_t first = tokens.size();
-    if (pair) tokenizer.tokenize(*pair, true, tokens);
+    if (pair) tokenizer.tokenize(*pair, limits.specials, tokens);
     const auto second = pair ? std::optional(tokens.size() - first) : std::nullopt;
     const Layout layout = lay_out(first, second, limits);
-    return {std::move(tokens), first, pair != nullptr, layout, tokenizer.cls, tokenizer.sep};
+    return {std::move(tokens), first, pair != nullptr, layout, tokenizer.cls, tokenizer.sep,
+            tokenizer.unknown};
 }
 
-FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, bool special) {
+FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, Specials specials) {
     FlatTokens flat;
     std::size_t characters = 0;
     for (const Text& text : texts) characters += text.length;
@@ -70,7 +79,7 @@ FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>&
     flat.splits.reserve(texts.size() + 1);
     flat.splits.push_back(0);
     for (const Text& text : texts) {
-        tokenizer.tokenize(text, special, flat.tokens);
+        tokenizer.tokenize(text, specials, flat.tokens);
         flat.splits.push_back(static_cast<std::int64_t>(flat.tokens.size()));
     }
     return flat;
@@ -80,8 +89,8 @@ Batch encode_batch(
     const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, const std::vector<Text>& pairs,
     const Limits& limits) {
     Batch batch;
-    batch.firsts = encode_flat(tokenizer, texts, true);
-    if (!pairs.empty()) batch.seconds = encode_flat(tokenizer, pairs, true);
+    batch.firsts = encode_flat(tokenizer, texts, limits.specials);
+    if (!pairs.empty()) batch.seconds = encode_flat(tokenizer, pairs, limits.specials);
     const auto length = [](const FlatTokens& flat, std::size_t row) {
         return static_cast<std::size_t>(flat.splits[row + 1] - flat.splits[row]);
     };

@@ -18,6 +18,7 @@ Truncation truncation_named(const std::string& name);
 
 struct Limits {
     bool add_special_tokens = true;
+    Specials specials = Specials::kAll;  // in the texts
     std::optional<std::int64_t> max_length;
     Truncation truncation = Truncation::kLongestFirst;
 };
@@ -40,7 +41,7 @@ struct Encoding {
     std::size_t first;     // number of tokens of the first text
     bool has_pair;
     Layout layout;
-    std::int32_t cls, sep;
+    std::int32_t cls, sep, unk;
 
     // Calls visit(id, start, end, type_id, added) for every token of the row; start and end of an added token are 0.
     template <class Visit> void each(Visit visit) const {
@@ -56,6 +57,9 @@ struct Encoding {
     }
 };
 
+// The tokens of the row that the vocabulary does not know.
+std::size_t unknown_tokens(const Encoding& encoding);
+
 Encoding encode(const ErnieTokenizer& tokenizer, const Text& text, const Text* pair, const Limits& limits);
 
 // The tokens of several texts, concatenated; text i has those from splits[i] to splits[i + 1] - 1.
@@ -64,7 +68,7 @@ struct FlatTokens {
     std::vector<std::int64_t> splits;
 };
 
-FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, bool special);
+FlatTokens encode_flat(const ErnieTokenizer& tokenizer, const std::vector<Text>& texts, Specials specials);
 
 // Rows of a batch before padding. `seconds` is empty if there are no pairs.
 struct Batch {

@@ -1,7 +1,5 @@
 #include "tokenizer.h"
 
-#include "unicode.h"
-
 #include <stdexcept>
 #include <utility>
 
@@ -116,8 +114,9 @@ std::int32_t ErnieTokenizer::id_of_single(char32_t character) const {
     return edge && edge->id != kNone ? edge->id : unknown;
 }
 
-// Decomposes a character and converts it to lower case, as the options say; combining marks are not removed.
+// Folds, decomposes and lower-cases a character, as the options say; combining marks are not removed.
 int ErnieTokenizer::normalise(char32_t character, char32_t* out) const {
+    if (options_.fold_width) character = unicode::fold_width(character);
     char32_t decomposed[unicode::kLongestDecomposition] = {character};
     const int count = options_.strip_accents ? unicode::decompose(character, decomposed) : 1;
     int length = 0;
@@ -152,13 +151,16 @@ std::uint32_t ErnieTokenizer::classify(char32_t character) const {
     if (length > 1) return encode(kNormalise);
     if (character == U'[') return encode(kBracket, id_of_single(character));
     const bool alone = (options_.split_cjk && unicode::is_cjk(character)) ||
-                       unicode::character(normalised[0]).kind == unicode::kPunctuation;
+                       is_alone(unicode::character(normalised[0]));
     return alone ? encode(kAlone, id_of_single(normalised[0])) : encode(kAppend, normalised[0]);
 }
 
 template <class Character>
-const ErnieTokenizer::Special* ErnieTokenizer::special_at(const Character* text, std::size_t length) const {
+const ErnieTokenizer::Special*
+ErnieTokenizer::special_at(const Character* text, std::size_t length, Specials specials) const {
+    if (specials == Specials::kNone) return nullptr;
     for (const Special& special : specials_) {
+        if (specials == Specials::kMask && special.id != mask) continue;
         if (special.text.size() > length) continue;
         std::size_t same = 0;
         while (same < special.text.size() && text[same] == special.text[same]) ++same;
@@ -204,7 +206,7 @@ void ErnieTokenizer::add_normalised(char32_t character, std::size_t position, Wo
     char32_t normalised[kLongestNormalised];
     for (int index = 0, length = normalise(character, normalised); index < length; ++index) {
         const unicode::Character& part = unicode::character(normalised[index]);
-        if (part.kind == unicode::kPunctuation) {
+        if (is_alone(part)) {
             finish(word, sink);
             word.append(normalised[index], position);
             finish(word, sink);
@@ -222,7 +224,7 @@ void ErnieTokenizer::add_normalised(char32_t character, std::size_t position, Wo
 }
 
 template <class Character, class Sink>
-void ErnieTokenizer::scan(const Character* text, std::size_t length, bool special, Sink& sink) const {
+void ErnieTokenizer::scan(const Character* text, std::size_t length, Specials specials, Sink& sink) const {
     Word word;
     for (std::size_t position = 0; position < length; ++position) {
         const char32_t character = text[position];
@@ -233,7 +235,7 @@ void ErnieTokenizer::scan(const Character* text, std::size_t length, bool specia
             case kDrop: break;
             case kSpace: finish(word, sink); break;
             case kBracket:
-                if (const Special* written = special ? special_at(text + position, length - position) : nullptr) {
+                if (const Special* written = special_at(text + position, length - position, specials)) {
                     finish(word, sink);
                     position += written->text.size() - 1;
                     sink.append(written->id, here, static_cast<std::int32_t>(position + 1));
@@ -251,20 +253,20 @@ void ErnieTokenizer::scan(const Character* text, std::size_t length, bool specia
     finish(word, sink);
 }
 
-template <class Sink> void ErnieTokenizer::tokenize_any(const Text& text, bool special, Sink& sink) const {
+template <class Sink> void ErnieTokenizer::tokenize_any(const Text& text, Specials specials, Sink& sink) const {
     switch (text.width) {
-        case 1: return scan(static_cast<const std::uint8_t*>(text.characters), text.length, special, sink);
-        case 2: return scan(static_cast<const std::uint16_t*>(text.characters), text.length, special, sink);
-        default: return scan(static_cast<const std::uint32_t*>(text.characters), text.length, special, sink);
+        case 1: return scan(static_cast<const std::uint8_t*>(text.characters), text.length, specials, sink);
+        case 2: return scan(static_cast<const std::uint16_t*>(text.characters), text.length, specials, sink);
+        default: return scan(static_cast<const std::uint32_t*>(text.characters), text.length, specials, sink);
     }
 }
 
-void ErnieTokenizer::tokenize(const Text& text, bool special, Tokens& tokens) const {
-    tokenize_any(text, special, tokens);
+void ErnieTokenizer::tokenize(const Text& text, Specials specials, Tokens& tokens) const {
+    tokenize_any(text, specials, tokens);
 }
 
-void ErnieTokenizer::tokenize(const Text& text, bool special, SpannedTokens& tokens) const {
-    tokenize_any(text, special, tokens);
+void ErnieTokenizer::tokenize(const Text& text, Specials specials, SpannedTokens& tokens) const {
+    tokenize_any(text, specials, tokens);
 }
 
 }  // namespace ernie

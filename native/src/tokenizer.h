@@ -2,6 +2,8 @@
 // remove accents, convert to lower case, then split each word into the longest pieces of the vocabulary, from the left.
 #pragma once
 
+#include "unicode.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -17,11 +19,19 @@ struct Text {
     int width;  // bytes for each character: 1, 2 or 4
 };
 
+// Which characters are words of their own: those of BERT's tokenizer, or also the symbols of PaddleNLP's.
+enum class Rules { kBert, kPaddleNlp };
+
 struct Options {
     bool lower_case = true;
     bool strip_accents = true;
     bool split_cjk = true;
+    Rules rules = Rules::kBert;
+    bool fold_width = false;  // full-width letters and digits are read as ASCII
 };
+
+// Which special tokens become their ids when they are written in a text. The others are brackets and letters.
+enum class Specials { kNone, kMask, kAll };
 
 // Token ids, and for each token the index of the character at which it begins.
 struct Tokens {
@@ -103,10 +113,9 @@ public:
     // token is empty or a special token is missing.
     ErnieTokenizer(std::vector<std::u32string> tokens, Options options);
 
-    // Appends the tokens of `text`, without [CLS] and [SEP]. With `special`, a special token in the text, such as
-    // "[MASK]", becomes its id; otherwise it is read as brackets and letters.
-    void tokenize(const Text& text, bool special, Tokens& tokens) const;
-    void tokenize(const Text& text, bool special, SpannedTokens& tokens) const;
+    // Appends the tokens of `text`, without [CLS] and [SEP].
+    void tokenize(const Text& text, Specials specials, Tokens& tokens) const;
+    void tokenize(const Text& text, Specials specials, SpannedTokens& tokens) const;
 
     const std::vector<std::u32string>& tokens() const { return tokens_; }
     std::int32_t id(const std::u32string& token) const;
@@ -129,10 +138,15 @@ private:
     }
     int normalise(char32_t character, char32_t* out) const;
     std::int32_t id_of_single(char32_t character) const;
-    template <class Character> const Special* special_at(const Character* text, std::size_t length) const;
-    template <class Sink> void tokenize_any(const Text& text, bool special, Sink& sink) const;
+    template <class Character>
+    const Special* special_at(const Character* text, std::size_t length, Specials specials) const;
+    bool is_alone(const unicode::Character& known) const {
+        return known.kind == unicode::kPunctuation ||
+               (known.kind == unicode::kSymbol && options_.rules == Rules::kPaddleNlp);
+    }
+    template <class Sink> void tokenize_any(const Text& text, Specials specials, Sink& sink) const;
     template <class Character, class Sink>
-    void scan(const Character* text, std::size_t length, bool special, Sink& sink) const;
+    void scan(const Character* text, std::size_t length, Specials specials, Sink& sink) const;
     template <class Sink> void add_normalised(char32_t character, std::size_t position, Word& word, Sink& sink) const;
     template <class Sink> void finish(Word& word, Sink& sink) const;
 

@@ -5,7 +5,8 @@
 
 namespace unicode {
 
-enum Kind : std::uint8_t { kLetter, kControl, kSpace, kMark, kPunctuation };
+// `kSymbol`: a letter for BERT's tokenizer, punctuation for PaddleNLP's.
+enum Kind : std::uint8_t { kLetter, kControl, kSpace, kMark, kPunctuation, kSymbol };
 
 // `decomposition` and `lower` are indices into a table of characters. A length of 0 means that the character does not
 // change.
@@ -29,6 +30,13 @@ const Character& character(char32_t code);
 
 // Whether the character is in BERT's CJK ranges (google-research/bert): Chinese characters, but not kana or Hangul.
 bool is_cjk(char32_t code);
+
+// The ASCII letter or digit of a full-width one (U+FF10-FF19, FF21-FF3A, FF41-FF5A); other characters unchanged.
+inline char32_t fold_width(char32_t code) {
+    const bool wide = (code >= 0xFF10 && code <= 0xFF19) || (code >= 0xFF21 && code <= 0xFF3A) ||
+                      (code >= 0xFF41 && code <= 0xFF5A);
+    return wide ? code - 0xFEE0 : code;
+}
 
 // Writes the canonical decomposition (NFD) of one character to `out`; returns its length.
 int decompose(char32_t code, char32_t out[kLongestDecomposition]);

@@ -23,6 +23,8 @@ class _TextResult(TypedDict):
     """Number of tokens that the model processed for this text, in all windows and runs, including special tokens."""
     windows: int
     truncated: bool
+    unknown: int
+    """Number of unknown tokens in the text: `[UNK]`, which stands for characters that the vocabulary lacks."""
 
 
 class Classified(_TextResult):
@@ -67,6 +69,18 @@ class FilledJointly(_TextResult):
 
 
 Filled = FilledIndependently | FilledJointly
+
+
+class Tokenized(TypedDict):
+    """The tokens of one text or pair as the model reads them, before windows or truncation."""
+
+    tokens: list[str]
+    token_ids: list[int]
+    token_type_ids: list[int]
+    """1 for the tokens of text_pair and the [SEP] after it, otherwise 0."""
+    offsets: list[tuple[int, int] | None]
+    """For each token, start and end in its text as sent, in code points; null for the added [CLS] and [SEP]."""
+    unknown: int
 
 
 class Usage(TypedDict):

@@ -26,11 +26,16 @@ from service.api.tasks.classify import Classify
 from service.api.tasks.fill_mask.endpoint import FillMask
 from service.api.tasks.open_inference import metadata
 from service.api.tasks.open_inference.infer import Infer, InferVersion
+from service.api.tasks.tokenize import Tokenize
 from service.api.telemetry import Telemetry
 from service.logs import log_unhandled
+from service.messages.control import Readiness
 from service.metrics import Metrics
 from service.problem import Problem
 from service.settings import Settings
+
+# An engine that hangs must not prevent that the other models are served.
+JOIN_SECONDS = 2.0
 
 
 def create_app(
@@ -51,7 +56,8 @@ def create_app(
     telemetry = Telemetry(metrics, settings.log_requests, cors)
     gate = Gate(keys, catalog, settings.max_body_bytes)
     arrivals = Arrivals(settings.max_body_bytes, settings.max_reading_bytes, settings.body_seconds)
-    endpoints: list[Endpoint] = [Classify(catalog), FillMask(catalog), Infer(catalog), InferVersion(catalog)]
+    endpoints: list[Endpoint] = [Classify(catalog), FillMask(catalog), Tokenize(catalog, settings.max_inputs)]
+    endpoints += [Infer(catalog), InferVersion(catalog)]
     if settings.admin:
         endpoints.append(ReloadModels(lambda: app.state.parent))
     exchange = Exchange(endpoints, gate, arrivals, telemetry, settings.otel)
@@ -63,6 +69,10 @@ def create_app(
         if background:
             running.append(asyncio.create_task(background(app)))
         try:
+            if background:
+                # A process that replaces another one must not refuse requests that the others would answer.
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(catalog.joined(), JOIN_SECONDS)
             yield
         finally:
             for task in running:
@@ -92,7 +102,7 @@ def create_app(
     )
     app.state.metrics, app.state.catalog, app.state.keys = metrics, catalog, keys
     app.state.exchange, app.state.endpoint = exchange, AsgiAdapter(exchange)
-    app.state.parent, app.state.draining = None, False
+    app.state.parent, app.state.draining, app.state.readiness = None, False, Readiness()
     app.include_router(openapi.work_routes(endpoints))
     app.include_router(metadata.router)
     app.include_router(status.router, responses=openapi.RESPONSES)

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, FastAPI
 
-from service.api.answers import Classified, Filled, Inferred, Reload, Results
+from service.api.answers import Classified, Filled, Inferred, Reload, Results, Tokenized
 from service.api.asgi_adapter import ExchangeRoute
 from service.api.exchange import Endpoint
-from service.api.request_bodies import ClassifyRequest, FillMaskRequest
+from service.api.request_bodies import ClassifyRequest, FillMaskRequest, TokenizeRequest
 from service.api.tasks.open_inference.metadata import ERROR_RESPONSES, TAG
 from service.api.tasks.open_inference.wire import InferRequest
 from service.problem import STATUS, ProblemDocument
@@ -32,6 +32,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 EXAMPLES: dict[type, Any] = {
     ClassifyRequest: {"inputs": ["房间很干净，服务也很周到。", "质量太差了，非常失望。"]},
     FillMaskRequest: {"inputs": "他把钱存进了[MASK]行。", "top_k": 5},
+    TokenizeRequest: {"inputs": "今天25℃，二〇〇八年", "model": "sentiment"},
     InferRequest: {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["房间很干净。"]}]},
 }
 
@@ -58,6 +59,14 @@ async def fill_mask() -> Any:
     """
 
 
+async def tokenize() -> Any:
+    """The tokens of every input as a model reads them, with ids and offsets. The model does not run.
+
+    `offsets` count code points of the text as sent: `text[start:end]` in Python. Texts are neither cut nor split into
+    windows.
+    """
+
+
 async def infer() -> Any:
     """Texts in, tensors out, in JSON or binary. The parameters are the fields of the endpoint of the model's task."""
 
@@ -75,6 +84,7 @@ _PROTOCOL = {"responses": ERROR_RESPONSES, "tags": [TAG]}
 _WORK: dict[str, tuple[Callable[[], Any], type | None, Any, dict[str, Any]]] = {
     "/classify": (classify, ClassifyRequest, Results[Classified], _PROBLEMS),
     "/fill-mask": (fill_mask, FillMaskRequest, Results[Filled], _PROBLEMS),
+    "/tokenize": (tokenize, TokenizeRequest, Results[Tokenized], _PROBLEMS),
     "/v2/models/{name}/infer": (infer, InferRequest, Inferred, _PROTOCOL),
     "/v2/models/{name}/versions/{version}/infer": (infer, InferRequest, Inferred, _PROTOCOL),
     "/admin/reload": (reload, None, Reload, _PROBLEMS),

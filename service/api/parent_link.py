@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 from collections.abc import Awaitable, Callable
 
-from service.messages.control import Drain, InUse, Keys, ModelTable, Reload, Reloaded
+from service.messages.control import Alive, Drain, Keys, Loads, ModelTable, Readiness, Reload, Reloaded
 from service.messages.frames import READ_BYTES, FrameError, FrameReader, frame
 
 
@@ -26,6 +27,7 @@ class ParentLink:
         self,
         on_keys: Callable[[list[str]], None],
         on_table: Callable[[ModelTable], Awaitable[None]],
+        on_readiness: Callable[[Readiness], None],
         on_drain: Callable[[float], None],
     ) -> None:
         """Calls the function for each message of the parent; returns when the connection to the parent is closed."""
@@ -37,6 +39,8 @@ class ParentLink:
                         on_keys(message.digests)
                     elif isinstance(message, ModelTable):
                         await on_table(message)
+                    elif isinstance(message, Readiness):
+                        on_readiness(message)
                     elif isinstance(message, Drain):
                         on_drain(message.delay_seconds)
                     elif isinstance(message, Reloaded):
@@ -54,6 +58,12 @@ class ParentLink:
         self._writer.write(frame(Reload(request_id)))
         return await self._reloads[request_id]
 
-    def report_in_use(self, serial: int, numbers: list[int]) -> None:
-        """Reports which loads of the table `serial` this process still needs."""
-        self._writer.write(frame(InUse(serial, numbers)))
+    def report_loads(self, serial: int, in_use: list[int], ready: dict[str, int]) -> None:
+        """Reports which loads of the table `serial` this process still needs, and which load serves each name."""
+        self._writer.write(frame(Loads(serial, in_use, ready)))
+
+    async def beat(self, seconds: float) -> None:
+        """Shows the parent every `seconds` that the event loop runs, until it is cancelled."""
+        while True:
+            self._writer.write(frame(Alive(os.getpid())))
+            await asyncio.sleep(seconds)

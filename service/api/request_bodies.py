@@ -54,8 +54,8 @@ class TextInput(msgspec.Struct, forbid_unknown_fields=True):
 _Listed = Annotated[list[Text | TextInput], Meta(min_length=1, extra_json_schema={"maxItems": MAX_INPUTS})]
 
 
-class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The fields that both endpoints have."""
+class TextRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The fields of every request with texts."""
 
     inputs: Annotated[
         Text | TextInput | _Listed | UnsetType, Meta(description="a text, {text, text_pair}, or a list of those")
@@ -63,20 +63,13 @@ class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     text: Annotated[Text | UnsetType, Meta(description="instead of inputs: a single text")] = UNSET
     text_pair: Annotated[Text | UnsetType | None, Meta(description="the second text of a pair, with text")] = UNSET
     model: Annotated[str | None, Meta(description="needed only where several models do the task")] = None
-    top_k: Annotated[Count | None, Meta(description="number of results for each text")] = None
-    truncation: Annotated[
-        Truncation,
+    special_tokens: Annotated[
+        bool,
         Meta(
-            description="what happens to a text longer than the model: it is read in overlapping windows, refused "
-            "(error), or cut (truncate); the answer has the number of windows and whether the text was cut"
+            description="read special tokens in the texts, such as [SEP], as special tokens; otherwise they are plain "
+            "text, except [MASK] for a model that fills masks"
         ),
-    ] = "window"
-    priority: Annotated[
-        Priority, Meta(description="batch requests wait for interactive ones, but for two seconds at most")
-    ] = "interactive"
-    timeout_ms: Annotated[
-        Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_MS)] | None, Meta(description="time limit of this request")
-    ] = None
+    ] = False
 
     def __post_init__(self) -> None:
         if (self.inputs is UNSET) == (self.text is UNSET):
@@ -95,6 +88,29 @@ class WorkRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def texts(self) -> list[TextInput]:
         """The inputs as a list."""
         return self.inputs  # type: ignore[return-value]  # __post_init__ has converted it
+
+
+class TokenizeRequest(TextRequest):
+    """Body of POST /tokenize."""
+
+
+class WorkRequest(TextRequest):
+    """The fields that the endpoints of all tasks have."""
+
+    top_k: Annotated[Count | None, Meta(description="number of results for each text")] = None
+    truncation: Annotated[
+        Truncation,
+        Meta(
+            description="what happens to a text longer than the model: it is read in overlapping windows, refused "
+            "(error), or cut (truncate); the answer has the number of windows and whether the text was cut"
+        ),
+    ] = "window"
+    priority: Annotated[
+        Priority, Meta(description="batch requests wait for interactive ones, but for two seconds at most")
+    ] = "interactive"
+    timeout_ms: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_MS)] | None, Meta(description="time limit of this request")
+    ] = None
 
 
 def _text_input(given: str | TextInput, index: int) -> TextInput:
@@ -166,7 +182,7 @@ class Decoder(Generic[Body]):
 
     def convert(self, value: Any) -> Body:
         """Like `decode`, for a value that is already parsed; raises Problem."""
-        if issubclass(self._kind, WorkRequest) and isinstance(value, dict) and isinstance(value.get("inputs"), list):
+        if issubclass(self._kind, TextRequest) and isinstance(value, dict) and isinstance(value.get("inputs"), list):
             _check_count(value["inputs"])  # before any of them is checked
         try:
             _check_characters(value, "", self._half_surrogate)

@@ -23,12 +23,22 @@ async def live() -> Health:
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready")
 async def ready(request: Request) -> Health:
-    """Every engine has warmed up, and the service is not shutting down."""
-    if request.app.state.draining:
-        raise Problem("draining", "the service is shutting down.", retry_after=5)
+    """Every engine has warmed up, every API process serves every model, and the service is not shutting down."""
+    refuse_draining(request)
     if reason := request.app.state.catalog.unready:
         raise Problem("not_ready", reason)
+    readiness = request.app.state.readiness
+    if readiness.starting:
+        raise Problem("not_ready", f"the number of API processes that are still starting is {readiness.starting}.")
+    if readiness.models:
+        raise Problem("not_ready", f"not every API process serves {', '.join(readiness.models)} yet.")
     return {"status": "ready"}
+
+
+def refuse_draining(request: Request) -> None:
+    """Raises Problem `draining` if the service is shutting down."""
+    if request.app.state.draining:
+        raise Problem("draining", "the service is shutting down.", retry_after=5)
 
 
 @router.get("/models")
@@ -45,8 +55,12 @@ async def model(name: str, request: Request) -> Description:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Metrics for Prometheus."""
-    return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Metrics for Prometheus; 503 if the counts of the other processes cannot be read: a part would be wrong."""
+    try:
+        text = request.app.state.metrics.text()
+    except OSError as error:
+        raise Problem("not_ready", f"the metrics of the other processes cannot be read: {error.strerror}.") from error
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _description(model: ServedModel) -> Description:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api.request import Header, Request, Timings
+from service.endpoints import TOKENIZE
 from service.metrics import Metrics
 from service.problem import STATUS
 
@@ -44,7 +45,7 @@ class Telemetry:
             return
         # `model` is empty or a name of the catalog, so clients cannot create new label values.
         self._metrics.answered(endpoint, request.model, status).inc()
-        if status not in REFUSALS:
+        if status not in REFUSALS and endpoint != TOKENIZE:  # which does not run the model
             self._metrics.durations(request.model).observe(request.seconds)
         if request.failure:
             self._metrics.failures.labels(request.failure).inc()

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import signal
 import socket
 import sys
 from types import FrameType
@@ -21,7 +20,7 @@ from service.api.app import create_app
 from service.api.connection import connections
 from service.api.parent_link import ParentLink
 from service.logs import configure_logging
-from service.messages.control import Configure, ToWorker
+from service.messages.control import Configure, Readiness, ToWorker
 from service.messages.frames import READ_BYTES, FrameReader
 from service.messages.launch import START_FAILED
 from service.messages.local_socket import native_address
@@ -48,17 +47,20 @@ class Server(uvicorn.Server):
 class Worker:
     """The application and its server, controlled by the parent. To drain, it reports not ready, and stops later."""
 
-    def __init__(self, app: FastAPI, server: Server) -> None:
+    def __init__(self, app: FastAPI, server: Server, beat_seconds: float = 1.0) -> None:
+        """`beat_seconds` is the time between two signs of life."""
         self._app = app
         self._server = server
+        self._beat_seconds = beat_seconds
 
     async def follow(self, parent: ParentLink) -> None:
         """Handles the parent's messages. Stops the server when the parent is gone or a message cannot be handled."""
         state = self._app.state
         state.parent = parent
-        state.catalog.on_in_use = parent.report_in_use
+        state.catalog.on_change = parent.report_loads
+        beating = asyncio.create_task(parent.beat(self._beat_seconds))
         try:
-            await parent.listen(state.keys.replace, state.catalog.apply, self.drain)
+            await parent.listen(state.keys.replace, state.catalog.apply, self._readiness, self.drain)
         except Exception:
             # Without the parent it would keep serving an old state. The parent replaces a process that stops.
             log.exception("a message of the parent process could not be handled; stopping")
@@ -66,6 +68,11 @@ class Worker:
         else:
             log.error("the parent process is gone")
             self._server.end(at_once=True)
+        finally:
+            beating.cancel()
+
+    def _readiness(self, readiness: Readiness) -> None:
+        self._app.state.readiness = readiness
 
     def drain(self, delay_seconds: float) -> None:
         """Reports not ready from now on and stops after `delay_seconds`; a second call stops at once."""
@@ -83,18 +90,19 @@ def main() -> int:
     parser.add_argument("--control", required=True, help="Unix socket of the parent")
     parser.add_argument("--listener", type=int, required=True, help="file descriptor of the listening socket")
     arguments = parser.parse_args()
-    # A closing terminal sends SIGHUP to every process; only the parent acts on it: it reloads.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    link.connect(native_address(arguments.control))
     frames = FrameReader(ToWorker)
-    configuration = _configuration(link, frames)
+    try:
+        link.connect(native_address(arguments.control))
+        configuration = _configuration(link, frames)
+    except OSError:
+        sys.exit("the parent process is gone.")
     settings = Settings(**configuration.settings)
     configure_logging(settings)
 
     async def follow_parent(app: FastAPI) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=link)
-        await Worker(app, server).follow(ParentLink(reader, writer, frames))
+        await Worker(app, server, settings.beat_seconds).follow(ParentLink(reader, writer, frames))
 
     app = create_app(settings, digests=configuration.digests, background=follow_parent)
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from model_build.bundle import BundleError, open_bundle
 from model_build.bundle_check import check_bundle
 from service.engine.batching import Batcher
 from service.engine.loop import EngineLoop
+from service.engine.quarantine import Quarantine
 from service.engine.shapes import AnyShape, FewShapes
 from service.engine.tensors import OutputError, Tensors
 from service.messages.launch import START_FAILED, BatchingOptions
@@ -33,10 +33,9 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
     parser.add_argument("--runtime", default="{}", help="RuntimeOptions as JSON")
     parser.add_argument("--batching", default="{}", help="BatchingOptions as JSON")
+    parser.add_argument("--quarantine", type=int, help="file descriptor that all engines of a model share")
+    parser.add_argument("--killed", action="store_true", help="the engine before was killed from outside")
     arguments = parser.parse_args()
-    # Ctrl-C, a service manager and a closing terminal signal every process; only the parent handles these signals.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     # A forward pass on the CPU uses every core; the API process must still answer health checks.
     os.nice(NICENESS)
     try:
@@ -46,7 +45,8 @@ def main() -> int:
         batching = msgspec.json.decode(arguments.batching, type=BatchingOptions)
         runtime = load_runtime(bundle, options)
         shapes = FewShapes() if runtime.compiles_shapes else AnyShape()
-        engine = EngineLoop(runtime, Tensors(bundle, shapes), Batcher(batching, shapes))
+        quarantine = Quarantine(arguments.quarantine, runtime.streams, batching.max_batch_items, arguments.killed)
+        engine = EngineLoop(runtime, Tensors(bundle, shapes), Batcher(batching, shapes), quarantine=quarantine)
         ready = engine.warm_up()
         if ready.scores_in_graph:
             print(

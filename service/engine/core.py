@@ -1,7 +1,8 @@
 """The logic of an engine: takes messages and results, returns passes and messages. It has no socket, thread or clock.
 
 A client is any hashable object that identifies a connection of the loop. A failed batch is split into halves that run
-again, until the item that makes it fail is alone.
+again, until the item that makes it fail is alone. A request with a suspect (engine/quarantine.py) runs item by item,
+and no other pass runs at the same time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from service.engine.batching import Batcher, Ticket
 from service.engine.lone import LonePasses
+from service.engine.quarantine import Quarantine
 from service.engine.tensors import InvalidItem, Tensors
 from service.messages.inference import (
     Alive,
@@ -30,6 +32,8 @@ from service.messages.inference import (
 
 # Shortest time between BatchDone messages: waking the supervisor after each pass took a quarter of a short pass.
 REPORT_SECONDS = 0.05
+LATE = "the deadline passed while the request was in the queue."
+REFUSED = "a text of this request ended the engine earlier, so the model does not run it again; leave it out."
 
 
 @dataclass(eq=False)
@@ -55,6 +59,8 @@ class Pass:
     started: float = 0.0
     alone: bool = False
     """Whether no request is likely to arrive while it runs."""
+    apart: bool = False
+    """Whether no other pass may run at the same time."""
 
     @property
     def tokens(self) -> int:
@@ -73,15 +79,22 @@ class _Check:
 class EngineCore:
     """The requests of an engine, from their arrival to their results."""
 
-    def __init__(self, tensors: Tensors, batcher: Batcher, streams: int, now: float) -> None:
+    def __init__(
+        self, tensors: Tensors, batcher: Batcher, streams: int, now: float, quarantine: Quarantine | None = None
+    ) -> None:
         """`streams` passes may run at the same time."""
         self._tensors = tensors
+        self._quarantine = quarantine or Quarantine(None, streams, batcher.options.max_batch_items)
         self._batcher = batcher
         self._streams = streams
         self._pending: dict[tuple[Hashable, int], _Pending] = {}
         self._running: set[Pass] = set()
         self._halves: deque[Batch] = deque()
         """Halves of failed batches; they run first."""
+        self._apart: deque[Batch] = deque()
+        """Items of requests with a suspect."""
+        self._was_apart = False
+        """Whether the pass that finished last ran apart."""
         self._check_passes: deque[Pass] = deque()
         """Passes that run only for a probe."""
         self._checks: list[_Check] = []
@@ -141,12 +154,19 @@ class EngineCore:
         except InvalidItem as error:
             self._send(client, Failed(message.id, "invalid_input", str(error)))
             return
+        if self._quarantine.refuses(message.items):
+            self._send(client, Failed(message.id, "refused_input", REFUSED))
+            return
         sent = now if message.sent is None else min(message.sent, now)
         if self._running or sent < self._last_run:
             self._lone.interrupted()
-        self._pending[key] = _Pending(client, message, sent, [None] * len(message.items))
+        pending = self._pending[key] = _Pending(client, message, sent, [None] * len(message.items))
         lengths = [len(item.input_ids) for item in message.items]
-        self._batcher.add(key, lengths, now, message.deadline, message.priority)
+        if self._quarantine.suspects_any(message.items):
+            tickets = (Ticket(key, *each, now, message.priority, now) for each in enumerate(lengths))
+            self._apart += [[(ticket, pending)] for ticket in tickets]
+        else:
+            self._batcher.add(key, lengths, now, message.deadline, message.priority)
 
     def _probe(self, client: Hashable, probe: Probe, now: float) -> None:
         """Answers after the running passes, so that a hanging stream is detected; without running passes, at once."""
@@ -175,7 +195,9 @@ class EngineCore:
 
     def timeout(self, now: float) -> float | None:
         """Seconds until there is work even if no message arrives; None: no such time."""
-        if self._halves or self._check_passes:
+        if self._blocked:
+            return REPORT_SECONDS
+        if self._halves or self._check_passes or self._apart:
             return 0.0
         due = self._batcher.due()
         waits = [] if due is None else [max(0.0, due - now)]
@@ -186,7 +208,12 @@ class EngineCore:
     @property
     def again(self) -> bool:
         """Whether a pass is due without a new message."""
-        return bool(self._halves)
+        return bool(self._halves or self._apart or self._was_apart)
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether the next pass must wait until the running passes finish."""
+        return any(each.apart for each in self._running) or bool(self._apart and self._running)
 
     def start_pass(self, now: float) -> Pass | None:
         """The next pass, or None. The caller runs it and then calls `finish_pass`."""
@@ -197,6 +224,11 @@ class EngineCore:
         return started
 
     def _next_pass(self, now: float) -> Pass | None:
+        if self._blocked:
+            return None
+        while self._apart:
+            if started := self._next_apart(self._apart.popleft(), now):
+                return started
         while self._halves:
             if batch := [(ticket, request) for ticket, request in self._halves.popleft() if self._is_pending(request)]:
                 return _pass_of(batch)
@@ -204,18 +236,32 @@ class EngineCore:
             return self._check_passes.popleft()
         if self._batcher.queue_items:
             for key in self._batcher.expire(now):
-                self._fail(key, "deadline_exceeded", "the deadline passed while the request was in the queue.")
+                self._fail(key, "deadline_exceeded", LATE)
         tickets = self._batcher.next_batch(now, self._streams - len(self._running))
         if not tickets:
             return None
         batch = [(ticket, self._pending[ticket.request]) for ticket in tickets]  # type: ignore[index]
+        self._announce(batch, now)
+        return _pass_of(batch)
+
+    def _next_apart(self, batch: Batch, now: float) -> Pass | None:
+        [(ticket, request)] = batch
+        if not self._is_pending(request):
+            return None
+        if request.message.deadline is not None and request.message.deadline <= now:
+            self._fail(ticket.request, "deadline_exceeded", LATE)
+            return None
+        self._announce(batch, now)
+        return Pass([request.message.items[ticket.index]], batch, apart=True)
+
+    def _announce(self, batch: Batch, now: float) -> None:
+        """Reports to the clients which of their requests fail if the engine stops now."""
         ids: dict[Hashable, list[int]] = {}
         for request in dict.fromkeys(request for _, request in batch):
             request.started = now if request.started is None else request.started
             ids.setdefault(request.client, []).append(request.message.id)
         for client, numbers in ids.items():
             self._send(client, Started(numbers))
-        return _pass_of(batch)
 
     def finish_pass(self, finished: Pass, outcome: list[Output] | Exception, now: float) -> None:
         """Records the outputs of a pass, one for each item, or its error.
@@ -223,6 +269,9 @@ class EngineCore:
         Raises the error of a pass without a batch, because then the graph no longer runs.
         """
         self._running.discard(finished)
+        self._was_apart = finished.apart
+        if finished.apart:
+            self._quarantine.clear(finished.items)
         for check in self._checks:
             check.awaited.discard(finished)
         if isinstance(outcome, list):

@@ -29,13 +29,14 @@ class Operator(NamedTuple):
 def last_operator(path: Path) -> str | None:
     """The type of the operator that computes the first output of a `.onnx` or `.pdmodel` file.
 
-    Operators that do not change values, such as Cast, are skipped. None if the file cannot be read as such a graph.
+    Operators that do not change values, such as Cast, are skipped. None if the file is missing or cannot be read
+    as such a graph.
     """
     try:
         with path.open("rb") as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         name, operators = _onnx(content) if path.suffix == ".onnx" else _paddle(content)
-    except (IndexError, StopIteration, ValueError, struct.error):
+    except (OSError, IndexError, StopIteration, ValueError, struct.error):
         return None
     for _ in range(_MOST_STEPS):
         found = operators.get(name)

@@ -34,6 +34,7 @@ from pathlib import Path
 
 from service.engine.batching import Batcher
 from service.engine.core import EngineCore, Pass
+from service.engine.quarantine import Quarantine
 from service.engine.tensors import OutputError, Tensors
 from service.engine.wake_up import WakeUp
 from service.engine.warm_up import warm_up
@@ -61,7 +62,12 @@ class EngineLoop:
     """Serves one runtime to any number of API processes over a Unix socket."""
 
     def __init__(
-        self, runtime: Runtime, tensors: Tensors, batcher: Batcher, clock: Callable[[], float] = time.monotonic
+        self,
+        runtime: Runtime,
+        tensors: Tensors,
+        batcher: Batcher,
+        clock: Callable[[], float] = time.monotonic,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._runtime = runtime
         self._tensors = tensors
@@ -69,7 +75,8 @@ class EngineLoop:
         self._clock = clock
         self._lead = threading.Lock()
         self._state = threading.Lock()
-        self._core = EngineCore(tensors, batcher, runtime.streams, clock())
+        self._quarantine = quarantine or Quarantine(None, runtime.streams, batcher.options.max_batch_items)
+        self._core = EngineCore(tensors, batcher, runtime.streams, clock(), self._quarantine)
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
         self._look_again, self._thread_ended = WakeUp(), WakeUp()
@@ -158,7 +165,9 @@ class EngineLoop:
     def _run(self, started: Pass, stream: int) -> None:
         outcome: list[Output] | Exception
         try:
-            outcome = self._tensors.forward(self._runtime, started.items, stream)
+            # The pass of a probe has an example as its input, which the warm-up has run.
+            with self._quarantine.running(stream, started.items if started.batch else []):
+                outcome = self._tensors.forward(self._runtime, started.items, stream)
         except FAILURES as error:
             outcome = error
         with self._state:

@@ -62,12 +62,28 @@ class Reloaded(msgspec.Struct, tag=True):
     refused: dict[str, str] = {}
 
 
-class InUse(msgspec.Struct, tag=True):
-    """Worker to parent: the loads of the table `serial` that the worker still needs."""
+class Loads(msgspec.Struct, tag=True):
+    """Worker to parent: the loads of the table `serial` that it still needs, and the load that serves each name."""
 
     serial: int
-    numbers: list[int]
+    in_use: list[int]
+    ready: dict[str, int]
 
 
-ToWorker = Configure | Keys | ModelTable | Drain | Reloaded
-ToParent = Reload | InUse
+class Alive(msgspec.Struct, tag=True):
+    """Worker to parent, at regular intervals: the event loop of this process runs."""
+
+    pid: int
+
+
+class Readiness(msgspec.Struct, tag=True):
+    """Parent to worker: what is missing in any API process. The service is ready if nothing is."""
+
+    starting: int = 0
+    """Number of API processes that have not served for the first time."""
+    models: list[str] = []
+    """Names of models that not every API process serves."""
+
+
+ToWorker = Configure | Keys | ModelTable | Readiness | Drain | Reloaded
+ToParent = Reload | Loads | Alive

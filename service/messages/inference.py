@@ -97,7 +97,7 @@ class Failed(msgspec.Struct, tag=True, array_like=True):
     """Engine to API: a request that has no results."""
 
     id: int
-    code: Literal["engine_failed", "deadline_exceeded", "invalid_input"]
+    code: Literal["engine_failed", "deadline_exceeded", "invalid_input", "refused_input"]
     message: str
 
 

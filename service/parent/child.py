@@ -11,6 +11,10 @@ def child_command(module: str) -> list[str]:
     `python -m` would put the current folder first on the import path, so that a folder `service/` or a file
     `logging.py` in it would be executed instead of the installed module. The list of processes shows the name of the
     module.
+
+    The child ignores SIGINT, SIGTERM and SIGHUP before it imports anything: Ctrl-C, a service manager and a closing
+    terminal signal every process, and only the parent handles these signals.
     """
-    start = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; sys.exit(main())"
+    ignore = "import signal, sys; [signal.signal(number, signal.SIG_IGN) for number in (1, 2, 15)]"
+    start = f"{ignore}; sys.path[:] = {sys.path!r}; from {module} import main; sys.exit(main())"
     return [sys.executable, "-c", start]

@@ -26,6 +26,7 @@ from service.parent.child import child_command
 from service.parent.control import Control
 from service.parent.key_file import KeysError, read_keys
 from service.parent.restarts import Restarts
+from service.parent.silence import Silence
 from service.parent.supervisor import EngineStartFailed, Running, Supervisor, WatchOptions
 from service.runtime.base import RuntimeOptions
 from service.runtime.choice import chosen
@@ -34,6 +35,7 @@ from service.settings import Settings, revealed
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
+IMPORT_SECONDS = 60.0
 # A worker may need this much longer to stop than its own limits allow.
 GRACE_SECONDS = 5.0
 
@@ -74,7 +76,10 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._served: dict[str, Load] = {}
         self._reloading = asyncio.Lock()
-        self._control = Control(revealed(settings), read_keys(settings), self.reload)
+        self._control = Control(
+            revealed(settings), read_keys(settings), self.reload, settings.api_workers, self._worker_alive
+        )
+        self._silences: dict[int, Silence] = {}
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._ending: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -113,6 +118,9 @@ class Fleet:
         """Drains the workers; a second call stops them immediately."""
         self._stopping = True
         self._control.drain(delay_seconds)
+        for pid, silence in self._silences.items():
+            if not silence.heard_once:  # it accepts no connections yet
+                self._workers[pid].kill()
         # While this process keeps the socket open, new connections wait instead of being refused.
         asyncio.get_running_loop().call_later(delay_seconds, self._listener.close)
         if not self._ending.done():
@@ -167,11 +175,12 @@ class Fleet:
         self._control.publish(models)
 
     async def _start(self) -> None:
-        """Starts every engine for the first time."""
-        try:
-            await asyncio.gather(*(self._start_one(load) for load in self._served.values()))
-        except EngineStartFailed as error:
-            self._end(str(error))
+        """Starts every engine for the first time. A reload waits until then."""
+        async with self._reloading:
+            try:
+                await asyncio.gather(*(self._start_one(load) for load in self._served.values()))
+            except EngineStartFailed as error:
+                self._end(str(error))
 
     async def _start_one(self, load: Load) -> None:
         await load.engine.start()
@@ -194,7 +203,8 @@ class Fleet:
         done = Reloaded(refused=self._renew_keys())
         async with self._reloading:
             try:
-                bundles, refused = read_repository(self._settings.models, SERVED_TASKS)
+                # In a thread: while it reads graphs, the parent must hear the other processes.
+                bundles, refused = await asyncio.to_thread(read_repository, self._settings.models, SERVED_TASKS)
             except BundleError as error:
                 bundles, refused = [load.bundle for load in self._served.values()], {str(self._settings.models): error}
             done.refused.update({name: str(error) for name, error in refused.items()})
@@ -261,7 +271,7 @@ class Fleet:
                 pass_fds=[self._listener.fileno()],
             )
             self._workers[worker.pid] = worker
-            status = await worker.wait()
+            status = await self._exit_status(worker)
             del self._workers[worker.pid]
             self._metrics.forget(worker.pid)
             if self._stopping:
@@ -276,3 +286,22 @@ class Fleet:
                 return
             log.warning("starting another API process in %.1f s", delay)
             await asyncio.wait({self._ending}, timeout=delay)
+
+    def _worker_alive(self, pid: int) -> None:
+        if silence := self._silences.get(pid):
+            silence.heard()
+
+    async def _exit_status(self, worker: asyncio.subprocess.Process) -> int:
+        """The exit status of an API process. One that is silent for `hang_seconds` is killed."""
+        loop, every = asyncio.get_running_loop(), self._settings.beat_seconds
+        silence = self._silences[worker.pid] = Silence(every, loop.time())
+        ended = asyncio.ensure_future(worker.wait())
+        while not (await asyncio.wait({ended}, timeout=every))[0]:
+            silent = silence.seconds(loop.time())
+            # Until it is heard for the first time, it imports its modules.
+            limit = self._settings.hang_seconds + (0.0 if silence.heard_once else IMPORT_SECONDS)
+            if silent > limit and not self._stopping:
+                log.error("an API process has been silent for %.0f s", silent)
+                worker.kill()
+        del self._silences[worker.pid]
+        return ended.result()

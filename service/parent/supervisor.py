@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from service.messages.launch import START_FAILED, BatchingOptions
 from service.messages.local_socket import new_address
 from service.parent.child import child_command
 from service.parent.restarts import Restarts
+from service.parent.silence import Silence
 from service.runtime.base import RuntimeOptions
 
 log = logging.getLogger(__name__)
@@ -79,6 +82,12 @@ class Supervisor:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._quarantine: int | None = None
+        """Descriptor of the memory that holds what an engine was running when it died (engine/quarantine.py)."""
+        self._hung = False
+        """Whether the engine was killed because it hung."""
+        self._killed = False
+        """Whether the engine before was killed from outside."""
 
     @property
     def pid(self) -> int | None:
@@ -92,10 +101,12 @@ class Supervisor:
         await started
 
     async def stop(self, seconds: float = 10.0) -> None:
-        """Requests that the engine finishes its queue and stops; kills it after `seconds`."""
+        """Stops the engine when its queue is empty, after `seconds` at the latest; before it is warm, immediately."""
         self._stopping = True
         if self._process and self._process.returncode is None:
             assert self._process.stdin
+            if not self.running:
+                self._process.kill()
             self._process.stdin.write(b".")
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._process.wait(), seconds)
@@ -110,6 +121,14 @@ class Supervisor:
             self.on_change(running)
 
     async def _keep_running(self, started: asyncio.Future[None]) -> None:
+        self._quarantine = os.memfd_create("quarantine")
+        try:
+            await self._restart(started)
+        finally:
+            os.close(self._quarantine)
+
+    async def _restart(self, started: asyncio.Future[None]) -> None:
+        """Runs one engine after the other."""
         name, restarts = self.bundle.manifest.name, Restarts(self._watch_options.max_restarts)
         while not self._stopping:
             served_seconds = 0.0
@@ -135,6 +154,7 @@ class Supervisor:
         """Runs one engine process from start to end; returns the seconds it served after it had warmed up."""
         loop = asyncio.get_running_loop()
         socket = new_address()
+        self._hung = False
         process = self._process = await self._spawn(socket)
         errors = asyncio.create_task(_last_line(process))
         try:
@@ -155,17 +175,22 @@ class Supervisor:
                 process.kill()
                 await process.wait()
             errors.cancel()
+        self._killed = process.returncode == -signal.SIGKILL and not self._hung
         if not self._stopping:
             log.error("%s: the engine ended with status %s", self.bundle.manifest.name, process.returncode)
         return served_seconds
 
     async def _spawn(self, socket: str) -> asyncio.subprocess.Process:
+        assert self._quarantine is not None
         return await asyncio.create_subprocess_exec(
             *child_command("service.engine.__main__"),
             *("--socket", socket),
             *("--bundle", str(self.bundle.directory.resolve())),
             *("--runtime", msgspec.json.encode(self.runtime).decode()),
             *("--batching", msgspec.json.encode(self._batching).decode()),
+            *("--quarantine", str(self._quarantine)),
+            *(["--killed"] if self._killed else []),
+            pass_fds=[self._quarantine],
             # The engine stops when this pipe is closed, so it never outlives the service.
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -194,10 +219,10 @@ class Supervisor:
         frames = FrameReader(ToApi)
         loop = asyncio.get_running_loop()
         every = min(self._watch_options.probe_seconds, self._watch_options.hang_seconds / 4)
-        heard, asked = loop.time(), float("-inf")
+        silence, asked = Silence(every, loop.time()), float("-inf")
         read = asyncio.ensure_future(reader.read(READ_BYTES))
         try:
-            while self._judge(loop.time() - heard):
+            while self._judge(silence.seconds(loop.time())):
                 if loop.time() - asked >= every:
                     writer.write(frame(Probe(self._watch_options.probe_seconds)))
                     asked = loop.time()
@@ -210,9 +235,10 @@ class Supervisor:
                             self.on_batch(message)
                         elif isinstance(message, Alive):
                             # A finished batch does not show that the other streams still run.
-                            heard = loop.time()
+                            silence.heard()
                             self.on_alive(message)
                     read = asyncio.ensure_future(reader.read(READ_BYTES))
+            self._hung = not _is_suspended(process.pid)
             process.kill()
         except (ConnectionError, FrameError):
             return  # the engine has stopped or cannot be used; the caller kills it
@@ -228,6 +254,14 @@ class Supervisor:
         if silent <= self._watch_options.hang_seconds:
             return True
         log.error("%s: the engine has been silent for %.0f s", self.bundle.manifest.name, silent)
+        return False
+
+
+def _is_suspended(pid: int) -> bool:
+    """Whether a signal has stopped the process (proc(5), state T), so that its input is not why it is silent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+    except OSError:
         return False
 
 

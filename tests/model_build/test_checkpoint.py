@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -14,6 +15,7 @@ from model_build.checkpoint import CheckpointError, load_model, read_checkpoint
 from model_build.config import ConfigError
 from model_build.conversion import convert
 from model_build.export import export_checkpoint
+from model_build.tokenizer_config import TokenizerSettings, read_tokenizer_config, write_tokenizer_config
 from model_build.weights import WeightsError
 from training.finetuning.starting_point import starting_point
 
@@ -155,13 +157,32 @@ def test_a_vocabulary_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> 
         export_checkpoint(folder, tmp_path / "models")
 
 
+@pytest.mark.parametrize(
+    ("written", "rules"),
+    [
+        ({"architectures": ["ErnieForSequenceClassification"]}, "paddlenlp"),
+        ({"architectures": ["ErnieForSequenceClassification"], "paddlenlp_version": "2.8.1"}, "paddlenlp"),
+        ({"architectures": ["ErnieForSequenceClassification"], "transformers_version": "4.40.0"}, "bert"),
+        ({"task": "classify"}, "bert"),
+    ],
+)
+def test_the_rules_of_the_tokenizer_are_those_of_the_program_that_wrote_the_folder(
+    tmp_path: Path, written: dict[str, Any], rules: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    assert read_tokenizer_config(tmp_path) == TokenizerSettings(rules=rules)  # type: ignore[arg-type]
+    given = TokenizerSettings(do_lower_case=False, rules="paddlenlp", fold_width=True)
+    write_tokenizer_config(tmp_path, given)
+    assert read_tokenizer_config(tmp_path) == given
+
+
 def test_upper_and_lower_case_are_as_the_tokenizer_configuration_says(tmp_path: Path) -> None:
     folder = saved(tmp_path / "m")
-    assert read_checkpoint(folder).do_lower_case
+    assert read_checkpoint(folder).tokenizer.do_lower_case
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}', encoding="utf-8")
     bundle = export_checkpoint(folder, tmp_path / "models")
     assert not bundle.manifest.tokenizer.do_lower_case
-    assert not starting_point(str(folder)).do_lower_case
+    assert not starting_point(str(folder)).tokenizer.do_lower_case
     for name in ("model.pdmodel", "model.pdiparams"):
         shutil.copyfile(bundle.directory / "graph" / name, folder / name)
     assert not open_bundle(folder).manifest.tokenizer.do_lower_case

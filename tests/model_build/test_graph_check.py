@@ -73,6 +73,19 @@ def test_a_table_smaller_than_the_vocabulary_is_refused_with_both_numbers(tmp_pa
     assert f"has {len(TOKENS)} tokens, but the embedding table of the graph has {len(TOKENS) - 1} rows" in sentence
 
 
+def test_a_table_in_external_data_within_the_folder_is_checked_by_its_dims(tmp_path: Path) -> None:
+    for rows in (len(TOKENS), len(TOKENS) - 1):
+        directory = bundle(tmp_path / str(rows), graph(rows))
+        external = graph(rows)
+        onnx.save(external, str(directory / "model.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0)
+        manifest = json.loads((directory / "bundle.json").read_text(encoding="utf-8"))
+        names = ("model.onnx", "weights.bin")
+        manifest["graphs"]["onnx"]["sha256"] = {name: sha256_of(directory / name) for name in names}
+        (directory / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    check_bundle(open_bundle(tmp_path / str(len(TOKENS))))
+    assert "rows; use the vocab.txt of its training" in refusal(tmp_path / str(len(TOKENS) - 1))
+
+
 def test_a_larger_vocab_size_in_the_manifest_does_not_hide_the_smaller_table(tmp_path: Path) -> None:
     def larger(manifest: dict) -> None:
         manifest["architecture"] = {"vocab_size": 1000}

@@ -12,6 +12,7 @@ pytest.importorskip(
     "fast_tokenizer", reason="fast-tokenizer-python has no wheel for this Python; Python 3.10 runs this"
 )
 
+from benchmarks.training.text_lines import lines_of
 from benchmarks.training.tokenizer_parity import (
     ABORTING,
     FAST_DIFFERS,
@@ -26,7 +27,6 @@ from benchmarks.training.tokenizer_parity import (
     Trio,
     character_differences,
     characters_of,
-    lines_of,
     rich_vocabulary,
 )
 from native import ErnieTokenizer, unicode_version

@@ -94,7 +94,7 @@ class MaskedTextEvaluator:
     def _figures(self, bundle: Bundle, run: Runner, texts: Sequence[Example]) -> dict[str, float]:
         """Top-1 and top-5 accuracy, and mean loss in nats of the masked tokens."""
         names = [spec.name for spec in bundle.manifest.outputs]
-        unknown = Tokenizer(bundle.vocab_path).unknown
+        unknown = Tokenizer(bundle.vocab_path, bundle.manifest.tokenizer).unknown
         hits, scores = [], []
         for inputs in _masked_batches(bundle, texts, EVALUATION_BATCH):
             outputs = dict(zip(names, run(inputs), strict=True))
@@ -140,7 +140,7 @@ def _task(bundle: Bundle) -> Task:
     manifest = bundle.manifest
     about = Checkpoint(
         _config(bundle), manifest.task, manifest.max_length, manifest.labels, provenance=manifest.provenance,
-        do_lower_case=manifest.tokenizer.do_lower_case,
+        tokenizer=manifest.tokenizer,
         scores=manifest.scores,
     )  # fmt: skip
     return task_of_model(bundle.directory, about)
@@ -166,8 +166,7 @@ def _masked_batches(bundle: Bundle, texts: Sequence[Example], size: int) -> list
     The targets are the ids of the masked token and of the token before. A hash of the text chooses the character whose
     token is masked; if the text is cut before it, the last token is masked.
     """
-    lower, length = bundle.manifest.tokenizer.do_lower_case, bundle.manifest.max_length
-    tokenizer = Tokenizer(bundle.vocab_path, do_lower_case=lower)
+    tokenizer, length = Tokenizer(bundle.vocab_path, bundle.manifest.tokenizer), bundle.manifest.max_length
     rows = []
     for each in texts:
         encoding = tokenizer.encode(each.text, max_length=length)

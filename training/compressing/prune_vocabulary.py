@@ -14,7 +14,7 @@ from model_build.checkpoint import load_model, read_checkpoint, save_checkpoint
 from model_build.derived import check_drop, publish, side_by_side
 from model_build.export import export_checkpoint
 from model_build.pruning import kept_tokens, prune
-from model_build.tokenizer_config import read_do_lower_case
+from model_build.tokenizer_config import TokenizerSettings, read_tokenizer_config
 from training.compressing.bundle_evaluation import evaluator_of
 from training.compressing.comparison import Compression, compare, temporary_folder
 from training.datasets.examples import Example
@@ -42,7 +42,7 @@ def prune_bundle(
     """
     if output and output.exists():
         raise ValueError(f"{output} exists; remove it, or choose another --output.")
-    counts = token_counts(checkpoint / "vocab.txt", texts, do_lower_case=read_do_lower_case(checkpoint))
+    counts = token_counts(checkpoint / "vocab.txt", texts, read_tokenizer_config(checkpoint))
     keep = kept_tokens(read_vocabulary(checkpoint / "vocab.txt"), counts, min_count, max_tokens)
     with temporary_folder(job.target) as folder:
         original = export_checkpoint(checkpoint, folder, name="original")
@@ -66,11 +66,11 @@ def _keep_checkpoint(folder: Path, output: Path, evaluation: dict[str, Any]) -> 
     save_checkpoint(output, about, load_model(folder), folder / "vocab.txt", lines)
 
 
-def token_counts(vocab: Path, texts: Sequence[Example], *, do_lower_case: bool = True) -> np.ndarray:
+def token_counts(vocab: Path, texts: Sequence[Example], settings: TokenizerSettings | None = None) -> np.ndarray:
     """Counts of each token of a vocabulary in texts, int64 [V]. Raises ValueError if there are no texts."""
     if not texts:
         raise ValueError("there is no text whose tokens could be kept; give text with --text.")
-    tokenizer = Tokenizer(vocab, do_lower_case=do_lower_case)
+    tokenizer = Tokenizer(vocab, settings)
     counts = np.zeros(len(tokenizer.tokens), dtype=np.int64)
     with Progress("prune-vocab", len(texts), 0, unit="text") as progress:
         for each in texts:

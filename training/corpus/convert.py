@@ -2,6 +2,8 @@
 
 PaddleNLP   `_ids.npy`/`_idx.npz`, or `.bin`/`.idx`, with word boundaries as ids at and above the size of the
             vocabulary: id size + k is the k-th single character U+4E00-U+9FA5 that has no `##` twin, inside a word.
+            PaddleNLP counts a token that occurs twice in the vocabulary once (`$` in that of ERNIE 3.0), so the first
+            of these ids may also be the id of the last token; it is read as a character inside a word.
 ERNIE 1.0   gzipped lines `token_ids;sent_ids;pos_ids;seg_labels;next_sentence_label`: [CLS] A [SEP] B [SEP] with
             0 at the head of a unit, 1 inside and -1 at [CLS] and [SEP]. Label 1 says that B follows A in one document.
 """
@@ -84,14 +86,18 @@ def convert_ernie(inputs: Sequence[Path], output: Path, vocab: Path) -> dict[str
 
 def _marked_characters(vocabulary: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """For each id, including marked characters: the plain id, int64 [ids], and whether it is inside a word, bool."""
-    known = set(vocabulary)
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    size = len(ids)
     twins = [
         index
-        for index, token in enumerate(vocabulary)
-        if len(token) == 1 and "\u4e00" <= token <= "\u9fa5" and f"##{token}" not in known
+        for index, token in enumerate(vocabulary[:size])
+        if len(token) == 1 and "\u4e00" <= token <= "\u9fa5" and f"##{token}" not in ids and ids[token] == index
     ]
-    plain = np.concatenate([np.arange(len(vocabulary)), np.array(twins, dtype=np.int64)])
-    is_inside = np.array([*(token.startswith("##") for token in vocabulary), *(True for _ in twins)])
+    plain = np.arange(max(len(vocabulary), size + len(twins)))
+    plain[size : size + len(twins)] = twins
+    is_inside = np.zeros(len(plain), dtype=bool)
+    is_inside[: len(vocabulary)] = [token.startswith("##") for token in vocabulary]
+    is_inside[size : size + len(twins)] = True
     return plain, is_inside
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -10,6 +11,21 @@ from training.datasets.tag_schemes import Scheme, detect_scheme
 
 TaskName = Literal["classify", "token-classification", "question-answering"]
 """The task that examples are for: `Example`, `TaggedSentence`, `Question`."""
+
+
+def _check_visible(where: str, **texts: str | None) -> None:
+    """Raises ValueError, which names the place, for a text of which the tokenizer removes every character."""
+    for name, text in texts.items():
+        if text is not None and not any(map(_is_visible, text)):
+            raise ValueError(
+                f"{where or 'an example'}: the {name} {text[:20]!a} has no visible character, so no token is left; "
+                "correct or remove it."
+            )
+
+
+def _is_visible(character: str) -> bool:
+    category = unicodedata.category(character)
+    return not (category[0] in "CZ" or category == "Mn" or character == "\ufffd")
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,10 @@ class Example:
     text_pair: str | None = None
     where: str = field(default="", compare=False, repr=False)
     """file and line, for errors"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a text has no visible character."""
+        _check_visible(self.where, text=self.text, text_pair=self.text_pair)
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,10 @@ class Question:
     answers: tuple[Answer, ...]
     where: str = field(default="", compare=False, repr=False)
     """file, for errors"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if context or question has no visible character."""
+        _check_visible(self.where, context=self.context, question=self.question)
 
 
 def labels_of(example: Example) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model_build.bundle import read_vocabulary
 from model_build.config import VARIANTS, variant
-from model_build.tokenizer_config import read_do_lower_case
+from model_build.tokenizer_config import read_tokenizer_config
 from training.finetuning.starting_point import StartingPoint, starting_point
 from training.runs.initial_weights import config_of
 
@@ -23,7 +23,7 @@ def new_student(name: str, teacher: Path) -> StartingPoint:
     theirs = config_of(str(teacher), "--teacher")
     config = dataclasses.replace(variant(name), vocab_size=theirs.vocab_size, pad_token_id=theirs.pad_token_id)
     return StartingPoint(config, None, _vocabulary(teacher), {"start": name, "from_scratch": True},
-                         read_do_lower_case(teacher))  # fmt: skip
+                         read_tokenizer_config(teacher))  # fmt: skip
 
 
 def known_student(start: str, teacher: Path, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:

@@ -73,7 +73,7 @@ def evaluate_model(directory: Path, examples: Parts, kind: TaskName) -> tuple[Fi
 
 def task_of_model(directory: Path, about: Checkpoint) -> Task:
     """The task with the settings that the model of a folder was trained with; labels as in its training files."""
-    tokenizer = Tokenizer(directory / "vocab.txt", do_lower_case=about.do_lower_case)
+    tokenizer = Tokenizer(directory / "vocab.txt", about.tokenizer)
     trained = about.provenance.get("finetuning", {})
     length = min(trained.get("max_seq_length", about.max_length), about.max_length)
     labels = about.provenance.get("labels", about.labels)

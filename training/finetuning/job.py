@@ -246,7 +246,7 @@ def _resuming(job: FinetuneJob) -> FinetuneJob:
 def task_of(job: FinetuneJob) -> Task:
     """The task with the labels of the training examples."""
     train, length = job.examples["train"], job.settings.max_seq_length
-    tokenizer = Tokenizer(job.start.vocab, do_lower_case=job.start.do_lower_case)
+    tokenizer = Tokenizer(job.start.vocab, job.start.tokenizer)
     if job.task == "question-answering":
         return QuestionAnswering(tokenizer, length, job.settings.doc_stride, job.settings.max_answer_length)
     if job.task == "token-classification":
@@ -375,9 +375,9 @@ def _checkpoint(job: FinetuneJob, task: Task, best: RunResult, results: Mapping[
         **({"distillation": results["distillation"]} if "distillation" in results else {}),
     }
     # The service uses the length that was evaluated.
-    length, lower = best.settings.max_seq_length, job.start.do_lower_case
+    length, tokenizer = best.settings.max_seq_length, job.start.tokenizer
     scores: Scores = "sigmoid" if job.is_multi_label else "softmax"
-    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, lower, scores)
+    return Checkpoint(job.start.config, job.task, length, labels, evaluation, provenance, tokenizer, scores)
 
 
 def _teacher_results(job: FinetuneJob, trained_task: _TrainedTask, model: nn.Layer) -> dict[str, Any]:

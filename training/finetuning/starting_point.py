@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model_build.bundle import read_vocabulary
 from model_build.checkpoint import check_vocabulary
 from model_build.config import VARIANTS, ErnieConfig
-from model_build.tokenizer_config import read_do_lower_case
+from model_build.tokenizer_config import TokenizerSettings, read_tokenizer_config
 from model_build.weights import read_pretrained, read_weights
 from training.runs.initial_weights import config_of, digest_of
 
@@ -29,8 +29,8 @@ class StartingPoint:
     vocab: Path
     described: Mapping[str, Any]
     """JSON: origin of the weights, for the provenance of the finetuned model"""
-    do_lower_case: bool = True
-    """whether the tokenizer converts texts to lower case, as `tokenizer_config.json` says"""
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    """how the model reads text"""
 
 
 def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool = False) -> StartingPoint:
@@ -53,12 +53,12 @@ def starting_point(start: str, vocab: Path | None = None, *, from_scratch: bool 
             f"{found} lacks [PAD], but {start} pads with token {config.pad_token_id}; give the model's vocabulary."
         )
     check_vocabulary(found, config, start)
-    lower = True if published else read_do_lower_case(Path(start))
+    tokenizer = TokenizerSettings(rules="paddlenlp") if published else read_tokenizer_config(Path(start))
     described: dict[str, Any] = {"start": start if published else Path(start).absolute().name}
     if from_scratch:
-        return StartingPoint(config, None, found, {**described, "from_scratch": True}, lower)
+        return StartingPoint(config, None, found, {**described, "from_scratch": True}, tokenizer)
     weights = read_pretrained(start) if published else read_weights(Path(start))
     path = Path(start) / "config.json"
     about = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
     described |= {"weights": digest_of(weights), "provenance": about.get("provenance", {})}
-    return StartingPoint(config, weights, found, described, lower)
+    return StartingPoint(config, weights, found, described, tokenizer)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_build.bundle import read_vocabulary
+from model_build.bundle import TokenizerSettings, read_vocabulary
 from native import Encoding, ErnieTokenizer
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
@@ -16,10 +16,16 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 class Tokenizer:
     """The tokenizer of a vocabulary file, with the ids of the special tokens."""
 
-    def __init__(self, vocab_path: Path, *, do_lower_case: bool = True) -> None:
-        """Raises ValueError (BundleError) for a file that is not a vocabulary, or that lacks a special token."""
+    def __init__(self, vocab_path: Path, settings: TokenizerSettings | None = None) -> None:
+        """`settings` are those of the model.
+
+        Raises ValueError (BundleError) for a file that is not a vocabulary, or that lacks a special token.
+        """
         self.tokens = read_vocabulary(vocab_path)
-        self._tokenizer = ErnieTokenizer(self.tokens, lower_case=do_lower_case)
+        how = settings or TokenizerSettings()
+        self._tokenizer = ErnieTokenizer(
+            self.tokens, lower_case=how.do_lower_case, rules=how.rules, fold_width=how.fold_width
+        )
         ids = {token: index for index, token in enumerate(self.tokens)}
         if missing := [name for name in SPECIAL if name not in ids]:
             raise ValueError(f"{vocab_path} has no {' and no '.join(missing)}; give a vocabulary of ERNIE or BERT.")
@@ -28,17 +34,19 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[int]:
         """Ids of `text` without special tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(text, add_special_tokens=False, special_tokens="none").ids
 
     def encode(
         self, text: str, pair: str | None = None, *, max_length: int | None = None, add_special_tokens: bool = True
     ) -> Encoding:
         """Encodes a text or a pair of texts, cut to `max_length` tokens; of a pair the longer text is cut first."""
-        return self._tokenizer.encode(text, pair, max_length=max_length, add_special_tokens=add_special_tokens)
+        return self._tokenizer.encode(
+            text, pair, max_length=max_length, add_special_tokens=add_special_tokens, special_tokens="none"
+        )
 
     def pieces_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids uint16 [T] without special tokens, and for each its first character in `text`, int64 [T]."""
-        ids, _, starts = self._tokenizer.encode_flat([text], special_tokens=True)
+        ids, _, starts = self._tokenizer.encode_flat([text])
         return ids.astype(np.uint16), starts.astype(np.int64)
 
 

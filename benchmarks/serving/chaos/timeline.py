@@ -24,7 +24,8 @@ DESCRIPTORS = "file descriptors of an API process limited"
 _ENGINE = frozenset({(503, "engine_failed"), (503, "not_ready")})
 _SLOW = frozenset({(429, "overloaded"), (504, "deadline_exceeded")})
 OF_MODEL: dict[str, frozenset[tuple[int, str]]] = {
-    ENGINE_KILLED: _ENGINE, ENGINE_STOPPED: _ENGINE | _SLOW, MEMORY: _ENGINE | _SLOW
+    ENGINE_KILLED: _ENGINE, ENGINE_STOPPED: _ENGINE | _SLOW, MEMORY: _ENGINE | _SLOW,
+    DESCRIPTORS: frozenset({(503, "not_ready")}),  # of /metrics, which reads the files of all processes
 }  # fmt: skip
 """Refusals that a fault allows for requests to the model of the engine, and for the readiness of the service."""
 OF_CONNECTION: dict[str, frozenset[tuple[int, str]]] = {

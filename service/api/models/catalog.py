@@ -30,11 +30,14 @@ class Catalog:
         self._serial = 0
         self._loads: dict[int, ServedModel] = {}
         self._wanted: set[int] = set()
+        self._running: set[int] = set()
         self._missing: list[str] = []
         self._leaving: dict[int, asyncio.Task[None]] = {}
-        self.on_in_use: Callable[[int, list[int]], None] = lambda serial, numbers: None
-        """Called with the serial of the current table and the numbers of the loads that have, or may get, requests."""
+        self.on_change: Callable[[int, list[int], dict[str, int]], None] = lambda serial, in_use, ready: None
+        """Called with the serial of the current table, the numbers of the loads that have, or may get, requests, and
+        for each name the number of the load that serves it."""
         self._has_table = bool(bundles)
+        self._joined = asyncio.Event()
         self.served = {bundle.manifest.name: ServedModel(bundle, settings, metrics) for bundle in bundles}
 
     async def apply(self, table: ModelTable) -> None:
@@ -43,6 +46,7 @@ class Catalog:
         self._serial, self._has_table = table.serial, True
         self._missing = [entry.name for entry, model in loaded if model is None]
         self._wanted = {entry.number for entry in table.models}
+        self._running = {entry.number for entry in table.models if entry.socket}
         for entry, model in loaded:
             if model:
                 self._loads[entry.number] = model
@@ -64,7 +68,7 @@ class Catalog:
 
     async def _load(self, entry: ModelEntry) -> ServedModel | None:
         try:
-            bundle = open_bundle(Path(entry.directory))
+            bundle = await asyncio.to_thread(open_bundle, Path(entry.directory))
             self._metrics.add(bundle)
             return await asyncio.to_thread(ServedModel, bundle, self._settings, self._metrics)
         except (BundleError, OSError) as error:
@@ -79,8 +83,16 @@ class Catalog:
         release_memory()
         self._report()
 
+    async def joined(self) -> None:
+        """Returns when this process has been connected to every engine that runs."""
+        await self._joined.wait()
+
     def _report(self) -> None:
-        self.on_in_use(self._serial, sorted({*self._loads, *self._leaving}))
+        if self._has_table and all(self._loads[n].engine.ready for n in self._running & self._loads.keys()):
+            self._joined.set()
+        served = self.served.values()
+        ready = {model.name: number for number, model in self._loads.items() if model in served and model.engine.ready}
+        self.on_change(self._serial, sorted({*self._loads, *self._leaving}), ready)
 
     def named(self, name: str) -> ServedModel:
         """The model with this name; raises Problem `model_not_found`, or `not_ready` if it may still be loaded."""
@@ -107,6 +119,16 @@ class Catalog:
             names = ", ".join(model.name for model in able)
             raise Problem("invalid_input", f"model is missing, and several are for {task}: {names}.")
         return able[0]
+
+    def any_task(self, name: str | None) -> ServedModel:
+        """The model with this name, or without a name the only model; raises Problem."""
+        if name is not None:
+            return self.named(name)
+        if len(self.served) > 1:
+            raise Problem("invalid_input", f"model is missing, and there are several: {', '.join(self.served)}.")
+        if not self.served:
+            raise Problem("not_ready", "no model is loaded yet; try again soon.")
+        return next(iter(self.served.values()))
 
     def full(self, path: str) -> list[ServedModel]:
         """The models that a request to `path` may be for, if all their queues are full; otherwise none."""

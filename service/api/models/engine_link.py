@@ -25,7 +25,7 @@ from service.messages.inference import (
 
 
 class EngineFailed(Exception):
-    """A request that has no results. `code` is engine_failed, deadline_exceeded or invalid_input."""
+    """A request that has no results. `code` is engine_failed, deadline_exceeded, invalid_input or refused_input."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fast_tokenizer import ErnieFastTokenizer
 
-from service.api.models.tokenization import SPECIAL_TOKENS, Encoding, Tokenizer
+from model_build.bundle import BundleError, TokenizerSettings
+from service.api.models.tokenization import MASK, SPECIAL_TOKENS, Encoding, NativeTokenizer, Spans, Specials, Tokenizer
 
 # The tokenizer holds the GIL. 1,000 characters take about 1.5 ms, and a piece has at most 2,000.
 PIECE_CHARACTERS = 1000
@@ -22,39 +23,66 @@ _BOUNDARY = re.compile(r"[\s\u3400-\u4dbf\u4e00-\u9fff\u3001-\u3003，。！？�
 # fast-tokenizer-python 1.0.2 aborts the process on capital letters whose small letters have more bytes, so it gets the
 # small letters. It confuses two private-use characters, which it should drop, with the same capital letters.
 _ABORTING = re.compile("[\u023a\u023e\U0010023a\U0010023e]")
+# Special tokens that are plain text; the mask is one of them unless it is read as a mask.
+_PLAIN = {
+    specials: re.compile(rf"\[(?=(?:{'|'.join(token[1:-1] for token in tokens)})\])")
+    for specials, tokens in (
+        ("none", SPECIAL_TOKENS),
+        ("mask", [token for token in SPECIAL_TOKENS if token != MASK]),
+    )
+}
+_WIDE = {code: code - 0xFEE0 for code in map(ord, "０１２３４５６７８９")}
+_WIDE |= {code + shift: code + shift - 0xFEE0 for code in range(ord("Ａ"), ord("Ｚ") + 1) for shift in (0, 32)}
 _HARMLESS = {"\u023a": "\u2c65", "\u023e": "\u2c66", "\U0010023a": "\U00100000", "\U0010023e": "\U00100000"}
 
 
 class FastTokenizer(Tokenizer):
     """fast-tokenizer-python's ERNIE tokenizer."""
 
-    def __init__(self, vocab_path: Path, do_lower_case: bool = True) -> None:
+    def __init__(self, vocab_path: Path, settings: TokenizerSettings) -> None:
         super().__init__(vocab_path)
-        self._tokenizer = ErnieFastTokenizer(self.ids, lowercase=do_lower_case, strip_accents=do_lower_case)
+        if settings.rules != "bert":
+            raise BundleError(
+                f"{vocab_path.parent}: fast-tokenizer-python does not follow the rules {settings.rules} of this model; "
+                "leave out --tokenizer."
+            )
+        lower = settings.do_lower_case
+        self._tokenizer = ErnieFastTokenizer(self.ids, lowercase=lower, strip_accents=lower)
+        self._native = NativeTokenizer(vocab_path, settings)
+        self._folded = _WIDE if settings.fold_width else {}
         self._cls, self._sep = self.ids["[CLS]"], self.ids["[SEP]"]
 
-    def pieces(self, text: str) -> list[int]:
+    def pieces(self, text: str, specials: Specials = "all") -> list[int]:
         harmless = text if text.isascii() else _ABORTING.sub(lambda found: _HARMLESS[found[0]], text)
+        harmless = harmless.translate(self._folded) if self._folded else harmless
+        if specials != "all" and "[" in harmless:
+            # A bracket is a word, so a space after it changes nothing but the special token.
+            harmless = _PLAIN[specials].sub("[ ", harmless)
         return list(self._tokenizer.encode(harmless, add_special_tokens=False).ids)
 
-    async def pieces_gently(self, text: str) -> list[int]:
+    def spans(self, text: str, pair: str | None, specials: Specials) -> Spans:
+        # The library's offsets are those of the text after the replacements of `pieces`.
+        return self._native.spans(text, pair, specials)
+
+    async def pieces_gently(self, text: str, specials: Specials = "all") -> list[int]:
         """`pieces` of a text of any length; yields to the event loop between steps."""
         if len(text) <= PIECE_CHARACTERS:
-            return self.pieces(text)
+            return self.pieces(text, specials)
         ids: list[int] = []
         for piece in split(text):
-            ids += self.pieces(piece)
+            ids += self.pieces(piece, specials)
             await asyncio.sleep(0)
         return ids
 
-    async def encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
-        first = await self.pieces_gently(text)
-        second = await self.pieces_gently(pair) if pair is not None else None
-        specials = 2 if second is None else 3
-        full_length = len(first) + len(second or ()) + specials
+    async def encode(self, text: str, pair: str | None, max_length: int, specials: Specials = "all") -> Encoding:
+        first = await self.pieces_gently(text, specials)
+        second = await self.pieces_gently(pair, specials) if pair is not None else None
+        added = 2 if second is None else 3
+        lengths = len(first), len(second or ())
+        full_length = len(first) + len(second or ()) + added
         masks = first.count(self.mask_id) + (second or []).count(self.mask_id) if self.mask_id is not None else 0
         if full_length > max_length:
-            keep_first, keep_second = shares(len(first), len(second or ()), max_length - specials)
+            keep_first, keep_second = shares(len(first), len(second or ()), max_length - added)
             first = first[:keep_first]
             second = second[:keep_second] if second is not None else None
         input_ids = [self._cls, *first, self._sep]
@@ -63,7 +91,10 @@ class FastTokenizer(Tokenizer):
             input_ids += [*second, self._sep]
             token_type_ids += [1] * (len(second) + 1)
         positions = [column for column, token_id in enumerate(input_ids) if token_id == self.mask_id]
-        return Encoding(input_ids, token_type_ids, positions, masks, full_length > max_length, full_length)
+        unknown = input_ids.count(self.unknown_id)
+        return Encoding(
+            input_ids, token_type_ids, positions, masks, full_length > max_length, full_length, lengths, unknown
+        )
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:

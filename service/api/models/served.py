@@ -15,10 +15,10 @@ from model_build.bundle import Bundle, Scores
 from service.api.deadline import Deadline
 from service.api.models.admission import Admission, Place
 from service.api.models.engine_link import EngineFailed, EngineLink
-from service.api.models.tokenization import tokenizer_named
-from service.api.models.windows import NoRoom, Windows
+from service.api.models.tokenization import Encoding, Specials, tokenizer_named
+from service.api.models.windows import LEAST_ROOM, NoRoom, Windows
 from service.api.request import Timings
-from service.api.request_bodies import TextInput, WorkRequest
+from service.api.request_bodies import TextInput, TextRequest, WorkRequest
 from service.messages.control import ModelEntry
 from service.messages.frames import FrameError
 from service.messages.inference import Item, Output
@@ -42,8 +42,7 @@ class ServedModel:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.name = bundle.manifest.name
-        lower = bundle.manifest.tokenizer.do_lower_case
-        self.tokenizer = tokenizer_named(settings.tokenizer, bundle.vocab_path, lower)
+        self.tokenizer = tokenizer_named(settings.tokenizer, bundle.vocab_path, bundle.manifest.tokenizer)
         self.admission = Admission(settings.max_queue_requests, settings.max_queue_tokens, share=settings.api_workers)
         self.engine = EngineLink()
         self.responsive = True
@@ -58,6 +57,7 @@ class ServedModel:
         self._tokenize_seconds = Observer(metrics.tokenize.labels(self.name))
         self._queue_seconds = Observer(metrics.queue.labels(self.name))
         self._in_flight = metrics.in_flight.labels(self.name)
+        self._unknown_tokens = metrics.unknown_tokens.labels(self.name)
 
     @property
     def ready(self) -> bool:
@@ -110,6 +110,12 @@ class ServedModel:
         if self._users:
             await self._unused.wait()
 
+    def specials(self, asked: TextRequest) -> Specials:
+        """Which special tokens in the texts of a request are read as such."""
+        if asked.special_tokens:
+            return "all"
+        return "mask" if self.manifest.task == "fill-mask" else "none"
+
     def labels(self, count: int) -> list[str]:
         """Names of `count` classes; LABEL_0, LABEL_1 … if the bundle has none."""
         return self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
@@ -156,7 +162,34 @@ class ServedModel:
         self._queue_seconds.observe(timings.queue)
         if session.truncated:
             self._metrics.truncated.labels(self.name).inc(len(session.truncated))
+        if session.unknown:
+            self._unknown_tokens.inc(sum(session.unknown.values()))
         return result
+
+
+def check_tokens(name: str, given: TextInput, lengths: tuple[int, int]) -> None:
+    """Raises Problem for a text without tokens; `lengths` are the numbers of tokens of the text and of its pair."""
+    if not lengths[0]:
+        empty = "text"
+    elif given.text_pair is not None and not lengths[1]:
+        empty = "text_pair"
+    else:
+        return
+    raise Problem(
+        "invalid_input",
+        f"{name}.{empty} has no token, because it consists of characters that the tokenizer removes, such as control "
+        "characters and U+200B; send visible text.",
+    )
+
+
+def _no_room(encoding: Encoding, limit: int, error: NoRoom) -> str:
+    """What leaves no room for windows, and what to do."""
+    length, field = encoding.text_lengths[error.field == "text_pair"], error.field
+    split = "text" if field == "text_pair" else "text_pair"
+    return (
+        f"{field} has {length} tokens and leaves no room for {split}: in a window of {limit} tokens it would have "
+        f'{error.room}, but it needs at least {LEAST_ROOM}; shorten {field}, or send "truncation": "truncate".'
+    )
 
 
 class Session:
@@ -175,6 +208,9 @@ class Session:
         self.settings = settings
         self.truncated: set[str] = set()
         """Names of the inputs that were cut; an input may be encoded in several variants."""
+        self.unknown: dict[str, int] = {}
+        """Number of unknown tokens by the name of the input, if there are any."""
+        self._specials = model.specials(asked)
         self._asked = asked
         self._timings = timings
         self._deadline = deadline
@@ -192,7 +228,10 @@ class Session:
 
     async def _encode(self, name: str, given: TextInput) -> tuple[Windows, bool]:
         limit, model = self.model.manifest.max_length, self.model.name
-        encoding = await self.model.tokenizer.encode(given.text, given.text_pair, limit)
+        encoding = await self.model.tokenizer.encode(given.text, given.text_pair, limit, self._specials)
+        check_tokens(name, given, encoding.text_lengths)
+        if encoding.unknown:
+            self.unknown[name] = encoding.unknown
         if not encoding.truncated:
             return Windows(encoding, limit), False
         if self._asked.truncation == "truncate":
@@ -207,17 +246,23 @@ class Session:
         # Checked before the whole text is encoded: each window adds at least half of its length.
         most = self.settings.max_windows
         if encoding.full_length <= most * limit:
-            whole = await self.model.tokenizer.encode(given.text, given.text_pair, encoding.full_length)
+            whole = await self.model.tokenizer.encode(given.text, given.text_pair, encoding.full_length, self._specials)
+            if whole.unknown:
+                self.unknown[name] = whole.unknown
             try:
                 windows = Windows(whole, limit)
-            except NoRoom:
-                raise Problem(
-                    "invalid_input",
-                    f"{name} has a text_pair that leaves no room for windows of {limit} tokens; "
-                    'shorten it, or send "truncation": "truncate".',
-                ) from None
+            except NoRoom as error:
+                raise Problem("invalid_input", f"{name}: {_no_room(encoding, limit, error)}") from None
             if len(windows.spans) <= most:
                 return windows, False
+            if given.text_pair is not None:
+                lengths = " and ".join(map(str, encoding.text_lengths))
+                raise Problem(
+                    "invalid_input",
+                    f"{name} is a pair of {lengths} tokens: a window of {limit} tokens has room for {windows.room} of "
+                    f"{windows.split}, so it needs {len(windows.spans)} windows, but at most {most} are allowed; "
+                    'shorten the texts, or send "truncation": "truncate".',
+                )
         raise Problem(
             "invalid_input",
             f"{name} has {encoding.full_length} tokens, more than {most} windows of {limit} hold; "

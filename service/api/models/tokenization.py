@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from model_build.bundle import BundleError, read_vocabulary
+from model_build.bundle import BundleError, TokenizerSettings, read_vocabulary
 from native import ErnieTokenizer
 from service.settings import TokenizerName
 
@@ -16,6 +17,22 @@ MASK = "[MASK]"
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", MASK, "[UNK]")
 # The native tokenizer needs 1 to 20 ns per character, so at most 1 ms up to this length. Longer texts use a thread.
 LONG_CHARACTERS = 50_000
+
+
+Specials = Literal["none", "mask", "all"]
+
+
+class Spans(NamedTuple):
+    """The tokens of one text or pair, and where they come from."""
+
+    ids: list[int]
+    token_type_ids: list[int]
+    offsets: list[tuple[int, int] | None]
+    """For each token, start and end of its characters in its text; None for the added [CLS] and [SEP]."""
+    unknown: int
+    """Number of [UNK] in `ids`."""
+    text_lengths: tuple[int, int]
+    """Tokens of the text and of its pair (0 without one)."""
 
 
 class Encoding(msgspec.Struct, frozen=True):
@@ -29,6 +46,10 @@ class Encoding(msgspec.Struct, frozen=True):
     truncated: bool
     full_length: int
     """Tokens before truncation, special tokens included."""
+    text_lengths: tuple[int, int]
+    """Tokens of the text and of its pair (0 without one), before truncation, without [CLS] and [SEP]."""
+    unknown: int = 0
+    """Number of [UNK] in `input_ids`."""
 
 
 class Tokenizer(ABC):
@@ -45,36 +66,52 @@ class Tokenizer(ABC):
         self.special_ids = {self.ids[token] for token in SPECIAL_TOKENS if token in self.ids}
 
     @abstractmethod
-    def pieces(self, text: str) -> list[int]:
-        """Ids of a short text without special tokens around it."""
+    def pieces(self, text: str, specials: Specials = "all") -> list[int]:
+        """Ids of a short text without special tokens around it.
+
+        `specials`: which special tokens in the text are read as such; the others are plain text.
+        """
 
     @abstractmethod
-    async def encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
+    async def encode(self, text: str, pair: str | None, max_length: int, specials: Specials = "all") -> Encoding:
         """[CLS] text [SEP] (pair [SEP]), cut to `max_length` from the end of the longer text first.
 
-        Accepts texts of any length; blocks the event loop for a few milliseconds at most.
+        `specials` as in `pieces`. Accepts texts of any length; blocks the event loop for a few milliseconds at most.
         """
+
+    @abstractmethod
+    def spans(self, text: str, pair: str | None, specials: Specials) -> Spans:
+        """[CLS] text [SEP] (pair [SEP]) of short texts, and where in its text each token is."""
 
 
 class NativeTokenizer(Tokenizer):
     """The tokenizer of `native`, which releases the GIL."""
 
-    def __init__(self, vocab_path: Path, do_lower_case: bool = True) -> None:
+    def __init__(self, vocab_path: Path, settings: TokenizerSettings) -> None:
         super().__init__(vocab_path)
-        self._native = ErnieTokenizer(self.tokens, lower_case=do_lower_case)
+        self._native = ErnieTokenizer(
+            self.tokens, lower_case=settings.do_lower_case, rules=settings.rules, fold_width=settings.fold_width
+        )
 
-    def pieces(self, text: str) -> list[int]:
-        return self._native.encode(text, add_special_tokens=False).ids
+    def pieces(self, text: str, specials: Specials = "all") -> list[int]:
+        return self._native.encode(text, add_special_tokens=False, special_tokens=specials).ids
 
-    async def encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
+    async def encode(self, text: str, pair: str | None, max_length: int, specials: Specials = "all") -> Encoding:
         if len(text) + len(pair or "") <= LONG_CHARACTERS:
-            return self._encode(text, pair, max_length)
-        return await asyncio.to_thread(self._encode, text, pair, max_length)
+            return self._encode(text, pair, max_length, specials)
+        return await asyncio.to_thread(self._encode, text, pair, max_length, specials)
 
-    def _encode(self, text: str, pair: str | None, max_length: int) -> Encoding:
-        encoded = self._native.encode(text, pair, max_length=max_length)
+    def spans(self, text: str, pair: str | None, specials: Specials) -> Spans:
+        encoded = self._native.encode(text, pair, special_tokens=specials)
+        added = encoded.special_tokens_mask
+        offsets = [None if own else span for own, span in zip(added, encoded.offsets, strict=True)]
+        return Spans(encoded.ids, encoded.token_type_ids, offsets, encoded.unknown, encoded.text_lengths)
+
+    def _encode(self, text: str, pair: str | None, max_length: int, specials: Specials) -> Encoding:
+        encoded = self._native.encode(text, pair, max_length=max_length, special_tokens=specials)
         ids, mask_id = encoded.ids, self.mask_id
-        masks = 0 if mask_id is None else text.count(MASK) + (pair.count(MASK) if pair else 0)
+        read = mask_id is not None and specials != "none"
+        masks = text.count(MASK) + (pair.count(MASK) if pair else 0) if read else 0
         return Encoding(
             input_ids=ids,
             token_type_ids=encoded.token_type_ids,
@@ -82,13 +119,16 @@ class NativeTokenizer(Tokenizer):
             masks=masks,
             truncated=encoded.truncated,
             full_length=encoded.full_length,
+            text_lengths=encoded.text_lengths,
+            unknown=encoded.unknown,
         )
 
 
-def tokenizer_named(name: TokenizerName, vocab_path: Path, do_lower_case: bool = True) -> Tokenizer:
-    """The tokenizer of the settings; imports only this one. Raises BundleError."""
+def tokenizer_named(name: TokenizerName, vocab_path: Path, settings: TokenizerSettings | None = None) -> Tokenizer:
+    """The tokenizer `name` with the settings of a bundle; imports only this one. Raises BundleError."""
+    settings = settings or TokenizerSettings()
     if name == "native":
-        return NativeTokenizer(vocab_path, do_lower_case)
+        return NativeTokenizer(vocab_path, settings)
     from service.api.models.fast_tokenization import FastTokenizer
 
-    return FastTokenizer(vocab_path, do_lower_case)
+    return FastTokenizer(vocab_path, settings)

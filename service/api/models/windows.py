@@ -1,6 +1,6 @@
 """Splits texts that are longer than the model allows into overlapping windows.
 
-Each window contains `[CLS]`, `[SEP]`, and the complete second text of a pair.
+Each window contains `[CLS]`, `[SEP]`, and the complete shorter text of a pair.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from collections.abc import Sequence
 
 from service.api.models.tokenization import Encoding
 
-# With less room than this for the first text of a pair, a window has too little context.
+# With less room than this for the longer text of a pair, a window has too little context.
 LEAST_ROOM = 16
 
 
 class NoRoom(ValueError):
-    """The second text of a pair leaves no room for windows of the first."""
+    """One text of a pair leaves no room for windows of the other."""
+
+    def __init__(self, field: str, room: int) -> None:
+        """`field`, text or text_pair, leaves `room` tokens in a window."""
+        super().__init__(field, room)
+        self.field = field
+        self.room = room
 
 
 def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
@@ -30,37 +36,50 @@ def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
 
 
 class Windows:
-    """One input as windows of at most `max_length` tokens; neighbours share a quarter of their room."""
+    """One input as windows of at most `max_length` tokens; neighbours share a quarter of their room.
+
+    The longer text of a pair is split. Each window contains the other text as a whole.
+    """
 
     def __init__(self, whole: Encoding, max_length: int) -> None:
         """`whole` is the input encoded without a limit. Raises NoRoom."""
         self.whole = whole
-        self._first = whole.token_type_ids.count(0) - 2  # tokens of the first text, which follows [CLS]
-        self._tail = len(whole.input_ids) - self._first - 1  # [SEP], and the second text with its [SEP]
-        room = max_length - 1 - self._tail
-        if self._first > room and room < LEAST_ROOM:
-            raise NoRoom
-        self.spans = spans(self._first, room, room // 4)
+        first, second = whole.text_lengths
+        self.split, other = ("text", "text_pair") if first >= second else ("text_pair", "text")
+        """The field of the input that is split."""
+        self._begin = 1 if self.split == "text" else first + 2
+        self._length = max(first, second)
+        self.room = max_length - len(whole.input_ids) + self._length
+        """Tokens of the split text in a window."""
+        if self._length > self.room and self.room < LEAST_ROOM:
+            raise NoRoom(other, max(0, self.room))
+        self.spans = spans(self._length, self.room, self.room // 4)
         self.encodings = [whole] if len(self.spans) == 1 else [self._window(each) for each in range(len(self.spans))]
         """The model input of every window."""
 
     def _window(self, index: int) -> Encoding:
+        def cut(row: list[int]) -> list[int]:
+            begin = self._begin
+            return row[:begin] + row[begin + start : begin + end] + row[begin + self._length :]
+
         start, end = self.spans[index]
-        ids = [
-            self.whole.input_ids[0],
-            *self.whole.input_ids[start + 1 : end + 1],
-            *self.whole.input_ids[-self._tail :],
-        ]
-        types = [0] * (end - start + 2) + [1] * (self._tail - 1)
+        ids, first_and_second = cut(self.whole.input_ids), list(self.whole.text_lengths)
+        first_and_second[self.split == "text_pair"] = end - start
         columns = [place for column in self.whole.mask_positions if (place := self.column(index, column)) is not None]
-        return Encoding(ids, types, columns, len(columns), False, len(ids))
+        lengths = first_and_second[0], first_and_second[1]
+        return Encoding(
+            ids, cut(self.whole.token_type_ids), columns, len(columns), False, len(ids), lengths, self.whole.unknown
+        )
 
     def column(self, index: int, column: int) -> int | None:
         """The column in window `index` of a column of the whole input; None if the window does not contain it."""
         start, end = self.spans[index]
-        if column > self._first:
-            return column - self._first + end - start
-        return column - start if start < column <= end else None
+        place = column - self._begin
+        if place < 0:
+            return column
+        if place >= self._length:
+            return column - self._length + end - start
+        return column - start if start <= place < end else None
 
     def best_for(self, columns: Sequence[int]) -> int | None:
         """The window with the most context for `columns` of the whole input; None if no window contains all of them.
@@ -75,8 +94,9 @@ class Windows:
 
     def _context(self, index: int, columns: Sequence[int]) -> int:
         start, end = self.spans[index]
-        inside = [column for column in columns if column <= self._first] or [start + 1]
+        places = [column - self._begin for column in columns]
+        inside = [place for place in places if 0 <= place < self._length] or [start]
         # At an end of the text itself no context is missing.
-        left = min(inside) - start if start else len(self.whole.input_ids)
-        right = end - max(inside) if end < self._first else len(self.whole.input_ids)
+        left = min(inside) + 1 - start if start else len(self.whole.input_ids)
+        right = end - 1 - max(inside) if end < self._length else len(self.whole.input_ids)
         return min(left, right)

@@ -77,6 +77,7 @@ async def classified(model: ServedModel, asked: ClassifyRequest, timings: Timing
                 "tokens": sum(lengths),
                 "windows": len(lengths),
                 "truncated": truncated,
+                "unknown": windows.whole.unknown,
             }
         )
         await turn.pause()

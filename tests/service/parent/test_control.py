@@ -38,7 +38,7 @@ async def listening(worker: ParentLink) -> AsyncIterator[list[list[str]]]:
     async def on_table(table: ModelTable) -> None:
         pass
 
-    task = asyncio.create_task(worker.listen(keys.append, on_table, lambda seconds: None))
+    task = asyncio.create_task(worker.listen(keys.append, on_table, lambda readiness: None, lambda seconds: None))
     yield keys
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

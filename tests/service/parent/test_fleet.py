@@ -141,7 +141,7 @@ async def test_reload_loads_unloads_and_refuses_by_name(models: Path) -> None:
 
             aside.rename(models / "characters")
             (version(models, "reviews", "2") / "bundle.json").write_text("{", encoding="utf-8")
-            (version(models, "reviews", "3") / "graph" / "model.onnx").write_bytes(b"no graph")
+            (version(models, "reviews", "3") / "graph" / "model.onnx").write_bytes(b"\x08\x01")  # ONNX without a graph
             done = (await client.post("/admin/reload")).json()
             assert (done["loaded"], done["unloaded"], done["unchanged"]) == (["characters"], [], [])
             assert set(done["refused"]) == {"reviews/2", "reviews"}

@@ -171,6 +171,60 @@ async def test_what_an_ending_engine_had_not_started_is_run_by_the_next(tiny_mod
         assert (await asyncio.wait_for(waiting, 60)).outputs
 
 
+async def end_during_a_pass(supervisor: Supervisor, engine: EngineLink, given: list[Item], number: int) -> None:
+    """Sends the signal to the engine while it runs the items."""
+    for _ in range(10):  # a pass may finish before the signal arrives
+        asked = asyncio.create_task(engine.infer(given))
+        while not asked.done() and not (engine._client and engine._client._started):
+            await asyncio.sleep(0)
+        if not asked.done():
+            assert supervisor.pid
+            os.kill(supervisor.pid, number)
+        if isinstance((await asyncio.gather(asked, return_exceptions=True))[0], EngineFailed):
+            break
+    else:
+        raise AssertionError("every pass finished before the signal arrived")
+    while engine.ready is None:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "refused"), [(signal.SIGSEGV, True), (signal.SIGKILL, False), (signal.SIGSTOP, False)]
+)
+async def test_an_input_that_ends_an_engine_is_refused_by_the_next_one(
+    slow_models: Path, number: int, refused: bool
+) -> None:
+    options = RuntimeOptions(runtime="onnxruntime", streams=1)
+    watch = WatchOptions(hang_seconds=2.0 if number == signal.SIGSTOP else 60.0)
+    supervisor = Supervisor(open_bundle(slow_models / "slow" / "1"), options, watch_options=watch)
+    long = [1, *[6] * 500, 2]
+    bad, good = Item(long, [0] * len(long)), Item(long[:-1], [0] * (len(long) - 1))
+    async with engine_of(supervisor) as engine:
+        await end_during_a_pass(supervisor, engine, [bad], number)
+        assert (await engine.infer([good])).outputs
+        if refused:
+            with pytest.raises(EngineFailed, match="ended the engine earlier") as caught:
+                await engine.infer([good, bad])
+            assert caught.value.code == "refused_input"
+        else:  # whoever stopped or killed the engine, it was not its input
+            assert (await engine.infer([bad, good])).outputs
+
+
+async def test_of_the_inputs_of_one_pass_that_ends_an_engine_none_is_refused_unless_it_does_so_again(
+    slow_models: Path,
+) -> None:
+    supervisor = Supervisor(open_bundle(slow_models / "slow" / "1"), RuntimeOptions(runtime="onnxruntime", streams=1))
+    long = [1, *[6] * 500, 2]
+    bad, good = Item(long, [0] * len(long)), Item(long[:-1], [0] * (len(long) - 1))
+    async with engine_of(supervisor) as engine:
+        await end_during_a_pass(supervisor, engine, [bad, good], signal.SIGSEGV)
+        assert (await engine.infer([good])).outputs
+        await end_during_a_pass(supervisor, engine, [bad], signal.SIGSEGV)
+        with pytest.raises(EngineFailed, match="ended the engine earlier"):
+            await engine.infer([bad])
+        assert (await engine.infer([good])).outputs
+
+
 async def test_an_engine_that_stops_answering_is_first_not_trusted_and_then_killed(tiny_models: Path) -> None:
     supervisor = Supervisor(open_bundle(tiny_models / "reviews" / "1"), watch_options=WatchOptions(hang_seconds=1.5))
     async with engine_of(supervisor):

@@ -169,6 +169,17 @@ def test_the_marks_are_those_of_paddlenlps_tokenizer(vocab: Path) -> None:
     assert inside[len(tokens) :].all()
 
 
+def test_a_token_that_occurs_twice_shifts_the_marks_as_in_paddlenlp() -> None:
+    """PaddleNLP's size of the vocabulary counts `$` once, and the marked characters begin there."""
+    from training.corpus.convert import _marked_characters
+
+    tokens = ["[PAD]", "$", "北", "京", "$", "是", "x", "y"]
+    plain, inside = _marked_characters(tokens)
+    assert [tokens[index] for index in plain[7:]] == ["北", "京", "是"]
+    assert [tokens[index] for index in plain[:7]] == tokens[:7]
+    assert inside.tolist() == [False] * 7 + [True] * 3
+
+
 def samples(tmp_path: Path, *lines: str) -> Path:
     path = tmp_path / "samples.gz"
     path.write_bytes(gzip.compress("\n".join(lines).encode()))

@@ -65,6 +65,12 @@ def test_a_separator_of_unicode_does_not_end_a_line(tmp_path: Path) -> None:
         ("a.tsv", "label\ttext_a\n1\t很好\n1很好\n", "line 3 has 1 fields, but the header has 2"),
         ("a.csv", 'label,text_a\n1,"多\n行"\n1,很好,啊\n', "line 4 has 3 fields, but the header has 2"),
         ("a.tsv", "label\ttext_a\n1\t \n", "line 2 has an empty text_a"),
+        (
+            "a.tsv",
+            "label\ttext_a\n1\t好\n1\t\u200b\u200b\n",
+            r"line 3: the text '\\u200b\\u200b' has no visible character",
+        ),
+        ("a.csv", "label,text_a,text_b\n1,好,\ufffd\n", r"line 2: the text_pair '\\ufffd' has no visible character"),
         ("a.tsv", "label\ttext_a\n\t很好\n", "line 2 has an empty label"),
         ("a.csv", "label,text_a,text_b\n1,很好,\n", "line 2 has an empty text_b"),
         ("a.tsv", "label\ttext_a\n", "no example below the header"),

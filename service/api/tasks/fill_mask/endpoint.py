@@ -14,7 +14,7 @@ from service.api.models.tokenization import MASK
 from service.api.request import Timings
 from service.api.request_bodies import Decoder, FillMaskRequest
 from service.api.tasks.fill_mask.filling import DEFAULT_SPAN, DEFAULT_TOP_K, Filler, target_tokens
-from service.api.tasks.fill_mask.masks import mask_count, mask_runs
+from service.api.tasks.fill_mask.masks import mask_count
 from service.api.tasks.results import check_answer_bytes, check_json, results_answer
 from service.problem import Problem
 
@@ -73,14 +73,12 @@ async def filled(
 
 
 def _check_masks(asked: FillMaskRequest, most: int) -> None:
-    """Raises Problem for a text without masks, with too many masks, or with a [MASK]+ without `joint`."""
+    """Raises Problem for a text without masks or with too many masks."""
     for index, each in enumerate(asked.texts):
         if not (masks := mask_count(each)):
             raise Problem("invalid_input", f"inputs[{index}] has no mask token; put {MASK} where a token is wanted.")
         if masks > most:
             raise Problem("invalid_input", f"inputs[{index}] has {masks} masks, but at most {most} are allowed.")
-        if asked.strategy != "joint" and any(run[2] for _, run in mask_runs(each)):
-            raise Problem("invalid_input", f'inputs[{index}] has a {MASK}+, which needs "strategy": "joint".')
 
 
 def _answer_bytes(asked: FillMaskRequest, padded: bool) -> int:

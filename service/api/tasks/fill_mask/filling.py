@@ -62,7 +62,15 @@ class Filler:
             ]
             places.append([(numbers[window], order) for window, order in where])
             tokens = sum(len(text.input_ids) for text in texts)
-            results.append({"masks": [], "tokens": tokens, "windows": len(windows.spans), "truncated": truncated})
+            results.append(
+                {
+                    "masks": [],
+                    "tokens": tokens,
+                    "windows": len(windows.spans),
+                    "truncated": truncated,
+                    "unknown": windows.whole.unknown,
+                }
+            )
         outputs = await self._session.infer(items)
         for given, result, each in zip(self._asked.texts, results, places, strict=True):
             for (before, after), (item, order) in zip(holes_of(given), each, strict=True):
@@ -94,7 +102,7 @@ class Filler:
         owners: list[int] = []
         results: list[FilledIndependently] = []
         for index, given in enumerate(self._asked.texts):
-            result: FilledIndependently = {"masks": [], "tokens": 0, "windows": 1, "truncated": False}
+            result: FilledIndependently = {"masks": [], "tokens": 0, "windows": 1, "truncated": False, "unknown": 0}
             for number in range(len(holes[index])):
                 for count in targets:
                     blanks.append(await self._blank(index, widened(given, number, count), result, number, count))
@@ -129,7 +137,7 @@ class Filler:
         variants = [self._variants(index, given) for index, given in enumerate(self._asked.texts)]
         self._check(sum(map(len, variants)))
         for index, texts in enumerate(variants):
-            result: FilledJointly = {"fills": [], "tokens": 0, "windows": 1, "truncated": False}
+            result: FilledJointly = {"fills": [], "tokens": 0, "windows": 1, "truncated": False, "unknown": 0}
             for text in texts:
                 blanks.append(await self._blank(index, text, result))
                 owners.append(index)
@@ -190,6 +198,7 @@ class Filler:
         """The window with the most context for `count` masks (None: all), starting at mask `first`; raises Problem."""
         windows, truncated = await self._encode(index, given)
         result["windows"], result["truncated"] = len(windows.spans), truncated
+        result["unknown"] = windows.whole.unknown
         columns = windows.whole.mask_positions[first : None if count is None else first + count]
         window = windows.best_for(columns)
         if window is None:
@@ -242,7 +251,7 @@ async def target_tokens(tokenizer: Tokenizer, targets: Sequence[str], most: int)
         if target in tokenizer.ids:
             pieces = [tokenizer.ids[target]]
         else:
-            pieces = tokenizer.pieces(target) if target.strip() else []
+            pieces = tokenizer.pieces(target, "none") if target.strip() else []
             await asyncio.sleep(0)
         if not pieces or tokenizer.unknown_id in pieces:
             shown = " ".join(tokenizer.tokens[piece] for piece in pieces) or "nothing"

@@ -35,7 +35,13 @@ INPUTS: dict[str, Datatype] = {"text": "BYTES", "text_pair": "BYTES"}
 # above the threshold end with "" and 0. M is the largest number of masks in a text; the rows of texts with fewer masks
 # end with "" and 0. With the strategy joint M is 1: `tokens` has the tokens for all masks, `scores` the token_score.
 OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
-    "classify": {"labels": ("BYTES", 2), "scores": ("FP32", 2), "windows": ("INT32", 1), "truncated": ("BOOL", 1)},
+    "classify": {
+        "labels": ("BYTES", 2),
+        "scores": ("FP32", 2),
+        "windows": ("INT32", 1),
+        "truncated": ("BOOL", 1),
+        "unknown": ("INT32", 1),
+    },
     "fill-mask": {
         "tokens": ("BYTES", 3),
         "scores": ("FP32", 3),
@@ -43,11 +49,12 @@ OUTPUTS: dict[Task, dict[str, tuple[Datatype, int]]] = {
         "masks": ("INT32", 1),
         "windows": ("INT32", 1),
         "truncated": ("BOOL", 1),
+        "unknown": ("INT32", 1),
     },
 }
 PARAMETERS = {
-    "classify": ("top_k", "truncation", "priority", "timeout_ms", "threshold", "raw_scores"),
-    "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "targets", "strategy", "span"),
+    "classify": ("top_k", "truncation", "priority", "timeout_ms", "special_tokens", "threshold", "raw_scores"),
+    "fill-mask": ("top_k", "truncation", "priority", "timeout_ms", "special_tokens", "targets", "strategy", "span"),
 }
 
 
@@ -202,9 +209,10 @@ def _candidates(result: Filled) -> list[list[tuple[str, float, str]]]:
 
 
 def _windows(results: Sequence[Classified | Filled]) -> list[OutputTensor]:
-    """The number of windows of each text, and whether it was cut."""
+    """The number of windows of each text, whether it was cut, and the number of its unknown tokens."""
     shape = (len(results),)
     return [
         OutputTensor("windows", "INT32", shape, [result["windows"] for result in results]),
         OutputTensor("truncated", "BOOL", shape, [result["truncated"] for result in results]),
+        OutputTensor("unknown", "INT32", shape, [result["unknown"] for result in results]),
     ]

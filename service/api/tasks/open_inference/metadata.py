@@ -68,10 +68,13 @@ async def model(request: Request) -> ModelTensors:
 
 @of_model.get("/ready")
 async def model_ready(request: Request) -> dict[str, str | bool]:
-    """Whether a model is ready."""
+    """Whether every API process serves a model, and the service is not shutting down."""
+    status.refuse_draining(request)
     served = request.state.served
     if not served.ready:
         raise Problem("not_ready", f"the engine of {served.name} is starting; try again soon.")
+    if served.name in request.app.state.readiness.models:
+        raise Problem("not_ready", f"not every API process serves {served.name} yet; try again soon.")
     return {"name": served.name, "ready": True}
 
 

@@ -61,13 +61,13 @@ class Worker:
         self.directory = directory
         self.app: FastAPI = create_app(Settings())
         self.models: Catalog = self.app.state.catalog
-        self.models.on_in_use = self._note
+        self.models.on_change = self._note
         self.in_use: list[int] = []
         self._serial = 0
         self._changed = asyncio.Event()
 
-    def _note(self, serial: int, numbers: list[int]) -> None:
-        self.in_use = numbers
+    def _note(self, serial: int, in_use: list[int], ready: dict[str, int]) -> None:
+        self.in_use = in_use
         self._changed.set()
 
     def entry(
@@ -118,6 +118,25 @@ async def test_before_the_first_table_a_model_is_late_and_not_unknown(worker: Wo
         await worker.told()
         for sent in ({"inputs": "今天"}, {"inputs": "今天", "model": "reviews"}):
             assert (await client.post("/classify", json=sent)).json()["code"] == "model_not_found"
+
+
+async def test_an_application_starts_when_it_is_connected_to_the_engines_that_run(tmp_path: Path) -> None:
+    async with engine(tmp_path / "engine", warm=False) as served_by:
+        worker = Worker(tmp_path)
+
+        async def background(app: FastAPI) -> None:
+            await app.state.catalog.apply(ModelTable(1, [worker.entry(1, "reviews", "classify", served_by)]))
+
+        app = create_app(Settings(), background=background)
+        context = app.router.lifespan_context(app)
+        started = asyncio.create_task(context.__aenter__())
+        while not app.state.catalog.served:
+            await asyncio.sleep(0)
+        assert not started.done()
+        served_by.warm.set()
+        await asyncio.wait_for(started, 10)
+        assert (await asked(app)) == (200, "ok")
+        await context.__aexit__(None, None, None)
 
 
 async def test_an_engine_that_hangs_holds_up_its_own_model_alone(worker: Worker, tmp_path: Path) -> None:
@@ -201,7 +220,7 @@ async def test_a_model_is_kept_for_a_request_at_its_engine_and_not_for_an_answer
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/classify",
         "raw_path": b"/classify", "root_path": "", "scheme": "http", "query_string": b"", "server": ("service", 80),
-        "client": ("caller", 1), "headers": [(b"content-type", b"application/json")],
+        "client": ("caller", 1), "headers": [(b"host", b"service"), (b"content-type", b"application/json")],
     }  # fmt: skip
     async with engine(tmp_path / "a") as one:
         await worker.told(worker.entry(1, "reviews", "classify", one))

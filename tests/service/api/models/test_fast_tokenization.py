@@ -10,6 +10,7 @@ pytest.importorskip(
     "fast_tokenizer", reason="fast-tokenizer-python has no wheel for this Python; Python 3.10 runs this"
 )
 
+from model_build.bundle import TokenizerSettings
 from service.api.models.fast_tokenization import PIECE_CHARACTERS, FastTokenizer, shares, split
 from service.api.models.tokenization import MASK, NativeTokenizer
 from tests.service.api.models.test_tokenization import VOCABULARY, texts
@@ -25,12 +26,12 @@ def vocab_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def native(vocab_path: Path) -> NativeTokenizer:
-    return NativeTokenizer(vocab_path)
+    return NativeTokenizer(vocab_path, TokenizerSettings())
 
 
 @pytest.fixture(scope="module")
 def fast(vocab_path: Path) -> FastTokenizer:
-    return FastTokenizer(vocab_path)
+    return FastTokenizer(vocab_path, TokenizerSettings())
 
 
 @settings(deadline=None)

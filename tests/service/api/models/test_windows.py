@@ -22,7 +22,7 @@ def encoded(first: int, second: int | None = None, masks: tuple[int, ...] = ()) 
         types += [1] * (second + 1)
     for column in masks:
         ids[column] = MASK
-    return Encoding(ids, types, sorted(masks), len(masks), False, len(ids))
+    return Encoding(ids, types, sorted(masks), len(masks), False, len(ids), (first, second or 0))
 
 
 @given(length=st.integers(1, 3000), room=st.integers(4, 300), share=st.floats(0, 0.9))
@@ -87,10 +87,38 @@ def test_masks_too_far_apart_have_no_window() -> None:
     assert windows.best_for([1]) == 0
 
 
-def test_a_second_text_that_leaves_no_room_is_refused() -> None:
-    with pytest.raises(NoRoom):
-        Windows(encoded(200, 96 - 3 - LEAST_ROOM + 1), 96)
-    assert len(Windows(encoded(200, 96 - 3 - LEAST_ROOM), 96).spans) > 1
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_text_of_a_pair_that_leaves_no_room_for_the_longer_one_is_refused(swapped: bool) -> None:
+    def pair(long: int, short: int) -> Encoding:
+        return encoded(short, long) if swapped else encoded(long, short)
+
+    with pytest.raises(NoRoom) as refused:
+        Windows(pair(200, 96 - 3 - LEAST_ROOM + 1), 96)
+    assert (refused.value.field, refused.value.room) == ("text" if swapped else "text_pair", LEAST_ROOM - 1)
+    assert len(Windows(pair(200, 96 - 3 - LEAST_ROOM), 96).spans) > 1
+
+
+@given(short=st.integers(1, 40), long=st.integers(100, 900), limit=st.integers(70, 192))
+def test_the_longer_text_is_split_on_either_side_of_a_pair(short: int, long: int, limit: int) -> None:
+    for first, second, kind in ((long, short, 0), (short, long, 1)):
+        whole = encoded(first, second)
+        windows = Windows(whole, limit)
+        seen: set[int] = set()
+        for number, window in enumerate(windows.encodings):
+            assert len(window.input_ids) == len(window.token_type_ids) <= limit
+            parts = [
+                [token for token, each in zip(window.input_ids, window.token_type_ids, strict=True) if each == part]
+                for part in (0, 1)
+            ]
+            assert (parts[0][0], parts[0][-1], parts[1][-1]) == (CLS, SEP, SEP)
+            texts = parts[0][1:-1], parts[1][:-1]
+            assert window.text_lengths == (len(texts[0]), len(texts[1]))
+            assert len(texts[1 - kind]) == short
+            seen |= set(texts[kind])
+            for column, token in enumerate(whole.input_ids):
+                place = windows.column(number, column)
+                assert place is None or window.input_ids[place] == token
+        assert len(seen) == long
 
 
 def test_windows_count_by_their_tokens_and_a_single_one_is_left_as_it_is() -> None:

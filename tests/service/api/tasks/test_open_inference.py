@@ -65,6 +65,7 @@ def test_the_server_and_its_models_describe_themselves(client: triton.InferenceS
         "masks",
         "windows",
         "truncated",
+        "unknown",
     }
 
 
