@@ -77,7 +77,8 @@ def test_a_table_in_external_data_within_the_folder_is_checked_by_its_dims(tmp_p
     for rows in (len(TOKENS), len(TOKENS) - 1):
         directory = bundle(tmp_path / str(rows), graph(rows))
         external = graph(rows)
-        onnx.save(external, str(directory / "model.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0)
+        path = str(directory / "model.onnx")
+        onnx.save(external, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
         manifest = json.loads((directory / "bundle.json").read_text(encoding="utf-8"))
         names = ("model.onnx", "weights.bin")
         manifest["graphs"]["onnx"]["sha256"] = {name: sha256_of(directory / name) for name in names}
