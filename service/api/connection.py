@@ -7,17 +7,11 @@ it and writes their answers; uvicorn passes all other requests to FastAPI.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import functools
-import http
 import logging
 import math
-import socket
-import struct
-import sys
-import termios
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import httptools
 import uvicorn
@@ -25,15 +19,14 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.api.answer_bytes import FIRST_BYTES, answer_bytes
 from service.api.arrival import ClientLeft
-from service.api.departures import Departures
 from service.api.exchange import Answer, Exchange, Work
-from service.api.heads import check_target, head_too_large, parser_problem, without_offer
-from service.api.lingering import Lingering
-from service.api.open_connections import OpenConnections
-from service.api.request import Request
-from service.api.silence import Silence
-from service.api.unsent import Unsent
+from service.api.heads import check_size, check_target, head_too_large, head_too_slow, parser_problem, without_offer
+from service.api.limited_connection import LimitedConnection
+from service.api.request import Header, Request
+from service.api.required_names import missing_name
+from service.api.shared import Shared
 from service.problem import Problem
 from service.settings import Settings
 
@@ -44,11 +37,6 @@ MAX_PIPELINED = 100
 # Limit of rejected requests that arrive together on one connection. After them the connection is closed.
 MAX_REFUSED_AT_ONCE = 64
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
-# The first bytes of every answer. They are sent early to find out whether a client that has sent EOF is still there.
-_EARLY = b"HTTP/1.1 "
-# The value of SO_LINGER that makes the kernel drop unsent bytes when the socket is closed.
-_DISCARD = struct.pack("ii", 1, 0)
 # The private names of uvicorn that this file uses: attributes of classes, and names that methods of uvicorn must use.
 ATTRIBUTES = {
     HttpToolsProtocol: (
@@ -56,113 +44,92 @@ ATTRIBUTES = {
         "timeout_keep_alive transport _start_asgi_task on_body on_header on_headers_complete on_message_begin "
         "on_message_complete on_response_complete on_url pause_writing resume_writing"
     ),
-    FlowControl: "drain read_paused resume_reading write_paused",
+    FlowControl: "drain pause_reading read_paused resume_reading write_paused",
     ServerState: "default_headers total_requests",
     RequestResponseCycle: (
         "body default_headers disconnected keep_alive message_event more_body on_response receive response_complete "
         "response_started scope waiting_for_100_continue"
     ),
 }
-CALLS = {
+CALLS: dict[Any, str] = {
     HttpToolsProtocol.on_headers_complete: "_start_asgi_task on_response_complete pipeline",
-    HttpToolsProtocol.on_body: "response_complete",
+    HttpToolsProtocol.on_body: "body flow message_event pause_reading response_complete",
     HttpToolsProtocol.on_message_begin: "headers url",
+    HttpToolsProtocol.on_message_complete: "message_event more_body response_complete",
     HttpToolsProtocol.on_header: "expect_100_continue headers",
 }
 
 
 def check_uvicorn() -> None:
     """Raises RuntimeError with the name if the installed uvicorn lacks one of the private names that this file uses."""
-    for kind, names in ATTRIBUTES.items():
-        there = {*dir(kind), *kind.__init__.__code__.co_names}  # type: ignore[misc]
-        if missing := [name for name in names.split() if name not in there]:
-            raise RuntimeError(_unknown_uvicorn(f"{kind.__name__} has no {missing[0]}"))
-    for method, names in CALLS.items():
-        if missing := [name for name in names.split() if name not in method.__code__.co_names]:
-            raise RuntimeError(_unknown_uvicorn(f"{method.__qualname__} does not use {missing[0]}"))
+    if missing := missing_name(ATTRIBUTES, CALLS):
+        raise RuntimeError(
+            f"uvicorn {uvicorn.__version__} does not fit: {missing}; install the release that ernie-zh requires."
+        )
 
 
-def _unknown_uvicorn(reason: str) -> str:
-    return f"uvicorn {uvicorn.__version__} does not fit: {reason}; install the release that ernie-zh requires."
-
-
-class Shared(NamedTuple):
-    """The objects that all connections of a process use."""
-
-    settings: Settings
-    exchange: Exchange
-    draining: Callable[[], bool]
-    table: OpenConnections
-    unsent: Unsent
-    departures: Departures
-
-
-class Connection(HttpToolsProtocol):
+class Connection(LimitedConnection, HttpToolsProtocol):
     """One connection of a client."""
 
     def __init__(self, *uvicorns: Any, shared: Shared, **more: Any) -> None:
-        super().__init__(*uvicorns, **more)
-        self._shared = shared
+        super().__init__(*uvicorns, shared=shared, **more)
         self._exchange = shared.exchange
         self._draining = shared.draining
-        self._idle = shared.table.idle
-        self._max_head_bytes = shared.settings.max_head_bytes
-        self._max_head_fields = shared.settings.max_head_fields
+        self._head_limits = shared.settings.max_head_bytes, shared.settings.max_head_fields
         self._answering: tuple[Work, asyncio.Task[None]] | None = None
-        self._unwritten_bytes = 0
         self._refused_at_once = 0
         self._refused_unread = False
         self._rejected: Problem | None = None
         self._early = 0
-        self._half_closed = self._ended = False
-        # The head that is arriving, with its trailers. Parts that the parser has not completed yet count in pieces of
-        # what has been received.
         self._in_head = self._head_timed = False
-        self._head_bytes = self._head_fields = self._incomplete_bytes = 0
-        # The limit covers the time before a complete head.
-        self._silence = Silence(self.loop, self._silent)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._shared.unsent.watch(self.loop, self.connections)  # type: ignore[arg-type]
-        self._silence.limit(self.timeout_keep_alive + self._shared.settings.head_seconds)
-        self._shared.table.add(self)
+        self._trailers: list[Header] = []
+        # The sizes of the last piece of data, of the piece with the start of the request, and of all pieces after this
+        # one or after the last part of the body. They limit what the parser keeps, and show which heads are small.
+        self._piece_bytes = self._first_bytes = self._incomplete_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         if self._rejected:
             return
         self._refused_at_once = 0
-        self._incomplete_bytes += len(data)
+        self._piece_bytes = len(data)
+        self._incomplete_bytes += self._piece_bytes
         try:
             self.parser.feed_data(data)
-            if self._incomplete_bytes > self._max_head_bytes:
-                raise head_too_large(self._max_head_bytes, self._max_head_fields)
+            if self._incomplete_bytes > self._head_limits[0]:
+                raise head_too_large(*self._head_limits)
+            if self._in_head:
+                self._head_incomplete()
         except httptools.HttpParserUpgrade as offer:
             self._ignore_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._reject(parser_problem(error))
         except Problem as problem:
             self._reject(problem)
-        if self._in_head and not self._head_timed and self._silence.until != math.inf:
+
+    def _head_incomplete(self) -> None:
+        if len(self.headers) > self._head_limits[1]:
+            raise head_too_large(*self._head_limits)
+        if not self._head_timed and self._silence.until != math.inf:
             self._limit_head()
 
     def on_message_begin(self) -> None:
         self._in_head = True
         self._head_timed = self._refused_unread = False
-        self._head_bytes = self._head_fields = self._incomplete_bytes = 0
+        self._first_bytes = self._piece_bytes
+        self._incomplete_bytes = 0
+        self._trailers.clear()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As in uvicorn, but with limits, and without adding trailers to the head: nothing in them was checked."""
-        self._head_bytes += len(name) + len(value)
-        self._head_fields += 1
-        if self._head_bytes > self._max_head_bytes or self._head_fields > self._max_head_fields:
-            raise head_too_large(self._max_head_bytes, self._max_head_fields)
-        if self._in_head:
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            self.headers.append((name, value))
+        """As in uvicorn, but without adding trailers to the head: nothing in them was checked."""
+        if not self._in_head:
+            self._trailers.append((name, value))
+            check_size(self.url, self.headers + self._trailers, *self._head_limits)
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._ended or self.transport.is_closing():
@@ -171,9 +138,11 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise Problem("method_not_allowed", "CONNECT is not allowed: this service is not a proxy.")
             return
-        self._head_bytes += len(self.url)
-        if self._head_bytes > self._max_head_bytes:
-            raise head_too_large(self._max_head_bytes, self._max_head_fields)
+        if (
+            self._first_bytes + self._incomplete_bytes > self._head_limits[0]
+            or len(self.headers) > self._head_limits[1]
+        ):
+            check_size(self.url, self.headers, *self._head_limits)
         check_target(self.url)
         if len(self.pipeline) >= MAX_PIPELINED:
             self.abort()
@@ -186,8 +155,15 @@ class Connection(HttpToolsProtocol):
             self._shared.departures.watch(self, self.loop)
 
     def on_body(self, body: bytes) -> None:
+        # As in uvicorn, but without asking the parser for an offer to upgrade: after one, this is not called.
         self._incomplete_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if self._in_head or cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._in_head:
@@ -195,7 +171,10 @@ class Connection(HttpToolsProtocol):
         if self._refused_unread:
             self._refused_unread = False
             self._silence.limit(self.timeout_keep_alive)
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Continues without the offer of another protocol: after an offer, the parser does not expect a body."""
@@ -211,7 +190,7 @@ class Connection(HttpToolsProtocol):
         self._rejected = problem
         cycle = self.cycle
         if self._refused_unread:
-            self._linger()  # the request already has its answer; its body does not matter
+            self.linger()  # the request already has its answer; its body does not matter
         elif cycle is None or cycle.response_complete:
             self._answer_rejected()
         elif not self._in_head and cycle.more_body:
@@ -240,7 +219,7 @@ class Connection(HttpToolsProtocol):
         self._silence.until = math.inf
         try:
             self._write(request, answer, self.server_state.default_headers, keep_alive=False)
-            self._linger()
+            self.linger()
         except Exception:
             log.exception("the answer to request %s could not be written or counted", request.id)
             self.abort()
@@ -314,7 +293,7 @@ class Connection(HttpToolsProtocol):
             if not cycle.keep_alive:
                 # A client that sends many requests without waiting for their answers is not waited for either.
                 if self._refused_at_once < MAX_REFUSED_AT_ONCE and (cycle.more_body or self.flow.read_paused):
-                    self._linger()
+                    self.linger()
                 else:
                     self.close()
         except Exception:
@@ -326,14 +305,9 @@ class Connection(HttpToolsProtocol):
         self, request: Request, answer: Answer, default_headers: list[tuple[bytes, bytes]], keep_alive: bool
     ) -> None:
         """Writes and counts an answer."""
-        parts = [_STATUS_LINES[answer.status]]
-        if self._early:
-            parts[0] = parts[0][self._early :]
-            self._early = 0
-        for name, value in (*default_headers, *self._exchange.document(request, answer)):
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", answer.body)
-        self.transport.write(b"".join(parts))
+        headers = [*default_headers, *self._exchange.document(request, answer)]
+        sent, self._early = self._early, 0
+        self.transport.write(answer_bytes(answer.status, headers, answer.body, keep_alive, sent))
         self._exchange.written(request, answer)
 
     def on_response_complete(self) -> None:
@@ -352,7 +326,11 @@ class Connection(HttpToolsProtocol):
         elif self._half_closed:
             self.close()
         else:
-            self._await_request()
+            self._idle[self] = None
+            if self._in_head:
+                self._limit_head()
+            else:
+                self._silence.limit(self.timeout_keep_alive)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps the connection if a request is being answered: the client may have closed only its direction."""
@@ -374,21 +352,16 @@ class Connection(HttpToolsProtocol):
             return
         request, _ = self._answering
         if b"expect" not in request.first_header:  # such a client may still get "100 Continue"
-            self._early = len(_EARLY)
-            self.transport.write(_EARLY)
+            self._early = len(FIRST_BYTES)
+            self.transport.write(FIRST_BYTES)
 
     def file_number(self) -> int:
         """The file descriptor of the socket if a client that leaves would not be noticed otherwise, else -1."""
-        busy = self._answering and not self._ended and not self.transport.is_closing()
-        if busy and (self._half_closed or self.flow.read_paused):
-            return int(self.transport.get_extra_info("socket").fileno())
-        return -1
+        unread = self._half_closed or self.flow.read_paused
+        ended = self._ended or self.transport.is_closing()
+        return super().file_number() if self._answering and unread and not ended else -1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = True
-        self._silence.stop()
-        self._shared.table.remove(self)
-        self._shared.unsent.progressed(self)
         for cycle in (self.cycle, *(each for each, _ in self.pipeline)):
             if cycle:
                 cycle.on_response = _nothing  # as in _finish
@@ -398,64 +371,18 @@ class Connection(HttpToolsProtocol):
             request.left = True
             task.cancel()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._shared.unsent.paused(self, self.connections)  # type: ignore[arg-type]
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._shared.unsent.progressed(self)
-
-    def unsent_bytes(self) -> int:
-        """The number of bytes that wait until the client reads, with those in the kernel if its buffer is full."""
-        size = self.transport.get_write_buffer_size() + self._unwritten_bytes
-        if not size:
-            return 0
-        queue = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        return size + int.from_bytes(queue, sys.byteorder)
-
-    def abort(self) -> None:
-        """Closes the connection now; unsent bytes are lost."""
-        self._ended = True
-        self._silence.until = math.inf
-        if sock := self.transport.get_extra_info("socket"):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
-        self.transport.abort()
-
-    def close(self) -> None:
-        """Closes the connection after all pending bytes are sent."""
-        self._end()
-        self.transport.close()
-
-    def _linger(self) -> None:
-        """Closes the connection after all pending bytes are sent and the client has finished sending."""
-        if self._half_closed:
-            self.close()
-            return
-        self._end()
-        self.flow.resume_reading()
-        Lingering(self.transport, self.loop, self.connection_lost)
-
-    def _end(self) -> None:
-        self._ended = True
-        self._silence.until = math.inf
-        self._shared.table.ended(self)
-
-    def _await_request(self) -> None:
-        self._idle[self] = None
-        if self._in_head:
-            self._limit_head()
-        else:
-            self._silence.limit(self.timeout_keep_alive)
+    def linger(self) -> None:
+        if not self._half_closed:
+            self.flow.resume_reading()
+        super().linger()
 
     def _limit_head(self) -> None:
         self._head_timed = True
         self._silence.limit(self._shared.settings.head_seconds)
 
-    def _silent(self) -> None:
+    def silent(self) -> None:
         if self._in_head:
-            seconds = self._shared.settings.head_seconds
-            self._reject(Problem("head_timeout", f"the head had not arrived after {seconds:g} s; send it faster."))
+            self._reject(head_too_slow(self._shared.settings.head_seconds))
         else:
             self.close()
 
@@ -472,12 +399,4 @@ def connections(
     Raises RuntimeError if the installed uvicorn lacks a private name that this file uses.
     """
     check_uvicorn()
-    shared = Shared(
-        settings,
-        exchange,
-        draining,
-        OpenConnections(settings.max_connections),
-        Unsent(settings.max_sending_bytes, settings.write_seconds),
-        Departures(),
-    )
-    return functools.partial(Connection, shared=shared)
+    return functools.partial(Connection, shared=Shared.of(settings, exchange, draining))

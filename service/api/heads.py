@@ -22,6 +22,18 @@ def head_too_large(max_bytes: int, max_fields: int) -> Problem:
     return Problem("head_too_large", f"the head and the trailers of the request exceed {limits}; send fewer.")
 
 
+def check_size(target: bytes, fields: Sequence[Header], max_bytes: int, max_fields: int) -> None:
+    """Raises Problem `head_too_large` if a head, or a head with its trailers, exceeds a limit."""
+    size = len(target) + sum(len(name) + len(value) for name, value in fields)
+    if size > max_bytes or len(fields) > max_fields:
+        raise head_too_large(max_bytes, max_fields)
+
+
+def head_too_slow(seconds: float) -> Problem:
+    """The answer to a head that has not arrived completely after its time limit."""
+    return Problem("head_timeout", f"the head had not arrived after {seconds:g} s; send it faster.")
+
+
 def check_target(target: bytes) -> None:
     """Raises Problem `invalid_request` if the target of a request has no path."""
     if not target.isascii():

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from service.api.app import create_app
 from service.api.connection import connections
+from service.api.open_files import connections_within, raise_limit
 from service.api.parent_link import ParentLink
 from service.logs import configure_logging
 from service.messages.control import Configure, Readiness, ToWorker
@@ -104,6 +105,7 @@ def main() -> int:
         reader, writer = await asyncio.open_unix_connection(sock=link)
         await Worker(app, server, settings.beat_seconds).follow(ParentLink(reader, writer, frames))
 
+    settings.max_connections = connections_within(settings.max_connections, raise_limit())
     app = create_app(settings, digests=configuration.digests, background=follow_parent)
     try:
         http = connections(settings, app.state.exchange, lambda: app.state.draining)

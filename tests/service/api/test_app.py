@@ -74,7 +74,7 @@ async def test_a_client_that_leaves_cancels_the_engines_work(app: FastAPI, engin
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/classify",
         "raw_path": b"/classify", "root_path": "", "scheme": "http", "query_string": b"", "server": ("service", 80),
-        "client": ("caller", 1), "headers": [(b"content-type", b"application/json")],
+        "client": ("caller", 1), "headers": [(b"host", b"service"), (b"content-type", b"application/json")],
     }  # fmt: skip
     await asyncio.wait_for(app(scope, receive, send), 10)
     assert engine.cancelled.is_set()
@@ -95,7 +95,8 @@ async def test_a_client_that_leaves_before_its_body_has_come_costs_no_work(
     async def send(message: Message) -> None:
         raise AssertionError(f"nobody is there to be sent {message}")
 
-    scope = {"type": "http", "method": "POST", "path": "/classify", "headers": [], "query_string": b""}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/classify", "query_string": b""}
+    scope["headers"] = [(b"host", b"service")]
     await app(scope, receive, send)
     assert not engines["reviews"].items
 

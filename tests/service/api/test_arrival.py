@@ -28,7 +28,8 @@ class Request:
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": path,
             "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": b"",
-            "server": ("service", 80), "client": ("caller", 1), "headers": [(b"content-type", b"application/json")],
+            "server": ("service", 80), "client": ("caller", 1),
+            "headers": [(b"host", b"service"), (b"content-type", b"application/json")],
         }  # fmt: skip
         self.task = asyncio.create_task(app(scope, self._receive, self._send))
 
@@ -121,7 +122,7 @@ async def test_a_request_that_the_end_of_the_service_cuts_off_is_answered_503_dr
 def test_what_may_be_answered_is_in_the_document(tmp_path: Path) -> None:
     app, _ = application(tmp_path, MODELS)  # type: ignore[arg-type]
     for path in ("/classify", "/fill-mask"):
-        assert app.openapi()["paths"][path]["post"]["responses"]["408"]["description"] == "body_timeout"
+        assert app.openapi()["paths"][path]["post"]["responses"]["408"]["description"] == "body_timeout or head_timeout"
 
 
 @pytest.mark.parametrize("path", ["/classify", "/v2/models/reviews/infer", "/v2/models/reviews/versions/1/infer"])

@@ -61,6 +61,11 @@ async def test_the_limits_of_heads_can_be_set(tmp_path: Path) -> None:
                 assert [each.status for each in await told(streams, request(**more), 2)] == [431]
         async with connected(service.port) as streams:
             assert [each.status for each in await told(streams, request(A="a" * 800))] == [200]
+        async with connected(service.port) as streams:
+            sent = request(A="a" * 10_000)
+            streams[1].write(sent[: -len(BODY) - 10])
+            await service.metrics()  # now the first piece of the head has arrived
+            assert [each.status for each in await told(streams, sent[-len(BODY) - 10 :], 2)] == [431]
 
 
 async def test_trailers_do_not_change_the_head_of_a_request_that_waits(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ async def test_a_connection_over_which_no_whole_head_comes_is_closed(said: bytes
 
 async def test_a_request_in_work_is_not_hurried_by_the_bound_on_silence() -> None:
     app = Held()
-    async with serving(app, keep_alive=0.2) as port:
+    async with serving(app, keep_alive=0.05, head_seconds=0.05) as port:
         silent, asking = await connect(port, 2)
         await ask(asking)
         assert await silent[0].read() == b""  # the bound has passed

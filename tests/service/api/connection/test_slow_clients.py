@@ -55,6 +55,16 @@ async def test_a_client_that_does_not_read_is_let_go(last: bytes) -> None:
         assert await until_end(client) < 20_000_000
 
 
+async def test_the_bytes_that_wait_are_limited_over_all_connections() -> None:
+    async with serving(large, max_sending_bytes=45_000_000) as port:
+        clients = []
+        for _ in range(4):
+            clients.append(await not_reading(port, REQUEST[:-2] + b"Connection: close\r\n\r\n"))
+            await asyncio.get_running_loop().sock_recv(clients[-1], 1)  # the answer has been written
+        sizes = await asyncio.gather(*map(until_end, clients))
+    assert len([size for size in sizes if size < 20_000_000]) == 2
+
+
 async def test_a_client_that_reads_slowly_is_kept() -> None:
     async with serving(large, write_seconds=0.5) as port:
         client = await not_reading(port, REQUEST)
