@@ -93,7 +93,7 @@ class GraphFile(_Strict):
 
 
 class Manifest(_Strict):
-    """The content of `bundle.json`."""
+    """The content of `bundle.json`. Bundles of earlier releases lack `vocab_sha256`."""
 
     schema_version: Annotated[int, Field(ge=1)] = SCHEMA_VERSION
     name: Name
@@ -105,6 +105,7 @@ class Manifest(_Strict):
     scores: Scores = "softmax"
     """what the scores of a classifier are; no effect for other tasks"""
     tokenizer: TokenizerSettings = TokenizerSettings()
+    vocab_sha256: Annotated[str, Field(max_length=64)] | None = None
     graphs: Annotated[dict[str, GraphFile], Field(max_length=16)]
     inputs: Annotated[list[TensorSpec], Field(max_length=16)]
     outputs: Annotated[list[TensorSpec], Field(max_length=16)]
@@ -287,6 +288,8 @@ def _read_bundle(directory: Path) -> Bundle:
             f"{SCHEMA_VERSION}; install a newer release."
         )
     bundle = Bundle(directory, manifest)
+    if manifest.vocab_sha256 and bundle.vocab_path.is_file() and sha256_of(bundle.vocab_path) != manifest.vocab_sha256:
+        raise BundleError(f"{bundle.vocab_path} differs from its hash in bundle.json; copy the bundle again.")
     for path in [
         bundle.vocab_path,
         *(directory / name for graph in manifest.graphs.values() for name in graph.sha256),
@@ -358,10 +361,10 @@ def find_bundles(root: Path, tasks: Sequence[Task] = TASKS) -> list[Bundle]:
 
 
 def verify_bundle(bundle: Bundle) -> None:
-    """Compares the SHA-256 of every graph file with the manifest; raises BundleError for the first that differs."""
-    for graph in bundle.manifest.graphs.values():
-        for name, expected in graph.sha256.items():
-            if sha256_of(bundle.directory / name) != expected:
-                raise BundleError(
-                    f"{bundle.directory / name} differs from its hash in bundle.json; copy the bundle again."
-                )
+    """Compares the SHA-256 of every file with the manifest; raises BundleError for the first that differs."""
+    expected = {name: digest for graph in bundle.manifest.graphs.values() for name, digest in graph.sha256.items()}
+    if bundle.manifest.vocab_sha256:
+        expected["vocab.txt"] = bundle.manifest.vocab_sha256
+    for name, digest in expected.items():
+        if sha256_of(bundle.directory / name) != digest:
+            raise BundleError(f"{bundle.directory / name} differs from its hash in bundle.json; copy the bundle again.")

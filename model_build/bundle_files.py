@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from model_build.protobuf import Buffer, fields, mapped
+
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_VOCABULARY_BYTES = 64 << 20
 # The files of an export that are read whole.
 DOCUMENTS = ("bundle.json", "config.json", "model_config.json", "labels.txt", "label_list.txt")
-# A graph of ERNIE has some ten thousand fields. The limit is reached in a few seconds.
-MAX_FIELDS = 1_000_000
 # Field numbers of onnx.proto below which a TensorProto can be, by message.
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR, _ENTRY, _FUNCTION = range(8)
 _NESTED = {
@@ -33,7 +32,6 @@ _NESTED = {
     _TENSOR: {13: _ENTRY},
 }
 _DEEPEST = 64
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class FilesError(ValueError):
@@ -120,64 +118,23 @@ def external_data(path: Path) -> set[str]:
 
     Raises FilesError if the file is not a protobuf message, OSError if it cannot be read.
     """
-    with path.open("rb") as file:
-        try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return set(_locations(data, 0, len(data), _MODEL, itertools.count()))
-        except (IndexError, ValueError, UnicodeDecodeError):  # an empty file cannot be mapped either
-            raise FilesError(f"{path} is damaged: it is not an ONNX graph; copy the bundle again.") from None
+    try:
+        return set(_locations(mapped(path), _MODEL, itertools.count()))
+    except (IndexError, ValueError):  # an empty file cannot be mapped either
+        raise FilesError(f"{path} is damaged: it is not an ONNX graph; copy the bundle again.") from None
 
 
-def _locations(
-    data: mmap.mmap, start: int, end: int, kind: int, fields: Iterator[int], depth: int = 0
-) -> Iterator[str]:
-    """The locations in the message `kind` at data[start:end]; `fields` counts the fields of the file."""
+def _locations(data: Buffer, kind: int, counted: Iterator[int], depth: int = 0) -> Iterator[str]:
+    """The locations in a message of this kind; `counted` counts the fields of the file."""
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     nested = _NESTED[kind]
-    for number, begin, stop in _fields(data, start, end, fields):
-        if (inner := nested.get(number)) is None or stop < 0:
+    for number, value in fields(data, counted):
+        if (inner := nested.get(number)) is None or isinstance(value, int):
             continue
         if inner != _ENTRY:
-            yield from _locations(data, begin, stop, inner, fields, depth + 1)
+            yield from _locations(value, inner, counted, depth + 1)
             continue
-        entry = {field: data[at:to] for field, at, to in _fields(data, begin, stop, fields) if to >= 0}
+        entry = {field: bytes(part) for field, part in fields(value, counted) if not isinstance(part, int)}
         if entry.get(1) == b"location":
             yield entry.get(2, b"").decode("utf-8")
-
-
-def _fields(data: mmap.mmap, at: int, end: int, fields: Iterator[int]) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field of the protobuf message data[at:end]; the end of a number is -1."""
-    while at < end:
-        if next(fields) >= MAX_FIELDS:
-            raise ValueError("too many fields")
-        tag, at = _varint(data, at)
-        tag &= 0xFFFFFFFF  # as the runtimes read it, so that no bits above hide a field
-        wire = tag & 7
-        if wire == _BYTES:
-            length, at = _varint(data, at)
-            yield tag >> 3, at, at + length
-            at += length
-        elif wire == _VARINT:
-            _, at = _varint(data, at)
-            yield tag >> 3, at, -1
-        elif wire in (_FIXED64, _FIXED32):
-            at += 8 if wire == _FIXED64 else 4
-            yield tag >> 3, at, -1
-        else:
-            raise ValueError(f"unknown wire type {wire}")
-    if at != end:
-        raise ValueError("a field is longer than its message")
-
-
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than 64 bits")

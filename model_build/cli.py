@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_build.bundle import Bundle, BundleError, find_bundles, verify_bundle
+from model_build.bundle import Bundle, BundleError, find_bundles
+from model_build.bundle_check import check_bundle
 from model_build.labels import SCORES
 
 AddCommand = Callable[[Any], None]
@@ -123,8 +124,9 @@ def parser(more: Sequence[AddCommand] = ()) -> argparse.ArgumentParser:
             "verify",
             _verify,
             "check the files of a bundle against their hashes",
-            "Computes the SHA-256 of every graph file of a bundle and compares it with bundle.json. If a file "
-            "differs, the command fails and names it. For a model repository, checks the newest version of every name.",
+            "Computes the SHA-256 of the vocabulary and of every graph file of a bundle and compares it with "
+            "bundle.json. Compares the embedding tables of the graphs with the vocabulary. If a file differs, the "
+            "command fails and names it. For a model repository, checks the newest version of every name.",
         ),
     ):
         command = commands.add_parser(
@@ -202,7 +204,7 @@ def _verify(arguments: argparse.Namespace) -> None:
             raise BundleError(
                 f"{bundle.directory} has no hashes to verify, because PaddleNLP exported it; give a bundle."
             )
-        verify_bundle(bundle)
+        check_bundle(bundle)
         print(f"{bundle.directory}: every file is as it was written")
 
 

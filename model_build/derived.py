@@ -44,6 +44,7 @@ def write_derived(
             }
         )
         shutil.copyfile(original.vocab_path, aside / "vocab.txt")
+        manifest.vocab_sha256 = sha256_of(aside / "vocab.txt")
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return open_bundle(target)
 

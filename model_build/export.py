@@ -112,6 +112,7 @@ def write_bundle(
         manifest.graphs = _checked_graphs(graph, saved, aside, batches)
         manifest.inputs, manifest.outputs = list(graph.input_specs), list(graph.output_specs)
         write_vocabulary(aside, vocab_path)
+        manifest.vocab_sha256 = sha256_of(aside / "vocab.txt")
         if "paddle" in manifest.graphs:
             _write_description(directory, manifest, vocab_path)
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

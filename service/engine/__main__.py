@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from model_build.bundle import BundleError, open_bundle
+from model_build.bundle_check import check_bundle
 from service.engine.batching import Batcher
 from service.engine.loop import EngineLoop
 from service.engine.quarantine import Quarantine
@@ -39,6 +40,7 @@ def main() -> int:
     os.nice(NICENESS)
     try:
         bundle = open_bundle(arguments.bundle)
+        check_bundle(bundle)
         options = msgspec.json.decode(arguments.runtime, type=RuntimeOptions)
         batching = msgspec.json.decode(arguments.batching, type=BatchingOptions)
         runtime = load_runtime(bundle, options)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from model_build.bundle import Bundle
+from model_build.bundle_check import input_names
 from service.runtime.cores import cores
 
 Backend = Literal["auto", "paddle", "ort", "trt", "paddle_trt"]
@@ -104,14 +105,16 @@ def check_inputs(bundle: Bundle, inputs: dict[str, np.ndarray]) -> None:
 
 
 def graph_names(bundle: Bundle, named: list[str], outputs: int) -> dict[str, str]:
-    """The name in the graph for each input of the manifest; raises RuntimeUnavailable if their numbers differ.
+    """The name in the graph for each input of the manifest.
 
-    Converters reorder inputs, so names count. If a graph of another exporter has other names, the order counts.
+    Converters reorder inputs, and libraries list them in different orders, so only names count. Raises
+    RuntimeUnavailable if an input is missing, has an unknown name, or the number of outputs differs.
     """
     wanted = [spec.name for spec in bundle.manifest.inputs]
-    if len(named) != len(wanted) or outputs != len(bundle.manifest.outputs):
+    names = input_names(named, wanted)
+    if names is None or outputs != len(bundle.manifest.outputs):
         raise RuntimeUnavailable(
             f"{bundle.directory}: the graph has inputs {named} and {outputs} outputs, but {wanted} and "
             f"{len(bundle.manifest.outputs)} are needed."
         )
-    return dict(zip(wanted, wanted if sorted(named) == sorted(wanted) else named, strict=True))
+    return names

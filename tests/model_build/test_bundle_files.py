@@ -188,7 +188,7 @@ def test_external_data_is_looked_for_next_to_a_link_and_next_to_its_target(tmp_p
 
 
 def test_a_graph_of_too_many_fields_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_build.bundle_files.MAX_FIELDS", 1000)
+    monkeypatch.setattr("model_build.protobuf.MAX_FIELDS", 1000)
     bundle = write(tmp_path / "1")
     (bundle / "graph" / "model.onnx").write_bytes(b"\x08\x01" * 1001)
     with pytest.raises(BundleError, match="it is not an ONNX graph"):
