@@ -6,6 +6,7 @@ The interpreter of the checkout executes this file, which imports only `native`.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -16,11 +17,14 @@ BATCH = 32
 
 def main() -> None:
     """Arguments: the vocabulary, and a file with one text on each line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.tokenizer_process", description=__doc__)
+    parser.add_argument("vocab", type=Path, help="vocabulary")
+    parser.add_argument("texts", type=Path, help="file with one text on each line")
+    arguments = parser.parse_args()
     from native import ErnieTokenizer
 
-    vocab, texts_file = map(Path, sys.argv[1:])
-    tokenizer = ErnieTokenizer.from_file(vocab)
-    texts = texts_file.read_text(encoding="utf-8").split("\n")
+    tokenizer = ErnieTokenizer.from_file(arguments.vocab)
+    texts = arguments.texts.read_text(encoding="utf-8").split("\n")
     groups = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
 
     def single() -> None:

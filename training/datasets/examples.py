@@ -16,11 +16,16 @@ TaskName = Literal["classify", "token-classification", "question-answering"]
 def _check_visible(where: str, **texts: str | None) -> None:
     """Raises ValueError, which names the place, for a text of which the tokenizer removes every character."""
     for name, text in texts.items():
-        if text is not None and not any(map(_is_visible, text)):
+        if text is not None and not has_visible(text):
             raise ValueError(
                 f"{where or 'an example'}: the {name} {text[:20]!a} has no visible character, so no token is left; "
                 "correct or remove it."
             )
+
+
+def has_visible(text: str) -> bool:
+    """Whether the text has a visible character; otherwise no token is left of it."""
+    return any(map(_is_visible, text))
 
 
 def _is_visible(character: str) -> bool:
@@ -83,8 +88,8 @@ class Question:
     """file, for errors"""
 
     def __post_init__(self) -> None:
-        """Raises ValueError if context or question has no visible character."""
-        _check_visible(self.where, context=self.context, question=self.question)
+        """Raises ValueError if the context has no visible character. Questions are checked where they are read."""
+        _check_visible(self.where, context=self.context)
 
 
 def labels_of(example: Example) -> tuple[str, ...]:

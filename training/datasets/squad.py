@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.datasets.examples import Answer, Question
+from training.datasets.examples import Answer, Question, has_visible
 from training.datasets.text_file import parse_json, read_text
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def checked(questions: Iterator[Question], name: str, lenient: bool) -> list[Que
         if question.id in seen:
             raise ValueError(f"{where} occurs twice; give every question its own id.")
         seen.add(question.id)
-        if not question.question.strip():
+        if not has_visible(question.question):
             if not lenient:
                 raise ValueError(f"{where} has no text; write one, or remove the question.")
             changes["questions without text left out"] += 1
