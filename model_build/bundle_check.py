@@ -56,11 +56,27 @@ def check_bundle(bundle: Bundle) -> None:
             model, params = bundle.graph(graph_format)
             if (params is None) != (graph_format == "onnx"):
                 raise BundleError(f"{bundle.directory}: an ONNX graph has one file, and a Paddle graph has two.")
-            _check_graph(bundle.manifest, model, read_graph(model, params), tokens)
+            graph = read_graph(model, params)
+            if params is not None:
+                _check_operators(model, graph)
+            _check_graph(bundle.manifest, model, graph, tokens)
     except GraphError as error:
         raise BundleError(str(error)) from error
     except OSError as error:
         raise BundleError(f"{bundle.directory} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_operators(model: Path, graph: StaticGraph) -> None:
+    """Refuses a Paddle graph with operators for quantised weights.
+
+    FastDeploy 1.0.7 with Paddle Inference returns wrong outputs for such graphs, without an error; OpenVINO refuses
+    them (findings/fastdeploy_scores_of_quantised_graphs_are_wrong.sh).
+    """
+    if kinds := sorted(kind for kind in graph.kinds() if "quantize" in kind):
+        raise BundleError(
+            f"{model} has the operator {kinds[0]} of a compressed model, which no runtime computes correctly; "
+            "export the model without compression, or quantise a bundle with ernie-build quantize."
+        )
 
 
 def _check_graph(manifest: Manifest, model: Path, graph: StaticGraph, tokens: int) -> None:

@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from model_build.protobuf import Buffer, fields, mapped, number_of, numbers, parts, text, texts
 
+# Operators that do not change the values of their first input.
+SAME_VALUES = {"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"}
+SAME_VALUES |= {"assign", "cast", "squeeze2", "unsqueeze2", "reshape2", "flatten_contiguous_range", "share_data"}
 # Operators whose first input has the same ids as their output.
 SAME_IDS = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 SAME_IDS |= {"cast", "assign", "reshape2", "squeeze2", "unsqueeze2", "flatten_contiguous_range"}
@@ -77,6 +80,14 @@ class StaticGraph:
     def kinds(self) -> set[str]:
         """The kinds of operators that occur."""
         return {operator.kind for operator in self.operators}
+
+    def last_kind(self) -> str | None:
+        """The kind of the operator that computes the first output; operators that do not change values are skipped."""
+        name, seen = self.outputs[0], set[str]()
+        while (maker := self._maker(name)) and maker.kind in SAME_VALUES and maker.inputs and name not in seen:
+            seen.add(name)
+            name = maker.inputs[0]
+        return maker.kind if maker else None
 
     def _maker(self, name: str) -> Operator | None:
         if self._makers is None:
@@ -191,6 +202,8 @@ def _paddle(data: Buffer) -> StaticGraph:
             column = next((number_of(each, 3) for each in parts(operator, 4) if text(each, 1) == "col"), 0)
             (feeds if kind == "feed" else fetches)[column] = (given["Out"] if kind == "feed" else taken["X"])[0]
             continue
+        if kind == "scale" and _is_identity(parts(operator, 4)):
+            kind = "assign"
         first = ("W", "Ids") if kind in LOOKUPS else ("X",)
         ordered = sorted(taken, key=lambda name: first.index(name) if name in first else len(first))
         inputs = [argument for name in ordered for argument in taken[name]]
@@ -198,6 +211,15 @@ def _paddle(data: Buffer) -> StaticGraph:
     found.inputs = [feeds[column] for column in sorted(feeds)]
     found.outputs = [fetches[column] for column in sorted(fetches)]
     return found
+
+
+def _is_identity(attributes: list[Buffer]) -> bool:
+    """Whether a `scale` operator multiplies by 1 and adds 0; `paddle.jit.save` ends every graph with one.
+
+    Attr: name = 1, f = 4.
+    """
+    floats = {text(each, 1): struct.unpack("<f", struct.pack("<I", number_of(each, 4)))[0] for each in attributes}
+    return floats.get("scale", 1.0) == 1.0 and floats.get("bias", 0.0) == 0.0
 
 
 def _check_params(graph: StaticGraph, model: Path, path: Path) -> None:

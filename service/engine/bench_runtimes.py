@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from model_build.bundle import Bundle, BundleError, open_bundle
+from model_build.bundle_check import check_bundle
 from service.engine.tensors import Tensors
 from service.messages.inference import Item
 from service.runtime.base import Precision, Runtime, RuntimeName, RuntimeOptions, RuntimeUnavailable
@@ -192,6 +193,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         bundle = open_bundle(arguments.bundle)
+        check_bundle(bundle)
     except BundleError as error:
         print(f"ernie-serve: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model_build.bundle import Scores
-from service.engine.last_operator import last_operator
+from model_build.graph_reader import GraphError, read_graph
 
 SUM_TOLERANCE = 1e-4
 _LINEAR = {"add", "matmul", "gemm", "elementwise_add", "matmul_v2", "mul", "fc"}
@@ -33,17 +33,18 @@ class ScoreRule(NamedTuple):
         return sigmoid(outputs) if self.scores == "sigmoid" else softmax(outputs)
 
 
-def rule_of(declared: Scores, graphs: Sequence[Path], outputs: np.ndarray) -> ScoreRule:
+def rule_of(declared: Scores, graphs: Sequence[tuple[Path, Path | None]], outputs: np.ndarray) -> ScoreRule:
     """The rule for a classifier whose bundle declares `declared`.
 
-    `graphs` are the files of its graph, one for each format, and `outputs` [N, C] its outputs for N different inputs.
+    `graphs` are the graph and parameter files of each format (no parameter file for ONNX), and `outputs` [N, C] the
+    outputs for N different inputs.
     The softmax of a single output is always 1, so a single output is answered as it is.
 
     The last operator of the graph decides whether the outputs are probabilities. If it does not decide, they are the
     result of a softmax if every row is between 0 and 1 and has the sum 1, and the rows differ: logits may also be
     between 0 and 1, but they do not have the same sum for every input.
     """
-    kinds = {kind.lower() for kind in map(last_operator, graphs) if kind}
+    kinds = {kind.lower() for kind in (_last_kind(*files) for files in graphs) if kind}
     within = bool(((outputs >= 0) & (outputs <= 1)).all())
     if declared != "raw" and kinds == {"sigmoid"} and within:
         return ScoreRule("sigmoid", in_graph=True)
@@ -54,6 +55,14 @@ def rule_of(declared: Scores, graphs: Sequence[Path], outputs: np.ndarray) -> Sc
         if kinds == {"softmax"} or (varied and not kinds & _LINEAR):
             return ScoreRule("softmax", in_graph=True)
     return ScoreRule(declared)
+
+
+def _last_kind(model: Path, params: Path | None) -> str | None:
+    """The operator that computes the outputs; None if the files cannot be read as a graph."""
+    try:
+        return read_graph(model, params).last_kind()
+    except (GraphError, OSError):
+        return None
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

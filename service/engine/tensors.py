@@ -36,7 +36,7 @@ class Tensors:
         self.fill_mask = manifest.task == "fill-mask"
         self.rule = ScoreRule(manifest.scores)
         """How outputs become scores; the warm-up replaces it by what it has found about the graph."""
-        self.graphs = [bundle.directory / graph.path for graph in manifest.graphs.values()]
+        self.graphs = [bundle.graph(graph_format) for graph_format in manifest.graphs]
         self.max_length = manifest.max_length
         self.pad_id = vocabulary.index("[PAD]") if "[PAD]" in vocabulary else 0
         self.cls_id = vocabulary.index("[CLS]")

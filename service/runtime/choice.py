@@ -6,7 +6,6 @@ import importlib.util
 
 from model_build.bundle import Bundle
 from service.runtime.base import Runtime, RuntimeName, RuntimeOptions, RuntimeUnavailable
-from service.runtime.operators import check_operators
 
 RUNTIMES: tuple[RuntimeName, ...] = ("fastdeploy", "openvino", "onnxruntime")
 
@@ -63,7 +62,6 @@ def chosen(bundle: Bundle, options: RuntimeOptions) -> tuple[RuntimeName, list[s
 
 def load_runtime(bundle: Bundle, options: RuntimeOptions) -> Runtime:
     """Loads a bundle; raises RuntimeUnavailable."""
-    check_operators(bundle)
     name, _ = chosen(bundle, options)
     if name == "openvino":
         from service.runtime.openvino import OpenVinoRuntime

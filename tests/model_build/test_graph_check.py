@@ -140,6 +140,19 @@ def test_a_paddle_program_and_its_parameters_must_belong_together(tmp_path: Path
             read_graph(model, params)
 
 
+@pytest.mark.parametrize("kind", [b"quantize_linear", b"fake_quantize_a"])
+def test_a_compressed_paddle_graph_is_refused_by_the_name_of_its_operator(tmp_path: Path, kind: bytes) -> None:
+    copy = Path(shutil.copytree(next(EMBEDDED.glob("masked-lm/*")), tmp_path / "quantised"))
+    model = copy / "graph" / "model.pdmodel"
+    # A name of the same length, so that the lengths of the messages around it stay right.
+    model.write_bytes(model.read_bytes().replace(b"\x1a\x0felementwise_add", b"\x1a\x0f" + kind, 1))
+    manifest = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    for each in manifest["graphs"].values():
+        each["sha256"] = {}
+    (copy / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert f"has the operator {kind.decode()} of a compressed model, which no runtime" in refusal(copy)
+
+
 @pytest.mark.parametrize("end", ["onnx", "pdmodel"])
 def test_a_damaged_graph_is_one_sentence(tmp_path: Path, end: str) -> None:
     whole = (next(EMBEDDED.glob("masked-lm/*")) / "graph" / f"model.{end}").read_bytes()

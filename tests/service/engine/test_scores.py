@@ -7,14 +7,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.engine.last_operator import last_operator
+from model_build.graph_reader import read_graph
 from service.engine.scores import ScoreRule, rule_of, sigmoid, softmax
 
 LOGITS = np.random.default_rng(1).normal(0, 2, (8, 3)).astype(np.float32)
 PROBABILITIES = softmax(LOGITS)
 
 
-def graph(path: Path, *operators: str) -> Path:
+def graph(path: Path, *operators: str) -> tuple[Path, None]:
     """An ONNX graph that applies the operators in turn."""
     names = [f"t{index}" for index in range(len(operators) + 1)]
     nodes = [
@@ -23,7 +23,7 @@ def graph(path: Path, *operators: str) -> Path:
     ]
     inside, outside = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in (names[0], names[-1]))
     onnx.save(helper.make_model(helper.make_graph(nodes, "g", [inside], [outside])), str(path))
-    return path
+    return path, None
 
 
 def attributes(kind: str) -> dict[str, int]:
@@ -35,18 +35,20 @@ def attributes(kind: str) -> dict[str, int]:
     [(["Add"], "Add"), (["Add", "Softmax"], "Softmax"), (["Sigmoid", "Cast", "Identity"], "Sigmoid")],
 )
 def test_the_last_operator_that_changes_values_is_found(tmp_path: Path, operators: list[str], kind: str) -> None:
-    assert last_operator(graph(tmp_path / "model.onnx", *operators)) == kind
+    assert read_graph(*graph(tmp_path / "model.onnx", *operators)).last_kind() == kind
 
 
 def test_the_last_operator_of_a_paddle_graph_is_found(paddlenlp_export: Path) -> None:
-    assert last_operator(paddlenlp_export / "reviews" / "model.pdmodel") == "elementwise_add"
+    export = paddlenlp_export / "reviews"
+    assert read_graph(export / "model.pdmodel", export / "model.pdiparams").last_kind() == "elementwise_add"
 
 
 @pytest.mark.parametrize("content", [b"x", b"\x08", b"\x3a\xff\xff\xff\xff\x0f", bytes(100)])
-def test_a_file_that_is_not_a_graph_has_no_last_operator(tmp_path: Path, content: bytes) -> None:
-    for name in ("model.onnx", "model.pdmodel"):
-        (tmp_path / name).write_bytes(content)
-        assert last_operator(tmp_path / name) is None
+def test_a_file_that_is_not_a_graph_does_not_decide(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    for files in ((path, None), (path, path), (tmp_path / "absent", None)):
+        assert rule_of("softmax", [files], LOGITS) == ScoreRule("softmax")
 
 
 @pytest.mark.parametrize("declared", ["softmax", "sigmoid"])

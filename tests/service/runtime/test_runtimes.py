@@ -1,7 +1,6 @@
 """Every runtime gives the answers of FastDeploy, the reference, and refuses what it cannot do."""
 
 import importlib.util
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,6 @@ from model_build.bundle import Bundle, find_bundles, open_bundle
 from service.runtime import choice
 from service.runtime.base import Backend, RuntimeName, RuntimeOptions, RuntimeUnavailable
 from service.runtime.choice import chosen, installed, load_runtime
-from service.runtime.operators import check_operators
 from tests.service.conftest import ROOT, python_with, run_script
 
 OTHERS: list[RuntimeName] = ["onnxruntime", "openvino"]
@@ -213,18 +211,3 @@ def test_auto_is_the_fastest_that_can_do_what_is_asked_for(tiny_models: Path, mo
 def test_runtimes_are_told_by_what_is_installed() -> None:
     assert ("fastdeploy" in installed()) == (sys.version_info < (3, 11))
     assert {"onnxruntime", "openvino"} <= set(installed())
-
-
-@pytest.mark.parametrize("kind", ["quantize_linear", "dequantize_linear", "fake_quantize_range_abs_max"])
-def test_a_compressed_paddle_graph_is_refused_by_the_name_of_its_operator(
-    kind: str, paddlenlp_export: Path, tmp_path: Path
-) -> None:
-    directory = Path(shutil.copytree(paddlenlp_export / "reviews", tmp_path / "reviews"))
-    graph = directory / "model.pdmodel"
-    content = graph.read_bytes()
-    # A variable of that name (field 1 of VarDesc) is no operator (field 3 of OpDesc).
-    graph.write_bytes(content + bytes((0x0A, len(kind))) + kind.encode())
-    check_operators(open_bundle(directory))
-    graph.write_bytes(content + bytes((0x1A, len(kind))) + kind.encode())
-    with pytest.raises(RuntimeUnavailable, match=f"has the operator {kind} of a compressed model"):
-        load_runtime(open_bundle(directory), RuntimeOptions())
