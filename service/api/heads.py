@@ -30,7 +30,7 @@ def check_size(target: bytes, fields: Sequence[Header], max_bytes: int, max_fiel
 
 
 def head_too_slow(seconds: float) -> Problem:
-    """The answer to a head that has not arrived completely after its time limit."""
+    """The answer if the complete head has not arrived within its time limit."""
     return Problem("head_timeout", f"the head had not arrived after {seconds:g} s; send it faster.")
 
 

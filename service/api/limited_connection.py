@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from service.api.lingering import Lingering
+from service.api.moving_limit import MovingLimit
 from service.api.shared import Shared
-from service.api.silence import Silence
 from service.api.tcp import discard_unsent, file_number, unsent_bytes
 
 
@@ -29,7 +29,7 @@ class LimitedConnection(asyncio.Protocol):
         self._unwritten_bytes = 0
         self._half_closed = self._ended = False
         # The limit covers the time before a complete head.
-        self._silence = Silence(self.loop, self.silent)
+        self._silence = MovingLimit(self.loop, self.silent)
 
     def silent(self) -> None:
         """Called when the limit on silence has passed."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 
-class Silence:
+class MovingLimit:
     """Calls `expired` at the time `until`.
 
     The timer is replaced only if it would fire too late: two timers per request would cost more than checking the clock

@@ -1,8 +1,8 @@
 """Unix sockets between the processes of a service, under abstract addresses: names without a file (unix(7), Linux).
 
-A path would be too long in a deep temporary folder, and it would be lost if somebody cleans that folder. In return,
-the file permissions are missing. So addresses are random, and a server accepts only processes of its own user that its
-process namespace can see.
+A path would be too long in a deep temporary folder, and it would be lost if somebody cleans that folder. Abstract
+addresses have no file permissions. Therefore they are random, and a server checks each process that connects: it must
+run as the same user, in the same process namespace.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bundle has only files of its own folder, and numbers and names within limits."""
+"""The files of a bundle must be inside its folder, and its numbers and names must be within limits."""
 
 import json
 import os
@@ -213,7 +213,7 @@ def test_a_link_to_a_folder_whose_name_is_not_utf_8_is_skipped(
     try:
         write(bad)
     except OSError:
-        pytest.skip("this file system takes only names in UTF-8")
+        pytest.skip("this file system takes only names in UTF-8; set TMPDIR to one that takes all, such as ext4")
     (tmp_path / "models" / "good" / "2").symlink_to(bad)
     (bundle,) = find_bundles(tmp_path / "models")
     assert bundle.directory.name == "1"

@@ -20,7 +20,8 @@ LISTED = "\xad\xb2\xba\u3007\xb5\xd8\u014b\u01b1"
 
 
 @pytest.mark.skipif(
-    unicode_version() != unicodedata.unidata_version, reason="the extension was built by a Python of another Unicode"
+    unicode_version() != unicodedata.unidata_version,
+    reason="this Python has another Unicode version than the one that built native; build native with it",
 )
 @pytest.mark.parametrize("lower_case", [True, False])
 def test_symbols_and_a_sample_of_all_characters_have_the_ids_of_paddlenlp(tmp_path: Path, lower_case: bool) -> None:

@@ -153,7 +153,7 @@ print(sum('code="200"' in line and 'model="model ' in line for line in lines))
 def test_a_full_file_system_kills_no_process(tmp_path: Path) -> None:
     """Before, the process that counted died with SIGBUS."""
     if os.geteuid() != 0:
-        pytest.skip("only root can mount a small tmpfs")
+        pytest.skip("only root can mount a small tmpfs; run the test as root")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")

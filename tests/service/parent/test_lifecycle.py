@@ -37,7 +37,9 @@ def handles(pid: int, number: int) -> bool:
     return bool(masks >> (number - 1) & 1)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is needed to see when a signal is handled")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="/proc shows when a signal is handled; run the test on Linux"
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_anything_is_imported_ends_with_status_0(tiny_models: Path, number: signal.Signals) -> None:
     process = spawned(tiny_models)
@@ -227,7 +229,7 @@ def test_a_folder_whose_name_is_not_utf_8_is_named_and_the_others_are_served(tin
     try:
         shutil.copytree(models / "reviews", os.fsdecode(os.fsencode(models) + b"/\xb2\xee"))
     except OSError:
-        pytest.skip("this file system takes only names in UTF-8")
+        pytest.skip("this file system takes only names in UTF-8; set TMPDIR to one that takes all, such as ext4")
     with serving(models, "--admin", "--log-format", "json") as running:
         running.wait_ready()
         answer = httpx.post(f"{running.url}/admin/reload", timeout=60)
