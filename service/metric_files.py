@@ -58,7 +58,7 @@ class ValueTable:
 
     def write(self, position: int, value: float) -> None:
         """Sets the value at a position."""
-        self._table[position : position + _VALUE.size] = _VALUE.pack(value, 0.0)
+        _VALUE.pack_into(self._table, position, value, 0.0)
 
     def values(self) -> Iterator[tuple[str, float]]:
         """Every key with its value."""

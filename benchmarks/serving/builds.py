@@ -2,9 +2,10 @@
 
     python -m benchmarks.serving.builds --before ../earlier --rounds 5 --output build/builds.json
 
-Each checkout has a `.venv`, whose `ernie-serve` runs in an empty folder. Both serve the same bundles with the same
-flags. In every round both services are started again and each figure is measured of one and then of the other; which of
-them goes first changes from figure to figure and from round to round.
+Each checkout has a `.venv`, whose `ernie-serve` runs in an empty folder with the same flags. The bundles have the same
+graphs; each checkout has its own copies, because an earlier release refuses fields that it does not know. In every
+round both services are started again and each figure is measured of one and then of the other; which of them goes first
+changes from figure to figure and from round to round.
 
 host_path       CPU microseconds of a request outside the forward pass, API process and engine together, with a bundle
                 whose forward pass is nearly free; that pass is measured alone and subtracted
@@ -83,18 +84,30 @@ class Figure:
 
 @dataclass
 class Setup:
-    """Bundles and flags that both builds serve, and the figures that are taken of them."""
+    """The bundles of each build, the flags of both, and the figures that are taken of them."""
 
-    models: Path
+    models: Mapping[str, Path]
     flags: tuple[str, ...]
     endpoints: Sequence[str]
     figures: list[Figure]
 
 
-def host_path(folder: Path, runtime: Sequence[str], seconds: float) -> Iterator[Setup]:
+def tiny_bundle_of(checkout: Path, task: str, folder: Path) -> Path:
+    """A bundle like that of `tiny_bundle`, written by another checkout."""
+    python = checkout.resolve() / ".venv" / "bin" / "python"
+    command = [str(python), "-m", "benchmarks.serving.random_bundle", "--variant", "tiny", "--task", task]
+    done = subprocess.run([*command, "--output", str(folder)], cwd=checkout, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{checkout} cannot write a bundle: {done.stderr.strip().splitlines()[-1]}")
+    made = Path(done.stdout.strip().splitlines()[-1])
+    return made.parent.rename(folder / task) / made.name
+
+
+def host_path(earlier: Path, folder: Path, runtime: Sequence[str], seconds: float) -> Iterator[Setup]:
     """A setup for each endpoint."""
     for endpoint, task in TASKS.items():
         bundle, bodies = tiny_bundle(task, folder), bodies_of(endpoint, TEXTS)
+        bundles = {BEFORE: tiny_bundle_of(earlier, task, folder / "before"), NOW: bundle}
 
         @functools.cache
         def pass_of(rows: int, bundle: Path = bundle) -> float:
@@ -107,7 +120,7 @@ def host_path(folder: Path, runtime: Sequence[str], seconds: float) -> Iterator[
             found: Round = measure(service, endpoint, bodies, connections, seconds)
             return found.api + found.engine - pass_of(max(1, round(found.rows)))
 
-        yield Setup(bundle, (*FLAGS, *runtime), [endpoint], [
+        yield Setup(bundles, (*FLAGS, *runtime), [endpoint], [
             Figure(
                 f"host_path {endpoint}, {connections} connections", "CPU µs a request",
                 functools.partial(
@@ -179,10 +192,15 @@ def overload(seconds: float) -> Iterator[Figure]:
 
 
 def setups_of(
-    measures: Sequence[str], folder: Path, texts: Mapping[str, Sequence[str]], runtime: Sequence[str], seconds: float
+    measures: Sequence[str],
+    earlier: Path,
+    folder: Path,
+    texts: Mapping[str, Sequence[str]],
+    runtime: Sequence[str],
+    seconds: float,
 ) -> list[Setup]:
-    """The setups that the chosen measures need."""
-    found = list(host_path(folder, runtime, seconds)) if "host_path" in measures else []
+    """The setups that the chosen measures need; `earlier` is the other checkout."""
+    found = list(host_path(earlier, folder, runtime, seconds)) if "host_path" in measures else []
     embedded = {
         "one_connection": functools.partial(one_connection, texts, seconds),
         "throughput": functools.partial(throughput, seconds),
@@ -193,7 +211,7 @@ def setups_of(
     if figures:
         # One that overload never reaches; the same for every measure, so that one service is enough.
         flags = ("--max-connections", str(CONNECTIONS), *runtime)
-        found.append(Setup(EMBEDDED, flags, list(TASKS), figures))
+        found.append(Setup({BEFORE: earlier / "models", NOW: EMBEDDED}, flags, list(TASKS), figures))
     return found
 
 
@@ -203,7 +221,9 @@ def one_round(setup: Setup, commands: Mapping[str, tuple[str, ...]], number: int
         services = {}
         for build, command in commands.items():
             empty = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            services[build] = stack.enter_context(serving(setup.models, *setup.flags, command=command, cwd=empty))
+            services[build] = stack.enter_context(
+                serving(setup.models[build].resolve(), *setup.flags, command=command, cwd=empty)
+            )
         for service in services.values():
             for endpoint in setup.endpoints:
                 rate(service, endpoint, JSON, WARM_UP_SECONDS)
@@ -249,7 +269,7 @@ def main() -> None:
     texts = {"short": [text[:SHORT_CHARACTERS] for text in given], "long": [text[:MOST_CHARACTERS] for text in given]}
     with tempfile.TemporaryDirectory() as folder:
         runtime = ("--runtime", arguments.runtime)
-        setups = setups_of(arguments.measure, Path(folder), texts, runtime, arguments.seconds)
+        setups = setups_of(arguments.measure, arguments.before, Path(folder), texts, runtime, arguments.seconds)
         figures = [figure for setup in setups for figure in setup.figures]
         with progress(total=2 * len(figures) * arguments.rounds, unit="figure") as bar:
             for number in range(arguments.rounds):

@@ -277,7 +277,7 @@ class Session:
         tokens = sum(len(item.input_ids) for item in items)
         outputs: list[Output] = []
         with self._place.holding(tokens):
-            for part in self._parts(items):
+            for part in self._parts(items) if len(items) > 1 else (items,):
                 inferred = await self.model.engine.infer(part, self._deadline, self._asked.priority)
                 self._timings.queue += inferred.queue_seconds
                 self._timings.inference += inferred.inference_seconds

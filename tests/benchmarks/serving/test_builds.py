@@ -33,10 +33,10 @@ def test_the_processes_of_earlier_and_later_layouts_are_recognised(command: list
 
 
 def test_only_the_chosen_measures_are_set_up(tmp_path: Path) -> None:
-    (setup,) = setups_of(["throughput", "charset"], tmp_path, TEXTS, ["--runtime", "auto"], 1)
+    (setup,) = setups_of(["throughput", "charset"], tmp_path, tmp_path, TEXTS, ["--runtime", "auto"], 1)
     assert {each.name.split()[0] for each in setup.figures} == {"throughput", "charset"}
-    assert setup.models == MODELS
-    (setup,) = setups_of(["one_connection"], tmp_path, TEXTS, [], 1)
+    assert setup.models == {BEFORE: tmp_path / "models", NOW: MODELS}
+    (setup,) = setups_of(["one_connection"], tmp_path, tmp_path, TEXTS, [], 1)
     assert len(setup.figures) == 4
 
 
